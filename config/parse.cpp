@@ -1,0 +1,284 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "config/config.hpp"
+#include "config/option_table.hpp"
+
+#define TOML_HEADER_ONLY 1
+#define TOML_EXCEPTIONS 0
+#define TOML_ENABLE_FORMATTERS 0
+#define TOML_MAX_NESTED_VALUES 8
+#include <toml++/toml.h>
+
+namespace rsock::config {
+namespace {
+
+constexpr std::array<std::string_view, 2> kTopKeys = {"rule", "options"};
+constexpr std::array<std::string_view, 4> kRuleKeys = {"listen", "connect", "program", "lane"};
+
+std::string_view type_name(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::none:
+      return "nothing";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a floating-point number";
+    case toml::node_type::boolean:
+      return "a boolean";
+    case toml::node_type::date:
+      return "a date";
+    case toml::node_type::time:
+      return "a time";
+    case toml::node_type::date_time:
+      return "a date and time";
+  }
+  return "something else";
+}
+
+std::string unknown_key(std::string_view key, std::span<const std::string_view> known) {
+  const std::string_view near = nearest(key, known);
+  if (!near.empty()) return fmt::format("unknown key {}, did you mean \"{}\"?", quoted(key), near);
+  return fmt::format("unknown key {}; known are: {}", quoted(key), fmt::join(known, ", "));
+}
+
+/// Walks a parsed document, gathering rules, options and complaints.
+class Walk {
+ public:
+  explicit Walk(std::string_view file_name) : file_name_(file_name) {}
+
+  void document(const toml::table& root);
+  void complain(toml::source_position where, std::string message) {
+    errors_.push_back({file_name_, where.line, where.column, std::move(message)});
+  }
+
+  /// The rules for which `wanted` holds. Ends the walk.
+  template <typename Predicate>
+  Parsed finish(Predicate wanted) {
+    Parsed parsed;
+    if (errors_.empty()) {
+      std::erase_if(rules_, [&](const Rule& rule) { return !wanted(rule); });
+      parsed.config = {Rules(std::move(rules_)), std::move(options_)};
+    }
+    std::stable_sort(errors_.begin(), errors_.end(), [](const Diagnostic& a, const Diagnostic& b) {
+      return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+    });
+    parsed.errors = std::move(errors_);
+    return parsed;
+  }
+
+ private:
+  void rules(const toml::node& node);
+  void rule(const toml::table& table);
+  void endpoint(Rule& rule, Rule::Side side, const toml::node& node);
+  void program(Rule& rule, const toml::node& node);
+  void lane(Rule& rule, const toml::node& node);
+  void options(const toml::node& node);
+  void option(const Option& option, const toml::node& node);
+  void ring_order(const toml::table& table);
+
+  /// The text of `node`, or a complaint.
+  std::optional<std::string_view> text(std::string_view key, const toml::node& node) {
+    if (const auto* string = node.as_string()) return std::string_view(string->get());
+    complain(node.source().begin, fmt::format("{} must be a string, not {}", key, type_name(node)));
+    return std::nullopt;
+  }
+
+  std::string file_name_;
+  std::vector<Rule> rules_;
+  Options options_;
+  std::vector<Diagnostic> errors_;
+};
+
+void Walk::document(const toml::table& root) {
+  for (const auto& [key, node] : root) {
+    if (key == "rule")
+      rules(node);
+    else if (key == "options")
+      options(node);
+    else
+      complain(key.source().begin, unknown_key(key.str(), kTopKeys));
+  }
+}
+
+void Walk::rules(const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr) {
+    complain(node.source().begin, fmt::format("a rule begins with [[rule]]; this is {}", type_name(node)));
+    return;
+  }
+  for (const toml::node& element : *array) {
+    if (const toml::table* table = element.as_table())
+      rule(*table);
+    else
+      complain(element.source().begin, fmt::format("a rule must be a table, not {}", type_name(element)));
+  }
+}
+
+void Walk::rule(const toml::table& table) {
+  Rule rule;
+  bool slip = false;
+  for (const auto& [key, node] : table) {
+    if (key == "listen") {
+      endpoint(rule, Rule::Side::listen, node);
+    } else if (key == "connect") {
+      endpoint(rule, Rule::Side::connect, node);
+    } else if (key == "program") {
+      program(rule, node);
+    } else if (key == "lane") {
+      lane(rule, node);
+    } else {
+      complain(key.source().begin, unknown_key(key.str(), kRuleKeys));
+      slip = true;
+    }
+  }
+  const auto listen = table.find("listen");
+  const auto connect = table.find("connect");
+  if (listen != table.end() && connect != table.end()) {
+    const auto where = std::max(listen->first.source().begin, connect->first.source().begin);
+    complain(where, "a rule has listen or connect, not both");
+  } else if (listen == table.end() && connect == table.end() && !slip) {
+    complain(table.source().begin, "a rule needs listen or connect");
+  }
+  rules_.push_back(std::move(rule));
+}
+
+void Walk::endpoint(Rule& rule, Rule::Side side, const toml::node& node) {
+  rule.side = side;
+  const auto value = text(side == Rule::Side::listen ? "listen" : "connect", node);
+  if (!value) return;
+  auto parsed = parse_endpoint(*value);
+  if (auto* complaint = std::get_if<Complaint>(&parsed))
+    complain(node.source().begin, std::move(complaint->text));
+  else
+    rule.endpoint = std::get<Endpoint>(parsed);
+}
+
+void Walk::program(Rule& rule, const toml::node& node) {
+  const auto value = text("program", node);
+  if (!value) return;
+  if (value->empty() || value->find('\0') != value->npos)
+    complain(node.source().begin, fmt::format("program = {} names no program", quoted(*value)));
+  rule.program = *value;
+}
+
+void Walk::lane(Rule& rule, const toml::node& node) {
+  const auto value = text("lane", node);
+  if (!value) return;
+  const auto lane = parse_lane(*value);
+  if (!lane)
+    complain(node.source().begin,
+             fmt::format("unknown lane {}; lanes are: {}", quoted(*value), lane_words()));
+  rule.lane = lane.value_or(Lane::automatic);
+}
+
+void Walk::options(const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) {
+    complain(node.source().begin, fmt::format("options must be a table, not {}", type_name(node)));
+    return;
+  }
+  std::vector<std::string_view> names;
+  for (const Option& row : option_table()) names.push_back(row.name);
+  for (const auto& [key, value] : *table) {
+    const auto row = std::find(names.begin(), names.end(), key.str());
+    if (row == names.end())
+      complain(key.source().begin, unknown_key(key.str(), names));
+    else
+      option(option_table()[static_cast<std::size_t>(row - names.begin())], value);
+  }
+  ring_order(*table);
+}
+
+void Walk::option(const Option& row, const toml::node& node) {
+  OptionValue value;
+  if (const auto* integer = node.as_integer()) {
+    value = integer->get();
+  } else if (const auto* boolean = node.as_boolean()) {
+    value = boolean->get();
+  } else if (const auto* string = node.as_string()) {
+    value = std::string_view(string->get());
+  } else {
+    complain(node.source().begin, fmt::format("{} cannot be {}", row.name, type_name(node)));
+    return;
+  }
+  if (auto complaint = assign(options_, row, value))
+    complain(node.source().begin, std::move(complaint->text));
+}
+
+/// Only values that were accepted are compared, so that one mistake is told once.
+void Walk::ring_order(const toml::table& table) {
+  if (options_.ring_min <= options_.ring_max) return;
+  const toml::node* node = table.get("ring_max");
+  if (node == nullptr) node = table.get("ring_min");
+  complain(node->source().begin,
+           fmt::format("ring_max ({}) is less than ring_min ({})", options_.ring_max, options_.ring_min));
+}
+
+/// What toml++ cannot be trusted with: it takes a NUL for the end, and keys of many parts for deep recursion,
+/// whose depth a bound on lines bounds.
+bool is_readable(std::string_view text, Walk& walk) {
+  if (text.size() > kTextLimit) {
+    walk.complain({}, fmt::format("is longer than {} bytes", kTextLimit));
+    return false;
+  }
+  toml::source_index line = 1;
+  for (std::size_t begin = 0; begin < text.size(); ++line) {
+    const std::string_view rest = text.substr(begin);
+    const std::string_view content = rest.substr(0, rest.find('\n'));
+    if (const auto nul = content.find('\0'); nul != content.npos) {
+      const auto is_lead = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; };
+      const auto column =
+          std::count_if(content.begin(), content.begin() + static_cast<std::ptrdiff_t>(nul), is_lead);
+      walk.complain({line, static_cast<toml::source_index>(column + 1)},
+                    "a configuration cannot contain a NUL byte");
+      return false;
+    }
+    if (content.size() > kLineLimit) {
+      walk.complain({line, 1}, fmt::format("line is longer than {} bytes", kLineLimit));
+      return false;
+    }
+    begin += content.size() + 1;
+  }
+  return true;
+}
+
+template <typename Predicate>
+Parsed parse_where(std::string_view text, std::string_view file_name, Predicate wanted) noexcept {
+  try {
+    Walk walk(file_name);
+    if (is_readable(text, walk)) {
+      const toml::parse_result result = toml::parse(text);
+      if (result)
+        walk.document(result.table());
+      else
+        walk.complain(result.error().source().begin, std::string(result.error().description()));
+    }
+    return walk.finish(wanted);
+  } catch (...) {
+    return {};
+  }
+}
+
+}  // namespace
+
+Parsed parse(std::string_view text, std::string_view file_name, std::string_view program_name) noexcept {
+  return parse_where(text, file_name, [&](const Rule& rule) { return rule.applies_to(program_name); });
+}
+
+Parsed parse_for_every_program(std::string_view text, std::string_view file_name) noexcept {
+  return parse_where(text, file_name, [](const Rule&) { return true; });
+}
+
+}  // namespace rsock::config
