@@ -1,0 +1,127 @@
+#include "core/base/kernel.hpp"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace rsock {
+
+constinit Kernel kernel{};
+
+namespace sys {
+namespace {
+
+// errno belongs to the program: it is put back, and errors travel as values.
+template <class... Arguments>
+long call(long number, Arguments... arguments) {
+  const int saved = errno;
+  long result = kernel.syscall(number, arguments...);
+  if (result < 0) result = -errno;
+  errno = saved;
+  return result;
+}
+
+template <class T>
+Result<T> value(long result) {
+  if (result < 0) return Errno{static_cast<int>(-result)};
+  return static_cast<T>(result);
+}
+
+Status status(long result) {
+  if (result < 0) return Errno{static_cast<int>(-result)};
+  return Done{};
+}
+
+}  // namespace
+
+Result<size_t> recvmsg(int fd, msghdr& message, int flags) {
+  return value<size_t>(call(SYS_recvmsg, fd, &message, flags));
+}
+Result<size_t> sendmsg(int fd, const msghdr& message, int flags) {
+  return value<size_t>(call(SYS_sendmsg, fd, &message, flags));
+}
+Result<size_t> recv(int fd, void* buffer, size_t size, int flags) {
+  return value<size_t>(call(SYS_recvfrom, fd, buffer, size, flags, nullptr, nullptr));
+}
+Result<size_t> send(int fd, const void* buffer, size_t size, int flags) {
+  return value<size_t>(call(SYS_sendto, fd, buffer, size, flags, nullptr, 0));
+}
+Result<size_t> read(int fd, void* buffer, size_t size) {
+  return value<size_t>(call(SYS_read, fd, buffer, size));
+}
+Result<size_t> write(int fd, const void* buffer, size_t size) {
+  return value<size_t>(call(SYS_write, fd, buffer, size));
+}
+Status close(int fd) { return status(call(SYS_close, fd)); }
+Status shutdown(int fd, int how) { return status(call(SYS_shutdown, fd, how)); }
+Result<int> open(const char* path, int flags, unsigned mode) {
+  return value<int>(call(SYS_openat, AT_FDCWD, path, flags, mode));
+}
+Result<int> fcntl(int fd, int command, long argument) {
+  return value<int>(call(SYS_fcntl, fd, command, argument));
+}
+Result<int> ioctl(int fd, unsigned long request, void* argument) {
+  return value<int>(call(SYS_ioctl, fd, request, argument));
+}
+Result<int> eventfd(unsigned initial, int flags) { return value<int>(call(SYS_eventfd2, initial, flags)); }
+Result<int> epoll_create() { return value<int>(call(SYS_epoll_create1, EPOLL_CLOEXEC)); }
+Status epoll_ctl(int set, int operation, int fd, epoll_event* event) {
+  return status(call(SYS_epoll_ctl, set, operation, fd, event));
+}
+Result<int> epoll_poll(int set, epoll_event* events, int capacity) {
+  return epoll_sleep(set, events, capacity, 0);
+}
+Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_ms) {
+  return value<int>(call(SYS_epoll_pwait, set, events, capacity, timeout_ms, nullptr, 0));
+}
+Status getsockopt(int fd, int level, int name, void* option, socklen_t& size) {
+  return status(call(SYS_getsockopt, fd, level, name, option, &size));
+}
+Status setsockopt(int fd, int level, int name, const void* option, socklen_t size) {
+  return status(call(SYS_setsockopt, fd, level, name, option, size));
+}
+Status getsockname(int fd, sockaddr_storage& address) {
+  socklen_t size = sizeof address;
+  return status(call(SYS_getsockname, fd, &address, &size));
+}
+Status getpeername(int fd, sockaddr_storage& address) {
+  socklen_t size = sizeof address;
+  return status(call(SYS_getpeername, fd, &address, &size));
+}
+int process_id() { return static_cast<int>(call(SYS_getpid)); }
+int thread_id() { return static_cast<int>(call(SYS_gettid)); }
+
+void random(void* bytes, size_t size) {
+  auto* next = static_cast<char*>(bytes);
+  while (size > 0) {
+    const long got = call(SYS_getrandom, next, size, 0);
+    if (got <= 0) continue;
+    next += got;
+    size -= static_cast<size_t>(got);
+  }
+}
+
+Result<int> duplicate_high(int fd, bool consume) {
+  rlimit limit{};
+  int floor = 3;
+  bool raised = false;
+  if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0) {
+    constexpr rlim_t kRoom = 1 << 16;
+    if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > limit.rlim_cur) {
+      rlimit wide = limit;
+      wide.rlim_cur = limit.rlim_max - limit.rlim_cur > kRoom ? limit.rlim_cur + kRoom : limit.rlim_max;
+      raised = call(SYS_prlimit64, 0, RLIMIT_NOFILE, &wide, nullptr) == 0;
+      if (raised) floor = static_cast<int>(limit.rlim_cur);
+    }
+  }
+  auto copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
+  if (raised) call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, nullptr);
+  if (!copy && raised) copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (copy && consume) close(fd).error();
+  return copy;
+}
+
+}  // namespace sys
+}  // namespace rsock

@@ -1,0 +1,62 @@
+#pragma once
+// The operating system as the core sees it. librsock.so redefines most socket calls, so the core must never
+// call one of them by name: it would come back to itself. The shell hands in what it needs (the next definitions
+// in link order), tests hand in libc's.
+//
+// Everything in namespace sys goes through libc's syscall(2), which is not a cancellation point: a cancelled
+// thread can never unwind out of these calls with one of our locks held. Only the two waits are cancellation points.
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+
+#include "core/base/result.hpp"
+
+namespace rsock {
+
+struct Kernel {
+  long (*syscall)(long number, ...);
+  int (*epoll_pwait)(int, epoll_event*, int, int, const sigset_t*);
+  int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
+};
+
+// Set once, before the first flow exists, by whoever links the core.
+extern Kernel kernel;
+
+namespace sys {
+
+Result<size_t> recvmsg(int fd, msghdr& message, int flags);
+Result<size_t> sendmsg(int fd, const msghdr& message, int flags);
+Result<size_t> recv(int fd, void* buffer, size_t size, int flags);
+Result<size_t> send(int fd, const void* buffer, size_t size, int flags);
+Result<size_t> read(int fd, void* buffer, size_t size);
+Result<size_t> write(int fd, const void* buffer, size_t size);
+Status close(int fd);
+Status shutdown(int fd, int how);
+Result<int> open(const char* path, int flags, unsigned mode);
+Result<int> fcntl(int fd, int command, long argument);
+Result<int> ioctl(int fd, unsigned long request, void* argument);
+Result<int> eventfd(unsigned initial, int flags);
+Result<int> epoll_create();
+Status epoll_ctl(int set, int operation, int fd, epoll_event* event);
+// Never blocks.
+Result<int> epoll_poll(int set, epoll_event* events, int capacity);
+Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_ms);
+Status getsockopt(int fd, int level, int name, void* value, socklen_t& size);
+Status setsockopt(int fd, int level, int name, const void* value, socklen_t size);
+Status getsockname(int fd, sockaddr_storage& address);
+Status getpeername(int fd, sockaddr_storage& address);
+int process_id();
+int thread_id();
+void random(void* bytes, size_t size);
+
+// A descriptor of the library's own, moved out of the program's way: above the soft limit on descriptors where the
+// hard limit leaves room, so that the program neither meets its number nor has one less to use. Takes `fd` over
+// when `consume`; close-on-exec. EMFILE when there is no room.
+Result<int> duplicate_high(int fd, bool consume);
+
+}  // namespace sys
+}  // namespace rsock

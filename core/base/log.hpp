@@ -1,0 +1,41 @@
+#pragma once
+// The log, silent unless RSOCK_LOG=level[:file] asks for it. One line per event, written by one write(2), so that
+// lines of several processes may share a file. Never on the hot path. Any thread; a child of fork goes on writing to it.
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace rsock::log {
+
+enum class Level { off, error, warning, info, debug };
+
+// `setting` as in RSOCK_LOG: off, error, warn, info or debug, then optionally a colon and a file; standard error if none.
+// An unreadable setting leaves the log off. The file is opened for appending.
+void configure(std::string_view setting, std::string_view program);
+
+bool enabled(Level level);
+void write_line(Level level, std::string_view text);
+
+template <class... Arguments>
+void print(Level level, fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  if (enabled(level)) write_line(level, fmt::format(text, std::forward<Arguments>(arguments)...));
+}
+template <class... Arguments>
+void error(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  print(Level::error, text, std::forward<Arguments>(arguments)...);
+}
+template <class... Arguments>
+void warning(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  print(Level::warning, text, std::forward<Arguments>(arguments)...);
+}
+template <class... Arguments>
+void info(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  print(Level::info, text, std::forward<Arguments>(arguments)...);
+}
+template <class... Arguments>
+void debug(fmt::format_string<Arguments...> text, Arguments&&... arguments) {
+  print(Level::debug, text, std::forward<Arguments>(arguments)...);
+}
+
+}  // namespace rsock::log

@@ -1,0 +1,44 @@
+#pragma once
+// What the process did, counted: one JSON line per process at its end. Counters are relaxed atomics, any thread.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/base/reason.hpp"
+
+namespace rsock {
+
+enum class Lane { tcp, rdma, shm };
+inline constexpr std::array<std::string_view, 3> kLaneNames{"tcp", "rdma", "shm"};
+
+struct Counter {
+  std::atomic<uint64_t> count{0};
+  void add(uint64_t n = 1) { count.fetch_add(n, std::memory_order_relaxed); }
+  uint64_t get() const { return count.load(std::memory_order_relaxed); }
+};
+
+struct PerLane {
+  std::array<Counter, 3> lanes;
+  Counter& operator[](Lane lane) { return lanes[static_cast<size_t>(lane)]; }
+};
+
+struct Statistics {
+  PerLane flows;      // selected flows that ended or still live, by the furthest lane they reached
+  PerLane bytes_in;   // application bytes of selected flows, by the lane that carried them
+  PerLane bytes_out;
+  Counter links;      // links that were set up
+  Counter dials;      // links that this process asked for, whatever came of it
+  std::array<Counter, kReasons> fallback;
+
+  void fell_back(Reason reason) { fallback[static_cast<size_t>(reason)].add(); }
+  // One line of JSON, with its end of line.
+  std::string to_json(std::string_view program);
+  void clear();
+};
+
+extern Statistics statistics;
+
+}  // namespace rsock

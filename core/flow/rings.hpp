@@ -1,0 +1,137 @@
+#pragma once
+// The two ends of one direction's ring, as pure bookkeeping over memory that somebody else owns.
+//
+// Positions are offsets in the ring stream of that direction: bytes since its cutover, never wrapping (64 bits).
+//
+//   receiver:   consumed <= landed <= limit          sender:   consumed <= posted <= written <= limit
+//
+//        consumed        landed / posted   written      limit = max(consumed, start) + size
+//   ───────┬──────────────────┬──────────────┬────────────┬──────
+//          │  not yet read    │ not yet sent │  window    │
+//
+// Both ends hold the stretch [consumed, …) at the same places: the sender's memory mirrors the receiver's ring, which is
+// why any suffix can be sent again. A ring grows by changing to a larger one at an offset `start`; the old one lives until
+// all before `start` is consumed.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/wire/message.hpp"
+
+struct iovec;
+
+namespace rsock::flow {
+
+// Registered memory, and how the fabric names it.
+struct Block {
+  std::byte* base = nullptr;
+  uint32_t size = 0;  // a power of two
+  uint32_t local_key = 0;
+  uint32_t remote_key = 0;
+
+  explicit operator bool() const { return base != nullptr; }
+  wire::RingPlace place() const { return {reinterpret_cast<uintptr_t>(base), remote_key, size}; }
+};
+
+// Bytes that may wrap around the end of a ring: at most two stretches.
+struct Stretches {
+  std::span<std::byte> parts[2];
+};
+
+class TxRing {
+ public:
+  struct Write {
+    const std::byte* local = nullptr;
+    uint32_t local_key = 0;
+    uint64_t remote = 0;
+    uint32_t remote_key = 0;
+    uint32_t length = 0;
+  };
+
+  void begin(Block mirror, wire::RingPlace place);
+  // The receiver offers a larger ring. False if it may not do so now (an earlier offer is still in use).
+  bool grow(Block mirror, wire::RingPlace place);
+  // Copies from `from`, skipping `skip` bytes of it; returns what fitted into the window.
+  size_t append(std::span<const iovec> from, size_t skip = 0);
+  // Where up to `size` appended bytes go, for a caller that fills them itself and then says how many.
+  Stretches reserve(size_t size);
+  void commit(size_t size) { written_ += size; }
+
+  // The receiver's word on what its application consumed. False if it claims bytes that were never posted.
+  bool consumed(uint64_t offset);
+  // A mirror that is no longer needed, once.
+  Block take_retired();
+
+  // The next contiguous bytes to post, at most `most`; SWITCH must be said first when `at_switch`.
+  Write next(uint32_t most) const;
+  bool at_switch() const { return growing_ && !switched_ && posted_ == current_.start; }
+  void switched() { switched_ = true; }
+  void posted(uint32_t length) { posted_ += length; }
+
+  uint64_t room() const { return limit() - written_; }
+  uint64_t unposted() const { return written_ - posted_; }
+  uint64_t written() const { return written_; }
+  uint64_t posted_total() const { return posted_; }
+  uint64_t consumed_total() const { return consumed_; }
+  uint32_t size() const { return current_.block.size; }
+  // The bytes [from, written) for sending them again; from must not be before what is consumed.
+  bool copy_from(uint64_t from, std::span<std::byte> to) const;
+  // Gives both mirrors up.
+  Block take_current();
+
+ private:
+  struct Segment {
+    Block block;
+    wire::RingPlace place;
+    uint64_t start = 0;
+  };
+  uint64_t limit() const;
+  const Segment& segment_at(uint64_t offset) const { return offset < current_.start ? old_ : current_; }
+
+  Segment current_, old_;
+  bool growing_ = false, switched_ = false;
+  uint64_t written_ = 0, posted_ = 0, consumed_ = 0;
+};
+
+class RxRing {
+ public:
+  void begin(Block ring);
+  // A larger ring for the sender, to be offered with GROW; it becomes current at SWITCH.
+  void offer(Block ring) { offered_ = ring; }
+  // False if none was offered.
+  bool switched();
+  bool can_grow() const { return !offered_ && !next_.block; }
+
+  // False if the sender wrote more than its window.
+  bool landed(uint64_t length);
+  uint64_t readable() const { return landed_ - consumed_; }
+  // The readable bytes from `skip` on, at most `most`.
+  Stretches peek(uint64_t skip, size_t most) const;
+  void consume(uint64_t length);
+  // A ring that is no longer needed, once.
+  Block take_retired();
+
+  // A window update is due: a quarter of the ring was consumed, or the sender waits for any.
+  bool window_due() const;
+  void told_window() { told_ = consumed_, blocked_ = false; }
+  void sender_blocked() { blocked_ = true; }
+
+  uint64_t landed_total() const { return landed_; }
+  uint64_t consumed_total() const { return consumed_; }
+  uint32_t size() const { return next_.block ? next_.block.size : current_.block.size; }
+  Block take_current();
+  Block take_offered();
+
+ private:
+  struct Segment {
+    Block block;
+    uint64_t start = 0;
+  };
+  Segment current_, next_;
+  Block offered_, retired_;
+  uint64_t landed_ = 0, consumed_ = 0, told_ = 0;
+  bool blocked_ = false;
+};
+
+}  // namespace rsock::flow

@@ -1,0 +1,123 @@
+#pragma once
+// What the shell (preload/) asks of the core, call by call.
+//
+// The shell finds out with find(fd) whether a descriptor is of any concern; for all others libc is called at once. For
+// those that are, the function here either serves the call or passes, and the shell then calls libc with the
+// program's own arguments. All functions: any thread, errno untouched, no exception. Those that may block say so; a
+// blocking one is a cancellation point where libc's is, holds no lock while it sleeps, and returns EINTR like libc's.
+
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <span>
+#include <string_view>
+
+#include "core/base/kernel.hpp"
+#include "core/base/reason.hpp"
+#include "core/base/result.hpp"
+
+namespace rsock::config {
+struct Config;
+}
+
+namespace rsock::sockets {
+
+// Served: what to give to the program. Otherwise the shell calls libc.
+template <class T>
+class Answer {
+ public:
+  static Answer pass() { return {}; }
+  Answer(Result<T> result) : result_(result), served_(true) {}
+  Answer(T value) : result_(value), served_(true) {}
+  Answer(Errno error) : result_(error), served_(true) {}
+  bool served() const { return served_; }
+  const Result<T>& result() const { return result_; }
+
+ private:
+  Answer() : result_(T{}) {}
+  Result<T> result_;
+  bool served_ = false;
+};
+
+// ---- life of the library -----------------------------------------------------------------------------------------
+
+// Once, before any other function: the rules in force, the program's name, and where statistics go ("" nowhere).
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file);
+// Exit is under way (exit, _exit, return from main): delivers what flows in lanes still hold, within the bound drain_ms,
+// and appends the statistics. Blocks at most that long. Does its work once; a child of vfork must not call it (see in_borrowed_memory).
+void finish();
+// This is a child of vfork (or a clone that shares memory) running in the parent's memory: nothing may be changed here.
+bool in_borrowed_memory();
+
+void before_fork();
+void after_fork_in_parent();
+void after_fork_in_child();
+// Brings flows whose descriptors the new program will inherit back to TCP. Blocks for a bounded time.
+void before_exec();
+
+// ---- which descriptors concern us ----------------------------------------------------------------------------------
+
+class Entry;
+inline constexpr int kTableSize = 1 << 20;
+extern std::atomic<Entry*> table[kTableSize];
+
+inline Entry* find(int fd) {
+  if (static_cast<unsigned>(fd) >= static_cast<unsigned>(kTableSize)) return nullptr;
+  return table[fd].load(std::memory_order_acquire);
+}
+// True when no rule selects anything: the shell need not announce sockets, listeners or connections.
+bool idle();
+
+// ---- descriptors come and go: announced after the kernel did it, except where noted ----------------------------------
+
+void socket_made(int fd, int domain, int type);
+void listening(int fd);
+// `flags` as of accept4.
+void accepted(int listener, int fd, int flags);
+// Before connect(2), then after it with its errno (0, EINPROGRESS, …). `connecting` false: the connection is not
+// selected, `connected` need not be called.
+bool connecting(int fd, const sockaddr* address, socklen_t size);
+void connected(int fd, int error);
+// `to` now names what `from` names; whatever `to` named before was closed by before_close(to).
+void duplicated(int from, int to);
+// BEFORE the kernel closes it.
+void before_close(int fd);
+
+// ---- bytes; may block -------------------------------------------------------------------------------------------
+
+// recv and its kin. `message`, if any, gets msg_flags, msg_controllen and msg_namelen set as the kernel does for TCP.
+Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* message = nullptr);
+// send and its kin. EPIPE comes back as an error: the shell raises SIGPIPE unless MSG_NOSIGNAL.
+Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const msghdr* message = nullptr);
+// sendfile(2): reads `in` itself.
+Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count);
+// libc moved bytes on a descriptor of ours, after a pass: for the statistics and the count of bytes on TCP.
+void passed_in(int fd, size_t bytes);
+void passed_out(int fd, size_t bytes);
+
+// ---- everything else on a flow --------------------------------------------------------------------------------------
+
+Answer<int> shutdown(int fd, int how);
+Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size);
+// Looks at options that change what we do; always passes after noting them.
+void option_set(int fd, int level, int name, const void* value, socklen_t size);
+Answer<int> ioctl(int fd, unsigned long request, void* argument);
+// The status flags of the descriptor were changed by fcntl(F_SETFL) or ioctl(FIONBIO).
+void nonblocking_set(int fd, bool nonblocking);
+// The program is about to make a call that no lane serves: the flow goes back to TCP (blocks for a bounded time) and stays
+// there; the shell then calls libc.
+void unserved(int fd, Reason reason = Reason::unserved_call);
+
+// ---- waiting; may block ---------------------------------------------------------------------------------------------
+
+// nullptr timeout: for ever. `mask`: as of epoll_pwait; nullptr none.
+Answer<int> epoll_ctl(int set, int operation, int fd, epoll_event* event);
+Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
+Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+// `timeout` is updated with the time left, as Linux does for select (not for pselect: give a copy).
+Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const sigset_t* mask);
+
+}  // namespace rsock::sockets

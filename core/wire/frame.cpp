@@ -1,0 +1,28 @@
+#include "core/wire/frame.hpp"
+
+namespace rsock::wire {
+
+FrameBytes encode(const Token& token, const Frame& frame) {
+  FrameBytes bytes{};
+  Writer writer(bytes);
+  writer.raw(token);
+  writer.number(static_cast<uint8_t>(frame.kind));
+  writer.raw(std::array<uint8_t, 7>{});
+  writer.number(frame.value);
+  return bytes;
+}
+
+std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Token& token) {
+  Reader reader(bytes);
+  Token shown{};
+  std::array<uint8_t, 7> zero{};
+  reader.raw(shown);
+  const auto kind = reader.number<uint8_t>();
+  reader.raw(zero);
+  const auto value = reader.number<uint64_t>();
+  if (shown != token || zero != std::array<uint8_t, 7>{}) return {};
+  if (kind != static_cast<uint8_t>(FrameKind::resume)) return {};
+  return Frame{FrameKind::resume, value};
+}
+
+}  // namespace rsock::wire

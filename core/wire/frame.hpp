@@ -1,0 +1,33 @@
+#pragma once
+// A frame: what the TCP connection of a flow carries between the token and the way back. 32 bytes.
+//
+//   0  16   the sender's token
+//  16   1   kind
+//  17   7   zero
+//  24   8   value
+//
+// RESUME: "I have frozen my ring after `value` bytes of yours; send the rest raw." The sender's own raw bytes follow it
+// as soon as it knows where to go on.
+
+#include <optional>
+#include <span>
+
+#include "core/wire/bytes.hpp"
+#include "core/wire/token.hpp"
+
+namespace rsock::wire {
+
+inline constexpr size_t kFrameSize = 32;
+enum class FrameKind : uint8_t { resume = 1 };
+
+struct Frame {
+  FrameKind kind = FrameKind::resume;
+  uint64_t value = 0;
+};
+
+using FrameBytes = std::array<uint8_t, kFrameSize>;
+FrameBytes encode(const Token& token, const Frame& frame);
+// Nothing unless the bytes are a frame that bears `token`.
+std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Token& token);
+
+}  // namespace rsock::wire

@@ -1,0 +1,31 @@
+#include "core/wire/greeting.hpp"
+
+namespace rsock::wire {
+
+GreetingBytes encode(const Greeting& greeting) {
+  GreetingBytes bytes{};
+  Writer writer(bytes);
+  writer.number(kMagic);
+  writer.number(greeting.version);
+  writer.number(static_cast<uint16_t>(greeting.verdict));
+  writer.number(greeting.engine);
+  writer.number(greeting.receives);
+  writer.number(uint32_t{0});
+  return bytes;
+}
+
+std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
+  if (bytes.size() < kGreetingSize) return {};
+  Reader reader(bytes.first(kGreetingSize));
+  if (reader.number<uint32_t>() != kMagic) return {};
+  Greeting greeting;
+  greeting.version = reader.number<uint16_t>();
+  const auto verdict = reader.number<uint16_t>();
+  if (verdict > static_cast<uint16_t>(Verdict::stranger)) return {};
+  greeting.verdict = static_cast<Verdict>(verdict);
+  greeting.engine = reader.number<uint64_t>();
+  greeting.receives = reader.number<uint32_t>();
+  return greeting;
+}
+
+}  // namespace rsock::wire

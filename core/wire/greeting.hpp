@@ -1,0 +1,38 @@
+#pragma once
+// What two processes tell each other in the private data of the dial: who they are and what they speak. 24 bytes, the
+// same in request, answer and refusal; whatever follows is ignored, so that later versions can add to it.
+//
+//   0   4   magic "rsck"
+//   4   2   version of the protocol; peers of different versions stay on TCP
+//   6   2   verdict: 0 in a request or an answer, else why the dial is refused
+//   8   8   engine: random number that names the sender's engine
+//  16   4   receives: how many receive work requests the sender has posted, the first credits
+//  20   4   zero
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "core/wire/bytes.hpp"
+
+namespace rsock::wire {
+
+inline constexpr uint32_t kMagic = 0x7273636b;
+inline constexpr uint16_t kVersion = 1;
+inline constexpr size_t kGreetingSize = 24;
+
+enum class Verdict : uint16_t { welcome = 0, version = 1, linked = 2, resources = 3, stranger = 4 };
+
+struct Greeting {
+  uint16_t version = kVersion;
+  Verdict verdict = Verdict::welcome;
+  uint64_t engine = 0;
+  uint32_t receives = 0;
+};
+
+using GreetingBytes = std::array<uint8_t, kGreetingSize>;
+GreetingBytes encode(const Greeting& greeting);
+// Nothing if it is not one of ours. The version is the caller's to judge.
+std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes);
+
+}  // namespace rsock::wire

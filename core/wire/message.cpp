@@ -1,0 +1,135 @@
+#include "core/wire/message.hpp"
+
+#include <bit>
+
+#include "core/wire/bytes.hpp"
+
+namespace rsock::wire {
+namespace {
+
+// Each body is listed once, as its fields in order; writing and reading both follow that list.
+template <class Visit>
+void fields(auto& body, Visit visit)
+  requires requires { body.to; } || requires { body.from; } || std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
+{
+  using Kind = std::remove_cvref_t<decltype(body)>;
+  if constexpr (std::is_same_v<Kind, Claim>) {
+    visit(body.from), visit(body.connector), visit(body.acceptor), visit(body.ring), visit(body.token);
+  } else if constexpr (std::is_same_v<Kind, Accept>) {
+    visit(body.to), visit(body.from), visit(body.ring), visit(body.token), visit(body.offset);
+  } else if constexpr (std::is_same_v<Kind, Confirm>) {
+    visit(body.to), visit(body.offset);
+  } else if constexpr (std::is_same_v<Kind, Decline>) {
+    visit(body.to), visit(body.cause);
+  } else if constexpr (std::is_same_v<Kind, Window>) {
+    visit(body.to), visit(body.consumed);
+  } else if constexpr (std::is_same_v<Kind, Grow>) {
+    visit(body.to), visit(body.ring);
+  } else if constexpr (std::is_same_v<Kind, Fin>) {
+    visit(body.to), visit(body.total), visit(body.closed);
+  } else if constexpr (!std::is_same_v<Kind, Credit>) {
+    visit(body.to);
+  }
+}
+
+struct Put {
+  Writer& writer;
+  template <class T>
+    requires std::is_unsigned_v<T>
+  void operator()(T value) const {
+    if constexpr (std::is_same_v<T, bool>)
+      writer.number(static_cast<uint8_t>(value));
+    else
+      writer.number(value);
+  }
+  void operator()(const Token& token) const { writer.raw(token); }
+  void operator()(DeclineCause cause) const { writer.number(static_cast<uint8_t>(cause)); }
+  void operator()(const RingPlace& ring) const {
+    writer.number(ring.address);
+    writer.number(ring.key);
+    writer.number(ring.size);
+  }
+  void operator()(const Endpoint& endpoint) const {
+    writer.number(static_cast<uint8_t>(endpoint.address.v6));
+    writer.raw(endpoint.address.bytes);
+    writer.number(endpoint.port);
+  }
+};
+
+struct Get {
+  Reader& reader;
+  bool& valid;
+  template <class T>
+    requires std::is_unsigned_v<T>
+  void operator()(T& value) const {
+    if constexpr (std::is_same_v<T, bool>)
+      flag(value);
+    else
+      value = reader.number<T>();
+  }
+  void operator()(Token& token) const { reader.raw(token); }
+  void operator()(DeclineCause& cause) const {
+    const auto number = reader.number<uint8_t>();
+    if (number > static_cast<uint8_t>(DeclineCause::unwilling)) valid = false;
+    cause = static_cast<DeclineCause>(number);
+  }
+  void operator()(RingPlace& ring) const {
+    ring.address = reader.number<uint64_t>();
+    ring.key = reader.number<uint32_t>();
+    ring.size = reader.number<uint32_t>();
+    constexpr uint32_t kSmallest = 4096, kLargest = 1u << 26;
+    if (!std::has_single_bit(ring.size) || ring.size < kSmallest || ring.size > kLargest) valid = false;
+  }
+  void operator()(Endpoint& endpoint) const {
+    flag(endpoint.address.v6);
+    reader.raw(endpoint.address.bytes);
+    endpoint.port = reader.number<uint16_t>();
+    if (!endpoint.address.v6)
+      for (size_t i = 4; i < 16; ++i)
+        if (endpoint.address.bytes[i] != 0) valid = false;
+  }
+
+ private:
+  void flag(bool& value) const {
+    const auto number = reader.number<uint8_t>();
+    if (number > 1) valid = false;
+    value = number == 1;
+  }
+};
+
+template <size_t... Kinds>
+std::optional<Body> make_body(uint8_t kind, std::index_sequence<Kinds...>) {
+  std::optional<Body> body;
+  ((kind == Kinds ? void(body.emplace(std::in_place_index<Kinds>)) : void()), ...);
+  return body;
+}
+
+}  // namespace
+
+MessageBytes encode(const Message& message) {
+  MessageBytes out;
+  Writer writer(out.bytes);
+  writer.number(static_cast<uint8_t>(message.body.index()));
+  writer.raw(std::array<uint8_t, 3>{});
+  writer.number(message.returned);
+  std::visit([&](const auto& body) { fields(body, Put{writer}); }, message.body);
+  out.size = writer.size();
+  return out;
+}
+
+std::optional<Message> decode_message(std::span<const uint8_t> bytes) {
+  Reader reader(bytes);
+  auto body = make_body(reader.number<uint8_t>(), std::make_index_sequence<std::variant_size_v<Body>>());
+  if (!body) return {};
+  std::array<uint8_t, 3> zero{};
+  reader.raw(zero);
+  bool valid = zero == std::array<uint8_t, 3>{};
+  Message message;
+  message.returned = reader.number<uint32_t>();
+  std::visit([&](auto& fields_of) { fields(fields_of, Get{reader, valid}); }, *body);
+  if (!valid || !reader.complete()) return {};
+  message.body = *body;
+  return message;
+}
+
+}  // namespace rsock::wire

@@ -1,0 +1,119 @@
+#pragma once
+// Control messages: small SENDs on a link, in order with its data. Big-endian, each at most kMessageMax bytes.
+//
+//   0   1   kind
+//   1   3   zero
+//   4   4   returned: receive work requests that the sender has posted since the link began, modulo 2^32 (credits)
+//   8   …   body, by kind; every field is always there and nothing follows it
+//
+// Slots: each end names a flow by a slot of its own; a message carries the slot of its receiver (`to`). CLAIM and ACCEPT
+// carry the sender's as well (`from`). A slot is free again when both ends have sent RETIRE, or the claim was declined.
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "core/base/endpoint.hpp"
+#include "core/wire/token.hpp"
+
+namespace rsock::wire {
+
+inline constexpr size_t kMessageMax = 192;
+inline constexpr uint32_t kSlotLimit = 1u << 24;  // the immediate of a write carries a slot in 24 bits
+
+using Slot = uint32_t;
+
+// Where the peer may write: its view of a ring in the sender's memory.
+struct RingPlace {
+  uint64_t address = 0;
+  uint32_t key = 0;
+  uint32_t size = 0;  // bytes, a power of two
+};
+
+// The four messages of the cutover.
+struct Claim {
+  Slot from = 0;
+  Endpoint connector;  // the connecting end's address, as the accepting end sees it
+  Endpoint acceptor;
+  RingPlace ring;
+  Token token{};  // that the connecting end must show
+};
+struct Accept {
+  Slot to = 0, from = 0;
+  RingPlace ring;
+  Token token{};       // that the accepting end must show
+  uint64_t offset = 0;  // application bytes that the sender ever handed to TCP
+};
+struct Confirm {
+  Slot to = 0;
+  uint64_t offset = 0;
+};
+struct ConfirmAck {
+  Slot to = 0;
+};
+
+enum class DeclineCause : uint8_t { unknown_flow = 0, resources = 1, unwilling = 2 };
+struct Decline {
+  Slot to = 0;
+  DeclineCause cause = DeclineCause::unknown_flow;
+};
+
+// The receiver of the data tells how many bytes of the flow's ring stream its application consumed, ever.
+struct Window {
+  Slot to = 0;
+  uint64_t consumed = 0;
+};
+// The sender has bytes and no window.
+struct Blocked {
+  Slot to = 0;
+};
+// A larger ring for the sender's bytes; it says Switch, then writes there.
+struct Grow {
+  Slot to = 0;
+  RingPlace ring;
+};
+struct Switch {
+  Slot to = 0;
+};
+// End of stream after `total` ring bytes. `closed`: the sender takes no more bytes either.
+struct Fin {
+  Slot to = 0;
+  uint64_t total = 0;
+  bool closed = false;
+};
+// What an RST says.
+struct Reset {
+  Slot to = 0;
+};
+// The sender will never again name this slot or write into its ring.
+struct Retire {
+  Slot to = 0;
+};
+// Nothing but the header.
+struct Credit {};
+
+using Body = std::variant<Claim, Accept, Confirm, ConfirmAck, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
+                          Retire, Credit>;
+
+struct Message {
+  uint32_t returned = 0;
+  Body body;
+};
+
+struct MessageBytes {
+  std::array<uint8_t, kMessageMax> bytes;
+  size_t size = 0;
+  std::span<const uint8_t> span() const { return {bytes.data(), size}; }
+};
+
+MessageBytes encode(const Message& message);
+// Nothing if a length, a kind, a zero or a value is not as described above.
+std::optional<Message> decode_message(std::span<const uint8_t> bytes);
+
+// The immediate of a data write: the receiver's slot.
+constexpr uint32_t immediate(Slot slot) { return slot; }
+
+}  // namespace rsock::wire
