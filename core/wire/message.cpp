@@ -66,6 +66,8 @@ struct Get {
       flag(value);
     else
       value = reader.number<T>();
+    if constexpr (std::is_same_v<T, Slot>)
+      if (value >= kSlotLimit) valid = false;
   }
   void operator()(Token& token) const { reader.raw(token); }
   void operator()(DeclineCause& cause) const {
