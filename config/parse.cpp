@@ -8,12 +8,8 @@
 
 #include "config/config.hpp"
 #include "config/option_table.hpp"
-
-#define TOML_HEADER_ONLY 1
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
-#define TOML_MAX_NESTED_VALUES 8
-#include <toml++/toml.h>
+#include "config/text.hpp"
+#include "config/tomlplusplus.hpp"
 
 namespace rsock::config {
 namespace {
@@ -60,7 +56,10 @@ class Walk {
 
   void document(const toml::table& root);
   void complain(toml::source_position where, std::string message) {
-    errors_.push_back({file_name_, where.line, where.column, std::move(message)});
+    complain(where.line, where.column, std::move(message));
+  }
+  void complain(unsigned line, unsigned column, std::string message) {
+    errors_.push_back({file_name_, line, column, std::move(message)});
   }
 
   /// The rules for which `wanted` holds. Ends the walk.
@@ -226,45 +225,16 @@ void Walk::ring_order(const toml::table& table) {
            fmt::format("ring_max ({}) is less than ring_min ({})", options_.ring_max, options_.ring_min));
 }
 
-/// What toml++ cannot be trusted with: it takes a NUL for the end, and keys of many parts for deep recursion,
-/// whose depth a bound on lines bounds.
-bool is_readable(std::string_view text, Walk& walk) {
-  if (text.size() > kTextLimit) {
-    walk.complain({}, fmt::format("is longer than {} bytes", kTextLimit));
-    return false;
-  }
-  toml::source_index line = 1;
-  for (std::size_t begin = 0; begin < text.size(); ++line) {
-    const std::string_view rest = text.substr(begin);
-    const std::string_view content = rest.substr(0, rest.find('\n'));
-    if (const auto nul = content.find('\0'); nul != content.npos) {
-      const auto is_lead = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; };
-      const auto column =
-          std::count_if(content.begin(), content.begin() + static_cast<std::ptrdiff_t>(nul), is_lead);
-      walk.complain({line, static_cast<toml::source_index>(column + 1)},
-                    "a configuration cannot contain a NUL byte");
-      return false;
-    }
-    if (content.size() > kLineLimit) {
-      walk.complain({line, 1}, fmt::format("line is longer than {} bytes", kLineLimit));
-      return false;
-    }
-    begin += content.size() + 1;
-  }
-  return true;
-}
-
 template <typename Predicate>
 Parsed parse_where(std::string_view text, std::string_view file_name, Predicate wanted) noexcept {
   try {
     Walk walk(file_name);
-    if (is_readable(text, walk)) {
-      const toml::parse_result result = toml::parse(text);
-      if (result)
-        walk.document(result.table());
-      else
-        walk.complain(result.error().source().begin, std::string(result.error().description()));
-    }
+    if (auto refusal = refuse(text))
+      walk.complain(refusal->line, refusal->column, std::move(refusal->message));
+    else if (const toml::parse_result result = toml::parse(text))
+      walk.document(result.table());
+    else
+      walk.complain(result.error().source().begin, std::string(result.error().description()));
     return walk.finish(wanted);
   } catch (...) {
     return {};
