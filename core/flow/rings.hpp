@@ -101,7 +101,8 @@ class RxRing {
   void offer(Block ring) { offered_ = ring; }
   // False if none was offered.
   bool switched();
-  bool can_grow() const { return !offered_ && !next_.block; }
+  // Not before the sender was told that the ring before the present one is done with: it keeps two at most.
+  bool can_grow() const { return !offered_ && !next_.block && told_ >= current_.start; }
 
   // False if the sender wrote more than its window.
   bool landed(uint64_t length);
