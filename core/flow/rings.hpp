@@ -60,7 +60,8 @@ class TxRing {
 
   // The receiver's word on what its application consumed. False if it claims bytes that were never posted.
   bool consumed(uint64_t offset);
-  // A mirror that is no longer needed, once.
+  // A mirror that is no longer needed, once. Ask after consumed() and after switched(): until it is taken, the next
+  // offer of a larger ring cannot be.
   Block take_retired();
 
   // The next contiguous bytes to post, at most `most`; SWITCH must be said first when `at_switch`.
