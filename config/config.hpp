@@ -29,7 +29,7 @@ struct Parsed {
 /// Reads a configuration in TOML, of which it keeps the rules for `program_name` (without its folder). Errors
 /// in rules for other programs count too. `file_name` is used in diagnostics only. `text` may hold anything;
 /// a text longer than kTextLimit, or one with a line longer than kLineLimit, is refused, which bounds the
-/// stack that parsing takes. When the text is not TOML, the one error is the first place where it is not.
+/// stack that parsing takes. When the text is not TOML, the one error is where the TOML parser noticed it.
 Parsed parse(std::string_view text, std::string_view file_name, std::string_view program_name) noexcept;
 
 /// The same, with the rules for all programs: for showing them, not for matching.
