@@ -1,0 +1,359 @@
+// The formats that cross from one host to another. The bytes below are the protocol: a change of them needs a new
+// wire::kVersion, not a new expectation.
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/wire/frame.hpp"
+#include "core/wire/greeting.hpp"
+#include "core/wire/message.hpp"
+
+using namespace rsock;
+using namespace rsock::wire;
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+// Hexadecimal digits; spaces are for the reader.
+Bytes bytes(std::string_view hex) {
+  Bytes out;
+  std::string digits;
+  for (const char c : hex) {
+    if (c != ' ') digits += c;
+    if (digits.size() == 2) out.push_back(static_cast<uint8_t>(std::stoi(digits, nullptr, 16))), digits.clear();
+  }
+  REQUIRE(digits.empty());
+  return out;
+}
+
+Bytes encoded(const Message& message) {
+  const auto made = encode(message);
+  REQUIRE(made.size <= kMessageMax);
+  const auto span = made.span();
+  return {span.begin(), span.end()};
+}
+
+bool accepted(const Bytes& from) { return decode_message(from).has_value(); }
+
+Token token_from(uint8_t first) {
+  Token token;
+  for (auto& byte : token) byte = first++;
+  return token;
+}
+
+Endpoint v4() {
+  Endpoint made;
+  made.address.bytes = {192, 0, 2, 1};
+  made.port = 0x1234;
+  return made;
+}
+
+Endpoint v6() {
+  Endpoint made;
+  made.address.v6 = true;
+  made.address.bytes = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  made.port = 0x5678;
+  return made;
+}
+
+const RingPlace kRing{0x0102030405060708, 0x090a0b0c, 0x10000};
+constexpr Slot kTo = 0xa1b2c3, kFrom = 0xd1e2f3;
+constexpr uint64_t kOffset = 0x1112131415161718;
+
+struct Golden {
+  std::string_view kind;
+  Body body;
+  std::string_view hex;
+};
+
+const Golden kGolden[] = {
+    {"Claim", Claim{kFrom, v4(), v6(), kRing, token_from(0x40)},
+     "00000000 5a5b5c5d 00d1e2f3"
+     "00 c0000201000000000000000000000000 1234"
+     "01 20010db8000000000000000000000001 5678"
+     "0102030405060708 090a0b0c 00010000"
+     "404142434445464748494a4b4c4d4e4f"},
+    {"Accept", Accept{kTo, kFrom, kRing, token_from(0x80), kOffset},
+     "01000000 5a5b5c5d 00a1b2c3 00d1e2f3"
+     "0102030405060708 090a0b0c 00010000"
+     "808182838485868788898a8b8c8d8e8f"
+     "1112131415161718"},
+    {"Confirm", Confirm{kTo, kOffset}, "02000000 5a5b5c5d 00a1b2c3 1112131415161718"},
+    {"ConfirmAck", ConfirmAck{kTo}, "03000000 5a5b5c5d 00a1b2c3"},
+    {"Decline", Decline{kTo, DeclineCause::unwilling}, "04000000 5a5b5c5d 00a1b2c3 02"},
+    {"Window", Window{kTo, kOffset}, "05000000 5a5b5c5d 00a1b2c3 1112131415161718"},
+    {"Blocked", Blocked{kTo}, "06000000 5a5b5c5d 00a1b2c3"},
+    {"Grow", Grow{kTo, kRing}, "07000000 5a5b5c5d 00a1b2c3 0102030405060708 090a0b0c 00010000"},
+    {"Switch", Switch{kTo}, "08000000 5a5b5c5d 00a1b2c3"},
+    {"Fin", Fin{kTo, kOffset, true}, "09000000 5a5b5c5d 00a1b2c3 1112131415161718 01"},
+    {"Reset", Reset{kTo}, "0a000000 5a5b5c5d 00a1b2c3"},
+    {"Retire", Retire{kTo, true}, "0b000000 5a5b5c5d 00a1b2c3 01"},
+    {"Credit", Credit{}, "0c000000 5a5b5c5d"},
+};
+static_assert(std::variant_size_v<Body> == std::size(kGolden));
+
+template <class Check>
+void for_each_kind(Check check) {
+  for (const auto& golden : kGolden) {
+    CAPTURE(golden.kind);
+    check(Message{0x5a5b5c5d, golden.body}, bytes(golden.hex));
+  }
+}
+
+Message message(Body body) { return {1, std::move(body)}; }
+// Equal fields have equal bytes, which the golden ones prove.
+bool survives(const Message& sent) {
+  const auto got = decode_message(encoded(sent));
+  return got && got->body.index() == sent.body.index() && encoded(*got) == encoded(sent);
+}
+
+}  // namespace
+
+TEST_CASE("messages: the bytes of each kind", "[wire]") {
+  size_t kind = 0;
+  for_each_kind([&](const Message& sent, const Bytes& hex) {
+    CHECK(sent.body.index() == kind++);
+    CHECK(encoded(sent) == hex);
+    const auto got = decode_message(hex);
+    REQUIRE(got);
+    CHECK(got->returned == 0x5a5b5c5d);
+    CHECK(encoded(*got) == hex);
+  });
+}
+
+TEST_CASE("messages: fields come back as they were", "[wire]") {
+  const auto claim = std::get<Claim>(decode_message(bytes(kGolden[0].hex))->body);
+  CHECK(claim.from == kFrom);
+  CHECK(claim.connector == v4());
+  CHECK(claim.acceptor == v6());
+  CHECK(claim.ring.address == kRing.address);
+  CHECK(claim.ring.key == kRing.key);
+  CHECK(claim.ring.size == kRing.size);
+  CHECK(claim.token == token_from(0x40));
+  const auto accept = std::get<Accept>(decode_message(bytes(kGolden[1].hex))->body);
+  CHECK(accept.to == kTo);
+  CHECK(accept.from == kFrom);
+  CHECK(accept.ring.size == kRing.size);
+  CHECK(accept.token == token_from(0x80));
+  CHECK(accept.offset == kOffset);
+  const auto fin = std::get<Fin>(decode_message(bytes(kGolden[9].hex))->body);
+  CHECK(fin.to == kTo);
+  CHECK(fin.total == kOffset);
+  CHECK(fin.closed);
+}
+
+TEST_CASE("messages: the ends of each range", "[wire]") {
+  constexpr auto kMax = std::numeric_limits<uint64_t>::max();
+  for (const uint64_t offset : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 32, kMax})
+    for (const Slot slot : {Slot{0}, Slot{1}, kSlotLimit - 1}) {
+      CHECK(survives(message(Confirm{slot, offset})));
+      CHECK(survives(message(Window{slot, offset})));
+      CHECK(survives(message(Accept{slot, slot, kRing, Token{}, offset})));
+      CHECK(survives(message(Fin{slot, offset, false})));
+    }
+  for (uint32_t size = 4096; size <= 1u << 26; size *= 2)
+    CHECK(survives(message(Grow{0, {kMax, std::numeric_limits<uint32_t>::max(), size}})));
+  for (const auto cause : {DeclineCause::unknown_flow, DeclineCause::resources, DeclineCause::unwilling})
+    CHECK(survives(message(Decline{0, cause})));
+  for (const uint32_t returned : {0u, 1u, 0xffffffffu}) CHECK(decode_message(encoded({returned, Credit{}}))->returned == returned);
+  auto far = v6();
+  far.address.bytes.fill(0xff), far.port = 0xffff;
+  CHECK(survives(message(Claim{0, far, far, kRing, Token{}})));
+  CHECK(survives(message(Claim{0, Endpoint{}, Endpoint{}, kRing, Token{}})));
+}
+
+TEST_CASE("messages: a part or more than one is none", "[wire]") {
+  CHECK_FALSE(accepted({}));
+  for_each_kind([](const Message&, const Bytes& hex) {
+    for (size_t size = 0; size < hex.size(); ++size) CHECK_FALSE(accepted(Bytes(hex.begin(), hex.begin() + static_cast<ptrdiff_t>(size))));
+    auto longer = hex;
+    while (longer.size() < kMessageMax + 2) {
+      longer.push_back(0);
+      CHECK_FALSE(accepted(longer));
+    }
+  });
+}
+
+TEST_CASE("messages: the zeros of the header are zero", "[wire]") {
+  for_each_kind([](const Message&, const Bytes& hex) {
+    for (size_t at = 1; at <= 3; ++at)
+      for (unsigned bit = 0; bit < 8; ++bit) {
+        auto wrong = hex;
+        wrong[at] = static_cast<uint8_t>(1u << bit);
+        CHECK_FALSE(accepted(wrong));
+      }
+  });
+}
+
+TEST_CASE("messages: a kind is one of those above, and has its own length", "[wire]") {
+  for_each_kind([](const Message& sent, const Bytes& hex) {
+    for (unsigned kind = 0; kind < 256; ++kind) {
+      CAPTURE(kind);
+      auto other = hex;
+      other[0] = static_cast<uint8_t>(kind);
+      const auto got = decode_message(other);
+      if (kind >= std::size(kGolden)) CHECK_FALSE(got);
+      if (kind < std::size(kGolden) && bytes(kGolden[kind].hex).size() != hex.size()) CHECK_FALSE(got);
+      if (kind == sent.body.index()) CHECK(got);
+    }
+  });
+}
+
+TEST_CASE("messages: flags are 0 or 1, causes are known", "[wire]") {
+  for (unsigned value = 0; value < 256; ++value) {
+    CAPTURE(value);
+    auto fin = encoded(message(Fin{}));
+    fin.back() = static_cast<uint8_t>(value);
+    CHECK(accepted(fin) == (value <= 1));
+    auto retire = encoded(message(Retire{}));
+    retire.back() = static_cast<uint8_t>(value);
+    CHECK(accepted(retire) == (value <= 1));
+    auto decline = encoded(message(Decline{}));
+    decline.back() = static_cast<uint8_t>(value);
+    CHECK(accepted(decline) == (value <= 2));
+    for (const size_t family : {12, 31}) {  // the connector's and the acceptor's
+      auto claim = encoded(message(Claim{0, Endpoint{}, Endpoint{}, kRing, Token{}}));
+      claim[family] = static_cast<uint8_t>(value);
+      CHECK(accepted(claim) == (value <= 1));
+    }
+  }
+}
+
+TEST_CASE("messages: an IPv4 address has nothing behind it", "[wire]") {
+  const auto good = encoded(message(Claim{0, v4(), v4(), kRing, Token{}}));
+  REQUIRE(accepted(good));
+  for (const size_t address : {13, 32})
+    for (size_t at = 4; at < 16; ++at) {
+      auto wrong = good;
+      wrong[address + at] = 1;
+      CHECK_FALSE(accepted(wrong));
+    }
+}
+
+TEST_CASE("messages: a ring is a power of two from 4 KiB to 64 MiB", "[wire]") {
+  const auto takes = [](uint32_t size) {
+    const RingPlace ring{1, 1, size};
+    const bool claim = accepted(encoded(message(Claim{0, v4(), v4(), ring, Token{}})));
+    CHECK(accepted(encoded(message(Accept{0, 0, ring, Token{}, 0}))) == claim);
+    CHECK(accepted(encoded(message(Grow{0, ring}))) == claim);
+    return claim;
+  };
+  for (unsigned power = 0; power < 32; ++power) {
+    const auto size = 1u << power;
+    CAPTURE(size);
+    CHECK(takes(size) == (power >= 12 && power <= 26));
+    CHECK_FALSE(takes(size + (power > 0 ? 1 : 2)));
+    if (power > 1) CHECK_FALSE(takes(size - 1));
+  }
+  CHECK_FALSE(takes(0));
+  CHECK_FALSE(takes(0xffffffff));
+}
+
+// A slot must fit into the immediate of a write.
+TEST_CASE("messages: slots have 24 bits", "[wire]") {
+  for (const Slot slot : {kSlotLimit, kSlotLimit + 1, Slot{0xffffffff}}) {
+    CAPTURE(slot);
+    CHECK_FALSE(accepted(encoded(message(Claim{slot, v4(), v4(), kRing, Token{}}))));
+    CHECK_FALSE(accepted(encoded(message(Accept{slot, 0, kRing, Token{}, 0}))));
+    CHECK_FALSE(accepted(encoded(message(Accept{0, slot, kRing, Token{}, 0}))));
+    CHECK_FALSE(accepted(encoded(message(Reset{slot}))));
+    CHECK_FALSE(accepted(encoded(message(Window{slot, 0}))));
+  }
+  CHECK(immediate(kSlotLimit - 1) == 0xffffff);
+}
+
+TEST_CASE("greetings: the bytes", "[wire]") {
+  const Greeting sent{kVersion, Verdict::linked, 0x0102030405060708, 0x090a0b0c};
+  const auto hex = bytes("7273636b 0001 0002 0102030405060708 090a0b0c 00000000");
+  const auto made = encode(sent);
+  CHECK(Bytes(made.begin(), made.end()) == hex);
+  const auto got = decode_greeting(hex);
+  REQUIRE(got);
+  CHECK(got->version == 1);
+  CHECK(got->verdict == Verdict::linked);
+  CHECK(got->engine == 0x0102030405060708);
+  CHECK(got->receives == 0x090a0b0c);
+}
+
+TEST_CASE("greetings: what is one and what is not", "[wire]") {
+  const auto made = encode(Greeting{});
+  const Bytes good(made.begin(), made.end());
+  for (size_t size = 0; size < kGreetingSize; ++size) CHECK_FALSE(decode_greeting(std::span(good).first(size)));
+  for (size_t bit = 0; bit < 32; ++bit) {
+    auto wrong = good;
+    wrong[bit / 8] ^= static_cast<uint8_t>(1u << bit % 8);
+    CHECK_FALSE(decode_greeting(wrong));
+  }
+  for (unsigned verdict = 0; verdict < 0x10000; ++verdict) {
+    auto other = good;
+    other[6] = static_cast<uint8_t>(verdict >> 8), other[7] = static_cast<uint8_t>(verdict);
+    const bool got = decode_greeting(other).has_value();
+    if (got != (verdict <= 4)) FAIL("verdict " << verdict);
+  }
+}
+
+// The version is the caller's to judge, and what later versions add must not keep it from being read.
+TEST_CASE("greetings: later versions can be told", "[wire]") {
+  const auto made = encode(Greeting{.version = 0xffff, .engine = 7});
+  Bytes later(made.begin(), made.end());
+  later[23] = 1;
+  later.resize(196, 0xee);  // RDMA-CM pads private data
+  const auto got = decode_greeting(later);
+  REQUIRE(got);
+  CHECK(got->version == 0xffff);
+  CHECK(got->engine == 7);
+}
+
+TEST_CASE("frames: the bytes", "[wire]") {
+  const auto made = encode(token_from(0xa0), Frame{FrameKind::resume, kOffset});
+  const auto hex = bytes("a0a1a2a3a4a5a6a7a8a9aaabacadaeaf 01 00000000000000 1112131415161718");
+  CHECK(Bytes(made.begin(), made.end()) == hex);
+  for (const uint64_t value : {uint64_t{0}, kOffset, std::numeric_limits<uint64_t>::max()}) {
+    const auto got = decode_frame(encode(token_from(1), {FrameKind::resume, value}), token_from(1));
+    REQUIRE(got);
+    CHECK(got->kind == FrameKind::resume);
+    CHECK(got->value == value);
+  }
+}
+
+TEST_CASE("frames: every bit but the value's is checked", "[wire]") {
+  const auto good = encode(token_from(1), Frame{FrameKind::resume, 0});
+  for (size_t bit = 0; bit < kFrameSize * 8; ++bit) {
+    CAPTURE(bit);
+    auto other = good;
+    other[bit / 8] ^= static_cast<uint8_t>(1u << bit % 8);
+    CHECK(decode_frame(other, token_from(1)).has_value() == (bit / 8 >= 24));
+  }
+}
+
+TEST_CASE("tokens differ", "[wire]") {
+  std::vector<Token> tokens;
+  for (int i = 0; i < 100; ++i) tokens.push_back(make_token());
+  std::sort(tokens.begin(), tokens.end());
+  CHECK(std::adjacent_find(tokens.begin(), tokens.end()) == tokens.end());
+  CHECK(tokens.front() != Token{});
+}
+
+TEST_CASE("a writer stops at its end, a reader gives zeros behind its own", "[wire]") {
+  std::array<uint8_t, 3> place{};
+  Writer writer(place);
+  writer.number(uint16_t{0x0102});
+  CHECK(writer.good());
+  writer.number(uint32_t{0x03040506});
+  CHECK_FALSE(writer.good());
+  CHECK(writer.size() == 3);
+  CHECK(place == std::array<uint8_t, 3>{1, 2, 3});
+  Reader reader(place);
+  CHECK(reader.number<uint16_t>() == 0x0102);
+  CHECK(reader.left() == 1);
+  CHECK((reader.good() && !reader.complete()));
+  CHECK(reader.number<uint32_t>() == 0x03000000);
+  CHECK_FALSE(reader.good());
+  CHECK_FALSE(reader.complete());
+}
