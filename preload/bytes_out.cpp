@@ -1,0 +1,191 @@
+// write, send and their kin.
+
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "preload/passing.hpp"
+#include "preload/program_vector.hpp"
+#include "preload/shell.hpp"
+
+namespace real = rsock::real;
+namespace sockets = rsock::sockets;
+using namespace rsock::preload;
+
+namespace {
+
+ssize_t counted(int fd, ssize_t moved) {
+  if (moved > 0) sockets::passed_out(fd, static_cast<size_t>(moved));
+  return moved;
+}
+
+// As the kernel: to the calling thread, and with EPIPE only.
+ssize_t finish_sending(const rsock::Result<size_t>& result, int flags) {
+  if (result.is(EPIPE) && !(flags & MSG_NOSIGNAL))
+    real::syscall(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), SIGPIPE, 0, 0, 0);
+  return finish(result);
+}
+
+void leave_lane_for(int fd, int flags) {
+  if (flags & (MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY)) to_tcp(fd);
+}
+
+template <class Libc>
+[[gnu::noinline]] ssize_t transmit(int fd, const void* buffer, size_t size, int flags, Libc libc) {
+  leave_lane_for(fd, flags);
+  const ProgramVector from(buffer, size, Access::read);
+  if (from.error()) return fail(from.error());
+  const auto answer = sockets::transmit(fd, from.parts(), flags);
+  return answer.served() ? finish_sending(answer.result(), flags) : counted(fd, libc());
+}
+
+template <class Libc>
+[[gnu::noinline]] ssize_t write_one(int fd, const void* buffer, size_t size, Libc libc) {
+  return static_cast<ssize_t>(size) < 0 ? libc() : transmit(fd, buffer, size, 0, libc);
+}
+
+template <class Libc>
+[[gnu::noinline]] ssize_t write_parts(int fd, const iovec* parts, int count, Libc libc) {
+  const ProgramVector from(parts, static_cast<unsigned>(count), Access::read);
+  if (from.error()) return fail(from.error());
+  const auto answer = sockets::transmit(fd, from.parts(), 0);
+  return answer.served() ? finish_sending(answer.result(), 0) : counted(fd, libc());
+}
+
+// Offset -1 makes it writev; with another offset, or flags that no lane knows, the kernel answers.
+template <class Libc>
+[[gnu::noinline]] ssize_t write_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags, Libc libc) {
+  if (offset == -1 && flags == 0) return write_parts(fd, parts, count, libc);
+  if (offset == -1) to_tcp(fd);
+  return libc();
+}
+
+// The address of a connected TCP socket is checked and then ignored.
+template <class Libc>
+[[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
+                                      socklen_t address_size, Libc libc) {
+  if (address && (address_size > sizeof(sockaddr_storage) || !readable(address, address_size))) return libc();
+  return transmit(fd, buffer, size, flags, libc);
+}
+
+template <class Libc>
+[[gnu::noinline]] ssize_t transmit_message(int fd, const msghdr* message, int flags, Libc libc) {
+  if (!readable(message, sizeof *message)) return fail(EFAULT);
+  if (message->msg_controllen && !readable(message->msg_control, message->msg_controllen)) return libc();
+  leave_lane_for(fd, flags);
+  const ProgramVector from(message->msg_iov, message->msg_iovlen, Access::read, EMSGSIZE);
+  if (from.error()) return fail(from.error());
+  const auto answer = sockets::transmit(fd, from.parts(), flags, message);
+  return answer.served() ? finish_sending(answer.result(), flags) : counted(fd, libc());
+}
+
+// Given by a `libc` that only tells its caller of the pass.
+constexpr ssize_t kPassed = -2;
+
+// sendmmsg(2): as recvmmsg in bytes_in.cpp.
+template <class Libc>
+[[gnu::noinline]] int transmit_messages(int fd, mmsghdr* messages, unsigned count, int flags, Libc libc) {
+  if (count == 0) return libc();
+  count = std::min<unsigned>(count, kMostParts);
+  const int saved = errno;
+  unsigned done = 0;
+  while (done < count) {
+    mmsghdr& one = messages[done];
+    if (!writable(&one, sizeof one)) {
+      fail(EFAULT);
+      break;
+    }
+    const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [] { return kPassed; });
+    if (sent == kPassed && done == 0) {
+      const int all = libc();
+      for (int i = 0; i < all; ++i) counted(fd, messages[i].msg_len);
+      return all;
+    }
+    if (sent < 0) break;
+    one.msg_len = static_cast<unsigned>(sent);
+    ++done;
+  }
+  if (done == 0) return -1;
+  errno = saved;
+  return static_cast<int>(done);
+}
+
+// On another descriptor, which may be the way of a flow's descriptor to another process.
+[[gnu::noinline]] ssize_t sendmsg_elsewhere(int fd, const msghdr* message, int flags) {
+  look_for_passed_descriptors(message);
+  return real::sendmsg(fd, message, flags);
+}
+[[gnu::noinline]] int sendmmsg_elsewhere(int fd, mmsghdr* messages, unsigned count, int flags) {
+  look_for_passed_descriptors(messages, count);
+  return real::sendmmsg(fd, messages, count, flags);
+}
+
+template <class Libc>
+[[gnu::noinline]] ssize_t transmit_file(int out, int in, off64_t* offset, size_t count, Libc libc) {
+  if (offset && !writable(offset, sizeof *offset)) return fail(EFAULT);
+  Uncancellable here;
+  const auto answer = sockets::transmit_file(out, in, offset, std::min(count, kMostBytes));
+  return answer.served() ? finish_sending(answer.result(), 0) : counted(out, libc());
+}
+
+}  // namespace
+
+RSOCK_EXPORT ssize_t write(int fd, const void* buffer, size_t size) {
+  if (find(fd)) return write_one(fd, buffer, size, [=] { return real::write(fd, buffer, size); });
+  return real::write(fd, buffer, size);
+}
+RSOCK_EXPORT_ALIAS(__write, write);
+
+RSOCK_EXPORT ssize_t writev(int fd, const iovec* parts, int count) {
+  if (find(fd)) return write_parts(fd, parts, count, [=] { return real::writev(fd, parts, count); });
+  return real::writev(fd, parts, count);
+}
+
+RSOCK_EXPORT ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
+  if (find(fd))
+    return write_parts_at(fd, parts, count, offset, flags, [=] { return real::pwritev2(fd, parts, count, offset, flags); });
+  return real::pwritev2(fd, parts, count, offset, flags);
+}
+
+RSOCK_EXPORT ssize_t pwritev64v2(int fd, const iovec* parts, int count, off64_t offset, int flags) {
+  if (find(fd))
+    return write_parts_at(fd, parts, count, offset, flags,
+                          [=] { return real::pwritev64v2(fd, parts, count, offset, flags); });
+  return real::pwritev64v2(fd, parts, count, offset, flags);
+}
+
+RSOCK_EXPORT ssize_t send(int fd, const void* buffer, size_t size, int flags) {
+  if (find(fd)) return transmit(fd, buffer, size, flags, [=] { return real::send(fd, buffer, size, flags); });
+  return real::send(fd, buffer, size, flags);
+}
+RSOCK_EXPORT_ALIAS(__send, send);
+
+RSOCK_EXPORT ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
+                            socklen_t address_size) {
+  if (find(fd))
+    return transmit_to(fd, buffer, size, flags, address, address_size,
+                       [=] { return real::sendto(fd, buffer, size, flags, address, address_size); });
+  return real::sendto(fd, buffer, size, flags, address, address_size);
+}
+
+RSOCK_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  if (find(fd)) return transmit_message(fd, message, flags, [=] { return real::sendmsg(fd, message, flags); });
+  if (nothing_concerns_us()) return real::sendmsg(fd, message, flags);
+  return sendmsg_elsewhere(fd, message, flags);
+}
+
+RSOCK_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  if (find(fd))
+    return transmit_messages(fd, messages, count, flags, [=] { return real::sendmmsg(fd, messages, count, flags); });
+  if (nothing_concerns_us()) return real::sendmmsg(fd, messages, count, flags);
+  return sendmmsg_elsewhere(fd, messages, count, flags);
+}
+
+RSOCK_EXPORT ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {
+  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile(out, in, offset, count); });
+  return real::sendfile(out, in, offset, count);
+}
+
+RSOCK_EXPORT ssize_t sendfile64(int out, int in, off64_t* offset, size_t count) noexcept {
+  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile64(out, in, offset, count); });
+  return real::sendfile64(out, in, offset, count);
+}

@@ -1,0 +1,52 @@
+#include "preload/program_memory.hpp"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include "preload/real.hpp"
+
+namespace rsock::preload::memory {
+namespace {
+
+long in(uintptr_t address) { return static_cast<long>(address); }
+
+// Both let the kernel touch the word at `address` in a call that changes nothing. Only EFAULT is a verdict: a sandbox
+// may forbid the calls.
+bool can_read(uintptr_t address) {
+  constexpr long kNoSuchHow = -1;  // looked at after the set was read
+  constexpr long kSetSize = 8;
+  return real::syscall(SYS_rt_sigprocmask, kNoSuchHow, in(address & ~uintptr_t{7}), 0, kSetSize, 0, 0) == 0 ||
+         errno != EFAULT;
+}
+bool can_write(uintptr_t address) {
+  static constinit uint32_t nobody_waits = 0;
+  // Adds 0 atomically, then would wake waiters of a word that holds 0x7ff: none, or one for nothing.
+  constexpr long kAddZero = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0x7ff);
+  return real::syscall(SYS_futex, in(reinterpret_cast<uintptr_t>(&nobody_waits)), FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0,
+                       in(address & ~uintptr_t{3}), kAddZero) >= 0 ||
+         errno != EFAULT;
+}
+
+bool good_page(uintptr_t address, Use use) {
+  if (remembers(address, use)) return true;
+  const int saved = errno;
+  const bool good = use == Use::read ? can_read(address) : can_write(address);
+  errno = saved;
+  const uintptr_t page = address >> kPageBits;
+  if (good) remembered[static_cast<size_t>(use)][page % kRemembered] = page;
+  return good;
+}
+
+}  // namespace
+
+bool probe(uintptr_t first, uintptr_t last, Use use) {
+  if (first >> kPageBits == 0) return false;
+  if (!good_page(first, use) || !good_page(last, use)) return false;
+  const uintptr_t pages = (last >> kPageBits) - (first >> kPageBits);
+  if (pages >= kAllPages) return true;
+  for (uintptr_t page = 1; page < pages; ++page)
+    if (!good_page(first + (page << kPageBits), use)) return false;
+  return true;
+}
+
+}  // namespace rsock::preload::memory

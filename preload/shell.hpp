@@ -1,0 +1,76 @@
+#pragma once
+// What the interposers share. An interposer asks find(fd); a descriptor that is of no concern goes to libc with the same
+// arguments, result and errno, by a tail jump. Errno is set here and nowhere else, from the core's results.
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "core/sockets/sockets.hpp"
+#include "preload/real.hpp"
+#include "preload/start.hpp"
+
+#define RSOCK_EXPORT extern "C" __attribute__((visibility("default")))
+// A second name for a function defined above in the same file.
+#define RSOCK_EXPORT_ALIAS(alias_name, name) \
+  extern "C" __attribute__((visibility("default"), alias(#name))) decltype(name) alias_name
+
+namespace rsock::preload {
+
+using sockets::find;
+
+// No descriptor above this one was ever announced to the core, so none is of concern; -1 at first. Bounds walks over
+// the table, and lets poll and select see at once that there is nothing to look for.
+inline constinit std::atomic<int> highest{-1};
+
+inline bool nothing_concerns_us() { return highest.load(std::memory_order_relaxed) < 0; }
+
+// Before every announcement of a descriptor to the core.
+inline void note(int fd) {
+  int seen = highest.load(std::memory_order_relaxed);
+  while (fd > seen && !highest.compare_exchange_weak(seen, fd, std::memory_order_relaxed)) {
+  }
+}
+
+// The value, or -1 and errno.
+template <class T>
+std::make_signed_t<T> finish(const Result<T>& result) {
+  if (result) return static_cast<std::make_signed_t<T>>(*result);
+  errno = result.error();
+  return -1;
+}
+inline int fail(int error) {
+  errno = error;
+  return -1;
+}
+
+// No cancellation while it lives: around what may block inside a function that is no cancellation point in libc, and
+// under whose frame an unwinding would end the program.
+class Uncancellable {
+ public:
+  Uncancellable() { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  ~Uncancellable() { pthread_setcancelstate(before_, nullptr); }
+  Uncancellable(const Uncancellable&) = delete;
+  Uncancellable& operator=(const Uncancellable&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// The flow at `fd`, if any, goes back to TCP, where libc's own call will find it.
+[[gnu::noinline]] inline void to_tcp(int fd, Reason reason = Reason::unserved_call) {
+  if (!find(fd) || sockets::in_borrowed_memory()) return;
+  Uncancellable here;
+  sockets::unserved(fd, reason);
+}
+
+// `to` is a new descriptor for what `from` is. stdio writes to 0, 1 and 2 behind our back, so there only TCP will do.
+inline void copied(int from, int to) {
+  note(to);
+  sockets::duplicated(from, to);
+  if (to <= STDERR_FILENO) to_tcp(to);
+}
+
+}  // namespace rsock::preload

@@ -1,0 +1,103 @@
+#include "preload/start.hpp"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+#include <charconv>
+#include <cstring>
+
+#include "config/source.hpp"
+#include "core/base/log.hpp"
+#include "core/base/unique_fd.hpp"
+#include "preload/processes.hpp"
+#include "preload/shell.hpp"
+
+namespace rsock::preload {
+namespace {
+
+// Setuid programs are told nothing by their environment.
+const char* variable(const char* name) { return secure_getenv(name); }
+
+const char* text_of(const char* name) {
+  const char* value = variable(name);
+  return value ? value : "";
+}
+
+template <class Pointer>
+Pointer next(real::Name name) {
+  return reinterpret_cast<Pointer>(real::next_definition(name));
+}
+
+std::variant<std::string, int> read_file(const std::string& path) {
+  const auto opened = sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+  if (!opened) return opened.error();
+  const UniqueFd file(*opened);
+  std::string text;
+  char part[4096];
+  // One more than a configuration may have is enough for parse() to refuse it.
+  while (text.size() <= config::kTextLimit) {
+    const auto got = sys::read(file.get(), part, sizeof part);
+    if (!got) return got.error();
+    if (*got == 0) break;
+    text.append(part, *got);
+  }
+  return text;
+}
+
+// Listeners that were there before us, handed down by the program that started this one.
+void adopt_listeners() {
+  const auto opened = sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (!opened) return;
+  const UniqueFd folder(*opened);
+  alignas(dirent64) char part[4096];
+  for (;;) {
+    const long got = real::syscall(SYS_getdents64, folder.get(), reinterpret_cast<long>(part), sizeof part, 0, 0, 0);
+    if (got <= 0) return;
+    for (long at = 0; at < got;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(part + at);
+      at += entry->d_reclen;
+      int fd = -1, is_listener = 0;
+      std::from_chars(entry->d_name, entry->d_name + std::strlen(entry->d_name), fd);
+      socklen_t size = sizeof is_listener;
+      if (fd < 0 || !sys::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listener, size) || !is_listener) continue;
+      note(fd);
+      sockets::listening(fd);
+    }
+  }
+}
+
+void start_with(std::string_view program) {
+  const auto source = config::find(variable);
+  // In force until the process ends.
+  static auto& parsed = *new config::Parsed(config::load(source, read_file, program));
+  for (const auto& diagnostic : parsed.errors) log::error("{}", config::to_string(diagnostic));
+  sockets::start(parsed.config, program, text_of("RSOCK_STATS_FILE"));
+  register_hooks();
+  if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();
+}
+
+[[gnu::constructor]] void constructor() { ensure_started(); }
+
+}  // namespace
+
+void start() {
+  static constinit std::atomic_flag claimed;
+  if (claimed.test_and_set(std::memory_order_acquire)) return;
+  const int saved = errno;
+  real::bind_all();
+  kernel.syscall = next<decltype(kernel.syscall)>(real::Name::syscall);
+  kernel.epoll_pwait = next<decltype(kernel.epoll_pwait)>(real::Name::epoll_pwait);
+  kernel.ppoll = next<decltype(kernel.ppoll)>(real::Name::ppoll);
+  // Without memory for it there is nothing to select; the program must not notice.
+  try {
+    log::configure(text_of("RSOCK_LOG"), program_invocation_short_name);
+    start_with(program_invocation_short_name);
+  } catch (...) {
+  }
+  started.store(true, std::memory_order_release);
+  errno = saved;
+}
+
+}  // namespace rsock::preload
