@@ -95,7 +95,7 @@ std::vector<Variable> environment(const RunArguments& arguments) {
   std::vector<Variable> variables;
   if (std::string rules = rules_text(arguments); !rules.empty())
     variables.emplace_back(config::kRulesVariable, std::move(rules));
-  if (!arguments.stats.empty()) variables.emplace_back("RSOCK_STATS", absolute(arguments.stats));
+  if (!arguments.stats.empty()) variables.emplace_back("RSOCK_STATS_FILE", absolute(arguments.stats));
   if (!arguments.log.empty()) variables.emplace_back("RSOCK_LOG", log_text(arguments.log));
   variables.emplace_back("LD_PRELOAD", preload_text(find_library()));
   return variables;

@@ -98,6 +98,7 @@ class TxRing {
 class RxRing {
  public:
   void begin(Block ring);
+  wire::RingPlace place() const { return current_.block.place(); }
   // A larger ring for the sender, to be offered with GROW; it becomes current at SWITCH.
   void offer(Block ring) { offered_ = ring; }
   // False if none was offered.

@@ -27,6 +27,8 @@ void fields(auto& body, Visit visit)
     visit(body.to), visit(body.ring);
   } else if constexpr (std::is_same_v<Kind, Fin>) {
     visit(body.to), visit(body.total), visit(body.closed);
+  } else if constexpr (std::is_same_v<Kind, Retire>) {
+    visit(body.to), visit(body.finished);
   } else if constexpr (!std::is_same_v<Kind, Credit>) {
     visit(body.to);
   }

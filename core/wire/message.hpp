@@ -88,9 +88,11 @@ struct Fin {
 struct Reset {
   Slot to = 0;
 };
-// The sender will never again name this slot or write into its ring.
+// The sender will never again name this slot or write into its ring. `finished`: because it has dealt with the
+// receiver's Fin{closed} or Reset; otherwise because it leaves the lane.
 struct Retire {
   Slot to = 0;
+  bool finished = false;
 };
 // Nothing but the header.
 struct Credit {};

@@ -1,0 +1,134 @@
+#include "core/engine/engine.hpp"
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+#include "core/engine/service.hpp"
+
+namespace rsock::engine {
+namespace {
+
+uint64_t random_identity() {
+  uint64_t identity = 0;
+  sys::random(&identity, sizeof identity);
+  return identity;
+}
+
+}  // namespace
+
+Engine::Engine(const Settings& with) : settings(with), identity(random_identity()) {}
+Engine::~Engine() = default;
+
+bool Engine::poll() {
+  int found = 0;
+  for (size_t i = 0; i < completions_.size(); ++i) found += completions_[i]->poll();
+  ++polls;
+  return found > 0;
+}
+
+void Engine::arm() {
+  if (armed_) return;
+  for (auto* source : completions_) source->arm();
+  armed_ = true;
+}
+
+void Engine::acknowledge() {
+  for (auto* source : completions_) source->acknowledge();
+  armed_ = false;
+}
+
+void Engine::add_source(fabric::Completions& source) {
+  completions_.push_back(&source);
+  source_fds_.push_back(source.fd());
+  armed_ = false;
+}
+
+std::shared_ptr<Flow> Engine::make_flow(Role role, int fd) {
+  const auto id = next_id_++;
+  auto flow = std::make_shared<Flow>(*this, id, role, fd);
+  flows_.emplace(id, flow);
+  return flow;
+}
+
+std::shared_ptr<Flow> Engine::find_flow(uint64_t id) {
+  const auto found = flows_.find(id);
+  return found == flows_.end() ? nullptr : found->second;
+}
+
+void Engine::forget(Flow& flow) {
+  remove_connector(flow);
+  const auto found = flows_.find(flow.id());
+  if (found == flows_.end()) return;
+  finished_.push_back(std::move(found->second));
+  flows_.erase(found);
+}
+
+void Engine::add_connector(Flow& flow) { connectors_.push_back(&flow); }
+void Engine::remove_connector(Flow& flow) { std::erase(connectors_, &flow); }
+
+Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
+  for (auto* flow : connectors_) {
+    if (flow->local().port == 0) {  // still inside connect(2): the kernel knows the address before we are told
+      sockaddr_storage address{};
+      Endpoint local;
+      if (!sys::getsockname(flow->shadow(), address) || !parse(reinterpret_cast<sockaddr&>(address), local)) continue;
+      if (local != claim.connector) continue;
+      flow->set_endpoints(local, flow->remote());
+    }
+    if (flow->local() != claim.connector) continue;
+    if (settings.check_peer_address && (flow->remote() != claim.acceptor || link.peer() != flow->remote().address))
+      continue;
+    return flow;
+  }
+  return nullptr;
+}
+
+Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer,
+                       const wire::Greeting& greeting) {
+  links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
+  statistics.links.add();
+  log::info("link {} to {}", links_.back()->id(), to_string(peer));
+  return *links_.back();
+}
+
+void Engine::link_failed(Link&) { service_->wake(); }
+
+std::vector<Link*> Engine::links_to(const Address& peer) {
+  std::vector<Link*> found;
+  for (auto at = links_.rbegin(); at != links_.rend(); ++at)
+    if ((*at)->ready() && (*at)->peer() == peer) found.push_back(at->get());
+  return found;
+}
+
+Link* Engine::link_of(uint64_t peer_engine) {
+  for (const auto& link : links_)
+    if (link->alive() && link->peer_engine() == peer_engine) return link.get();
+  return nullptr;
+}
+
+Link* Engine::link_with(const fabric::Connection& connection) {
+  for (const auto& link : links_)
+    if (&link->connection() == &connection) return link.get();
+  return nullptr;
+}
+
+std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
+  std::vector<std::unique_ptr<Link>> dead;
+  for (auto& link : links_)
+    if (!link->alive() && link->flows() == 0) dead.push_back(std::move(link));
+  std::erase(links_, nullptr);
+  return dead;
+}
+
+void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
+void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
+void Engine::settled(Flow& flow) { service_->not_wanted(flow.id()); }
+void Engine::declined(Flow& flow) { service_->seek(flow.id()); }
+void Engine::watch(Flow& flow) { service_->watch(flow); }
+
+bool Engine::start_service() {
+  if (!service_) service_ = Service::start(*this);
+  return service_ != nullptr;
+}
+
+}  // namespace rsock::engine

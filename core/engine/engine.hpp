@@ -1,0 +1,89 @@
+#pragma once
+// The engine: the completion sources, the links and the flows of the process, under one lock. Application threads drive it from
+// within their calls; the service thread drives it when none of them does.
+
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/clock.hpp"
+#include "core/engine/flow.hpp"
+#include "core/engine/link.hpp"
+#include "core/engine/settings.hpp"
+#include "core/fabric/fabric.hpp"
+
+namespace rsock::engine {
+
+class Service;
+
+class Engine {
+ public:
+  explicit Engine(const Settings& settings);
+  ~Engine();
+
+  std::mutex lock;  // guards everything below and every flow and link
+  const Settings settings;
+  const uint64_t identity;  // random; tells the engines of one peer address apart
+
+  // ---- progress
+  // Handles what completed; true if anything did.
+  bool poll();
+  uint64_t polls = 0;
+  // Asks all sources for an event, unless that is asked already. poll() again before sleeping.
+  void arm();
+  // Some source's descriptor is readable: takes the events off.
+  void acknowledge();
+  // Descriptors to sleep on, after arm(). Sources are added, never removed.
+  const std::vector<int>& sources() const { return source_fds_; }
+  void add_source(fabric::Completions& source);
+  const std::vector<fabric::Completions*>& completions() const { return completions_; }
+  int attending = 0;  // threads inside a wait that polls the engine or sleeps on its sources
+  int asleep = 0;     // of those, the ones asleep
+
+  // ---- flows
+  std::shared_ptr<Flow> make_flow(Role role, int fd);
+  std::shared_ptr<Flow> find_flow(uint64_t id);
+  void forget(Flow& flow);
+  // Lets go of finished flows. Not from within a call to a flow.
+  void bury_flows() { finished_.clear(); }
+  const std::unordered_map<uint64_t, std::shared_ptr<Flow>>& flows() const { return flows_; }
+  // Flows that a CLAIM may name, from before their connect(2) on.
+  void add_connector(Flow& flow);
+  void remove_connector(Flow& flow);
+  Flow* find_connector(const wire::Claim& claim, const Link& link);
+
+  // ---- links
+  Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
+  void link_failed(Link& link);
+  std::vector<Link*> links_to(const Address& peer);  // usable ones, newest first
+  Link* link_of(uint64_t peer_engine);
+  Link* link_with(const fabric::Connection& connection);
+  const std::vector<std::unique_ptr<Link>>& links() const { return links_; }
+  // Failed links that no flow names any more, for the service thread to destroy.
+  std::vector<std::unique_ptr<Link>> take_dead_links();
+
+  // ---- the service thread: it takes these from here
+  // Starts it, once. False if that failed: flows stay on TCP.
+  bool start_service();
+  bool has_service() const { return service_ != nullptr; }
+  Service& service() { return *service_; }
+  void seek(Flow& flow);      // an accepted flow is used: find its peer
+  void declined(Flow& flow);  // its claim was declined: ask elsewhere
+  void expect(Flow& flow);    // a connected flow: open its rendezvous point
+  void settled(Flow& flow);   // it no longer waits for either
+  void watch(Flow& flow);     // its shadow socket wants looking after
+
+ private:
+  std::vector<fabric::Completions*> completions_;
+  std::vector<int> source_fds_;
+  bool armed_ = false;
+  uint64_t next_id_ = 1;
+  std::unordered_map<uint64_t, std::shared_ptr<Flow>> flows_;
+  std::vector<std::shared_ptr<Flow>> finished_;
+  std::vector<Flow*> connectors_;
+  std::vector<std::unique_ptr<Link>> links_;
+  std::unique_ptr<Service> service_;
+};
+
+}  // namespace rsock::engine

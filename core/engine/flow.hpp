@@ -1,0 +1,239 @@
+#pragma once
+// One selected TCP connection, seen from one of its ends: the shadow socket, the machine that says where its bytes go, the two
+// rings while it is in a lane, and who wants to hear of it. Everything here is under the engine's lock and never blocks;
+// what would block gives EAGAIN.
+//
+// The application's incoming bytes come from these sources, in this order; each is empty or shut before the next counts:
+//
+//   rest_in_ (what a lane left behind)  >  TCP raw, up to N if a token is due  >  the ring  >  TCP raw
+//
+// Its outgoing bytes go to one of: TCP (after rest_out_, what must be sent again, is gone), the ring, or nowhere (resuming).
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/clock.hpp"
+#include "core/base/endpoint.hpp"
+#include "core/base/reason.hpp"
+#include "core/base/statistics.hpp"
+#include "core/base/unique_fd.hpp"
+#include "core/flow/machine.hpp"
+#include "core/flow/rings.hpp"
+#include "core/wire/frame.hpp"
+#include "core/wire/message.hpp"
+
+struct iovec;
+
+namespace rsock::engine {
+
+class Engine;
+class Flow;
+class Link;
+
+// Hears of every change that may matter to somebody who waits for the flow.
+class Observer {
+ public:
+  // `what`: the readiness that may have come, as epoll events.
+  virtual void flow_changed(Flow& flow, uint32_t what) = 0;
+
+ protected:
+  ~Observer() = default;
+};
+
+enum class Role { connector, acceptor };
+
+class Flow : public std::enable_shared_from_this<Flow> {
+ public:
+  // `fd`: the application's descriptor. The flow uses it until it has a duplicate of its own.
+  Flow(Engine& engine, uint64_t id, Role role, int fd);
+  ~Flow();
+  Flow(const Flow&) = delete;
+
+  // ---- identity
+  uint64_t id() const { return id_; }
+  Role role() const { return role_; }
+  const Endpoint& local() const { return local_; }
+  const Endpoint& remote() const { return remote_; }
+  void set_endpoints(const Endpoint& local, const Endpoint& remote) { local_ = local, remote_ = remote; }
+  flow::State state() const { return state_; }
+
+  // A rule selected it: from now on it may enter `lane`, and counts.
+  void select(Lane lane);
+  bool selected() const { return selected_; }
+  // Its program used it in this process.
+  bool used = false;
+  bool expected = false;  // its rendezvous point was asked for
+
+  // ---- the lane: may it be entered, and how
+  // The kernel serves this flow for good; `reason` is counted once.
+  void settle(Reason reason);
+  bool settled() const { return settled_; }
+  // On TCP both ways with nothing pending, so that a cutover may begin.
+  bool eligible() const;
+  // The kernel's readiness of the application's descriptor is the truth.
+  bool on_kernel() const;
+  void claim(Link& link);                                 // S: a link to the peer's address is there
+  bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
+  // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
+  void leave(Reason reason);
+  void link_failed(Reason reason);
+
+  // ---- bytes of the application. EAGAIN: nothing now.
+  Result<size_t> read(std::span<const iovec> to, bool peek);
+  Result<size_t> write(std::span<const iovec> from, size_t skip);
+  // A short wait for more is worth it (MSG_MORE): bytes gather until uncork() or a write without it.
+  void cork(bool on);
+  void count_in(size_t bytes) { raw_in_ += bytes; }
+  void count_out(size_t bytes) { raw_out_ += bytes; }
+
+  // ---- state as the application sees it
+  // EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR as the kernel would report them; only if not on_kernel().
+  uint32_t readiness();
+  size_t readable_bytes();       // FIONREAD
+  size_t unsent_bytes() const;   // SIOCOUTQ
+  int take_error();              // SO_ERROR
+  Status shutdown(int how);
+  // The kernel shut the socket down, on_kernel().
+  void kernel_shut() { tcp_shut_ = true; }
+  // The application closed its last descriptor. What is left drains; `abort`: as SO_LINGER with 0.
+  void close(bool abort);
+  bool closing() const { return closing_; }
+  bool finished() const { return finished_; }
+  void abandon();  // stop draining: the kernel takes the rest
+
+  void observe(Observer& observer) { observers_.push_back(&observer); }
+  void unobserve(Observer& observer);
+
+  // ---- from the service thread
+  // The shadow socket may have become readable or writable.
+  void tcp_ready(uint32_t events);
+  bool anchored() const { return static_cast<bool>(anchor_); }
+  int shadow() const { return anchor_ ? anchor_.get() : fd_; }
+
+  // ---- from the link
+  bool data_landed(uint32_t length);
+  void pump();
+  void set_outstanding(uint32_t ordinal) { outstanding_ = ordinal, gathering_ = true; }
+  uint32_t outstanding() const { return outstanding_; }
+  void sends_completed();
+  // False if the message cannot be expected here: the peer loses its link.
+  bool handle(const wire::Accept& accept);
+  bool handle(const wire::Confirm& confirm);
+  bool handle(const wire::ConfirmAck& ack);
+  bool handle(const wire::Decline& decline);
+  bool handle(const wire::Window& window);
+  bool handle(const wire::Blocked& blocked);
+  bool handle(const wire::Grow& grow);
+  bool handle(const wire::Switch& change);
+  bool handle(const wire::Fin& fin);
+  bool handle(const wire::Reset& reset);
+  bool handle(const wire::Retire& retire);
+
+  // Links that were asked for this flow already.
+  std::set<uint64_t> tried;
+  Time born = now();
+  Lane wanted = Lane::rdma;
+
+ private:
+  // cutover.cpp
+  void apply(flow::Event event, flow::Facts facts = {});
+  void act(flow::Action action);
+  bool bind(Link& link);
+  bool begin_sending(const wire::RingPlace& place);
+  bool ensure_anchor();
+  bool offsets_agree() const;
+  void freeze();
+  void resend(uint64_t from);
+  void leave_link(bool finished);
+  void release_link();
+  // tcp.cpp
+  void pump_tcp();
+  bool read_token();
+  bool read_frame();
+  Result<size_t> arrive(size_t whole);
+  Result<size_t> read_raw(std::span<const iovec> to, uint64_t most, bool peek);
+  Result<size_t> write_raw(std::span<const iovec> from, size_t skip);
+  bool flush();
+  bool tcp_has_input();
+  void tcp_ended(int error);
+  // lane.cpp
+  size_t read_rest(std::span<const iovec> to, bool peek);
+  size_t read_ring(std::span<const iovec> to, bool peek);
+  void tell_window();
+  void offer_growth();
+  void collect_memory();
+  // close.cpp
+  void send_fin();
+  void advance_close();
+  void salvage();
+  void fail(int error);
+  void finish();
+  void changed(uint32_t what = kAnything);
+  static constexpr uint32_t kAnything = ~0u;
+
+  uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
+  size_t rest_in() const { return rest_in_.size() - rest_in_at_; }
+  bool rest_out() const { return control_out_.size() + rest_out_.size() > 0; }
+  bool at_end() const;
+
+  Engine& engine_;
+  const uint64_t id_;
+  const Role role_;
+  Endpoint local_, remote_;
+  int fd_;
+  UniqueFd anchor_;
+  flow::State state_ = flow::State::tcp;
+  bool selected_ = false, settled_ = false, leaving_ = false;
+  Reason leave_reason_ = Reason::unserved_call;
+  Lane furthest_ = Lane::tcp;
+
+  // TCP
+  uint64_t raw_in_ = 0, raw_out_ = 0;  // application bytes by TCP, ever
+  bool tcp_in_ready_ = true, tcp_out_ready_ = true, tcp_eof_ = false, tcp_shut_ = false;
+  uint64_t own_offset_ = 0, peer_offset_ = 0;  // N of this end and of the peer
+  wire::Token shown_token_{}, expected_token_{};
+  std::array<uint8_t, wire::kFrameSize> arriving_{};  // a token or frame in parts
+  size_t arrived_ = 0;
+  std::vector<uint8_t> control_out_;             // token and frames that TCP has not taken yet
+  std::vector<std::byte> rest_in_, rest_out_;    // application bytes outside any ring
+  size_t rest_in_at_ = 0, rest_out_at_ = 0;
+
+  // the lane
+  Link* link_ = nullptr;
+  wire::Slot slot_ = 0, peer_slot_ = 0;
+  bool peer_slot_known_ = false, retired_ = false, peer_retired_ = false;
+  flow::TxRing tx_;
+  flow::RxRing rx_;
+  bool gathering_ = false, corked_ = false, said_blocked_ = false;
+  uint32_t outstanding_ = 0;
+  unsigned burst_ = 0;  // writes since the last byte came in
+
+  // the way back: once frozen, nothing refers to the link's memory any more
+  bool frozen_ = false, ring_void_ = false, salvaged_ = false;
+  bool ring_counts_ = false;         // the peer's token was seen: ring bytes are the application's
+  std::vector<std::byte> held_in_;   // ring bytes that count only once the peer's token was seen
+  std::vector<std::byte> held_out_;  // sent ring bytes that may have to go again
+  uint64_t held_out_from_ = 0;       // the ring offset of its first
+  uint64_t received_ = 0;            // ring bytes received when frozen
+  uint64_t peer_received_ = 0;       // what the peer's RESUME says
+
+  // ends of the streams
+  bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
+  std::optional<uint64_t> fin_;  // the peer's total of ring bytes
+  bool peer_closed_ = false, wrote_after_close_ = false;
+  int error_ = 0;
+  bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
+  bool closing_ = false, aborting_ = false, finished_ = false;
+
+  std::vector<Observer*> observers_;
+};
+
+}  // namespace rsock::engine

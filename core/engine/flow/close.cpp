@@ -1,0 +1,181 @@
+// How a flow ends: half, whole, by an error, in order or not.
+
+#include <sys/socket.h>
+
+#include "core/base/log.hpp"
+#include "core/engine/engine.hpp"
+#include "core/engine/flow.hpp"
+#include "core/engine/link.hpp"
+
+namespace rsock::engine {
+
+using flow::Event;
+using flow::Sends;
+using flow::State;
+
+Flow::Flow(Engine& engine, uint64_t id, Role role, int fd) : engine_(engine), id_(id), role_(role), fd_(fd) {}
+
+void Flow::select(Lane lane) {
+  selected_ = true;
+  wanted = lane;
+  statistics.flows[Lane::tcp].add();
+}
+
+Flow::~Flow() = default;
+
+void Flow::unobserve(Observer& observer) { std::erase(observers_, &observer); }
+
+void Flow::changed(uint32_t what) {
+  // An observer may go while it is told.
+  const auto observers = observers_;
+  for (auto* observer : observers) observer->flow_changed(*this, what);
+}
+
+int Flow::take_error() {
+  if (!error_) return 0;
+  dead_ = true;
+  return std::exchange(error_, 0);
+}
+
+Status Flow::shutdown(int how) {
+  if (dead_ || (fin_ && write_shut_)) return Errno{ENOTCONN};
+  if (how == SHUT_RD || how == SHUT_RDWR) read_shut_ = true;
+  if ((how == SHUT_WR || how == SHUT_RDWR) && !write_shut_) {
+    write_shut_ = true;
+    if (flow::sends(state_) == Sends::ring)
+      pump();
+    else
+      flush();
+  }
+  changed();
+  return Done{};
+}
+
+// The end of the stream is a record in the ring, after its last byte. Said once for the sending half, and once more when the
+// application has closed: from then on it takes nothing either.
+void Flow::send_fin() {
+  if (!link_ || retired_ || frozen_ || flow::sends(state_) != Sends::ring || tx_.unposted() > 0) return;
+  if (state_ != State::lane || peer_closed_) return;
+  if (closing_ && !closed_told_) {
+    closed_told_ = fin_sent_ = true;
+    link_->send(wire::Fin{peer_slot_, tx_.written(), true});
+  } else if (write_shut_ && !fin_sent_) {
+    fin_sent_ = true;
+    link_->send(wire::Fin{peer_slot_, tx_.written(), false});
+  }
+}
+
+bool Flow::handle(const wire::Fin& fin) {
+  if (frozen_) return true;
+  if (peer_closed_ || (fin_ && (*fin_ != fin.total || !fin.closed))) return false;
+  if (!closing_ && fin.total != rx_.landed_total()) return false;
+  fin_ = fin.total;
+  peer_closed_ = fin.closed;
+  if (peer_closed_) {
+    salvage();
+    leave_link(true);
+  }
+  advance_close();
+  changed();
+  return true;
+}
+
+bool Flow::handle(const wire::Reset&) {
+  if (frozen_) return true;
+  peer_closed_ = true;
+  salvage();
+  leave_link(true);
+  fail(ECONNRESET);
+  return true;
+}
+
+void Flow::close(bool abort) {
+  if (closing_) return;
+  const auto unread = rest_in() > 0 || (flow::delivers_ring(state_) && rx_.readable() > 0);
+  closing_ = true;
+  if (selected_ && furthest_ == Lane::tcp && !settled_) {
+    engine_.settled(*this);
+    if (state_ == State::tcp) statistics.fell_back(Reason::short_lived);
+  }
+  observers_.clear();
+  if (abort && anchor_) {
+    const linger hard{1, 0};
+    (void)sys::setsockopt(anchor_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  }
+  if ((unread || abort) && state_ == State::lane && link_ && !retired_ && !peer_closed_) {
+    aborting_ = true;
+    link_->send(wire::Reset{peer_slot_});
+  }
+  pump();
+  advance_close();
+}
+
+void Flow::advance_close() {
+  if (!closing_ || finished_) return;
+  switch (state_) {
+    case State::claimed: return apply(Event::fault);
+    case State::tcp:
+    case State::broken:
+      if (link_ && !retired_) leave_link(false);
+      if (link_ || (state_ == State::tcp && rest_out() && !flush() && !tcp_eof_)) return;
+      return finish();
+    case State::lane:
+      if (!aborting_) pump();
+      if (!link_) finish();
+      return;
+    case State::accepted:
+    case State::confirmed:
+    case State::shown:
+    case State::shown_resuming:
+    case State::resuming:
+    case State::yielded:
+    case State::yielded_seen: return;
+  }
+}
+
+void Flow::abandon() {
+  if (!finished_) finish();
+}
+
+// Unread ring bytes move out of the ring, to where the application finds them if they are its own already.
+void Flow::salvage() {
+  auto& to = ring_counts_ ? rest_in_ : held_in_;
+  while (const auto left = rx_.readable()) {
+    for (const auto& part : rx_.peek(0, left).parts) {
+      to.insert(to.end(), part.begin(), part.end());
+      rx_.consume(part.size());
+    }
+    collect_memory();
+  }
+  salvaged_ = true;
+}
+
+// The flow is lost. What arrived is still the application's, then it sees the error.
+void Flow::fail(int error) {
+  if (state_ == State::broken) return;
+  log::info("flow {} to {} fails: errno {}", to_string(local_), to_string(remote_), error);
+  if (!frozen_) salvage();
+  state_ = State::broken;
+  error_ = error;
+  control_out_.clear();
+  rest_out_.clear();
+  rest_out_at_ = 0;
+  const linger hard{1, 0};
+  if (anchor_) (void)sys::setsockopt(anchor_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  leave_link(peer_closed_);
+  advance_close();
+  changed();
+}
+
+void Flow::finish() {
+  finished_ = true;
+  if (link_) {
+    link_->forget(*this);
+    link_->free(slot_);
+    link_ = nullptr;
+  }
+  anchor_.reset();
+  engine_.forget(*this);
+}
+
+}  // namespace rsock::engine

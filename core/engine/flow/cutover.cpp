@@ -1,0 +1,309 @@
+// How a flow enters a lane and comes back: the machine's events and actions in terms of links, rings and the shadow socket.
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+
+#include <linux/tcp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/log.hpp"
+#include "core/engine/engine.hpp"
+#include "core/engine/flow.hpp"
+#include "core/engine/link.hpp"
+
+namespace rsock::engine {
+
+using flow::Action;
+using flow::Event;
+using flow::State;
+
+bool Flow::eligible() const {
+  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !closing_ && !link_ && !tcp_eof_ && !tcp_shut_ &&
+         !read_shut_ && !write_shut_ && on_kernel();
+}
+
+bool Flow::on_kernel() const {
+  return (state_ == State::tcp || state_ == State::claimed) && rest_in() == 0 && !rest_out() && arrived_ == 0 &&
+         error_ == 0 && !dead_;
+}
+
+void Flow::settle(Reason reason) {
+  if (settled_) return;
+  settled_ = true;
+  statistics.fell_back(reason);
+  log::info("flow {} to {} stays on TCP: {}", to_string(local_), to_string(remote_), key(reason));
+  engine_.settled(*this);
+}
+
+// The library works on a duplicate of its own: the application may close or replace its descriptor at any time.
+bool Flow::ensure_anchor() {
+  if (anchor_) return true;
+  const auto copy = sys::duplicate_high(fd_, false);
+  if (!copy) return false;
+  anchor_ = UniqueFd(*copy);
+  engine_.watch(*this);
+  return true;
+}
+
+// The offsets that the cutover rests on are counted here; the kernel counts too. Where it knows of bytes that did not pass
+// through us (a stdio stream, another process), the flow is not ours to move.
+bool Flow::offsets_agree() const {
+  tcp_info kernel_view{};
+  socklen_t size = sizeof kernel_view;
+  if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &kernel_view, size)) return false;
+  if (size < offsetof(tcp_info, tcpi_bytes_retrans) + sizeof kernel_view.tcpi_bytes_retrans) return true;
+  int unread = 0;
+  if (!sys::ioctl(shadow(), FIONREAD, &unread)) return false;
+  const auto sent = kernel_view.tcpi_bytes_sent - kernel_view.tcpi_bytes_retrans + kernel_view.tcpi_notsent_bytes;
+  // More may have arrived between the two questions: only bytes that somebody else took can make this larger.
+  const auto taken = static_cast<int64_t>(kernel_view.tcpi_bytes_received) - unread;
+  return sent == raw_out_ && taken <= static_cast<int64_t>(raw_in_);
+}
+
+bool Flow::bind(Link& link) {
+  auto ring = link.connection().allocate(engine_.settings.ring_min, fabric::Use::peer_writes);
+  if (!ring) return false;
+  const auto slot = link.bind(*this);
+  if (!slot) {
+    link.connection().release(*ring, fabric::Use::peer_writes);
+    return false;
+  }
+  link_ = &link;
+  slot_ = *slot;
+  rx_.begin(*ring);
+  tx_ = {};
+  expected_token_ = wire::make_token();
+  peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
+  gathering_ = said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
+  fin_.reset();
+  burst_ = 0;
+  return true;
+}
+
+bool Flow::begin_sending(const wire::RingPlace& place) {
+  if (place.size > engine_.settings.ring_max) return false;
+  const auto mirror = link_->connection().allocate(place.size, fabric::Use::peer_reads_nothing);
+  if (!mirror) return false;
+  tx_.begin(*mirror, place);
+  own_offset_ = raw_out_;
+  return true;
+}
+
+void Flow::claim(Link& link) {
+  if (!eligible()) return;
+  tried.insert(link.id());
+  if (!offsets_agree()) return settle(Reason::shared);
+  if (!ensure_anchor()) return settle(Reason::descriptors);
+  if (!bind(link)) return settle(Reason::locked_memory);
+  apply(Event::claim_wanted);
+}
+
+bool Flow::claimed(Link& link, const wire::Claim& claim) {
+  if (!eligible()) return false;
+  if (!offsets_agree()) return settle(Reason::shared), false;
+  if (!ensure_anchor()) return settle(Reason::descriptors), false;
+  if (!bind(link)) return settle(Reason::locked_memory), false;
+  if (!begin_sending(claim.ring)) {
+    retired_ = peer_retired_ = true;
+    release_link();
+    return settle(Reason::locked_memory), false;
+  }
+  peer_slot_ = claim.from;
+  peer_slot_known_ = true;
+  shown_token_ = claim.token;
+  engine_.settled(*this);
+  apply(Event::claim_received);
+  return true;
+}
+
+bool Flow::handle(const wire::Accept& accept) {
+  if (peer_slot_known_) return false;
+  peer_slot_ = accept.from;
+  peer_slot_known_ = true;
+  if (state_ != State::claimed) {  // given up meanwhile; C has to hear of it
+    leave_link(false);
+    return true;
+  }
+  if (tcp_shut_ || closing_ || !begin_sending(accept.ring)) {
+    apply(Event::fault);
+    if (!tcp_shut_ && !closing_) settle(Reason::locked_memory);
+    return true;
+  }
+  shown_token_ = accept.token;
+  peer_offset_ = accept.offset;
+  apply(Event::accept_received, {.past_boundary = raw_in_ > accept.offset});
+  return true;
+}
+
+bool Flow::handle(const wire::Decline& decline) {
+  if (peer_slot_known_) return false;
+  if (state_ == State::claimed) apply(Event::declined);
+  peer_retired_ = retired_ = true;
+  release_link();
+  if (closing_) return advance_close(), true;
+  if (decline.cause == wire::DeclineCause::unknown_flow)
+    engine_.declined(*this);
+  else
+    settle(Reason::peer_declined);
+  return true;
+}
+
+bool Flow::handle(const wire::Confirm& confirm) {
+  if (state_ != State::accepted) return true;
+  peer_offset_ = confirm.offset;
+  apply(Event::confirm_received, {.past_boundary = raw_in_ > confirm.offset});
+  return true;
+}
+
+bool Flow::handle(const wire::ConfirmAck&) {
+  // Never expected by the connecting end; on the way back it is only late.
+  if (role_ != Role::acceptor) return false;
+  if (state_ != State::tcp) apply(Event::ack_received);
+  return true;
+}
+
+bool Flow::handle(const wire::Retire& retire) {
+  if (peer_retired_) return false;
+  peer_retired_ = true;
+  const bool finished = retire.finished && (fin_sent_ || aborting_);
+  if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken) apply(Event::fault);
+  leave_link(false);
+  release_link();
+  advance_close();
+  changed();
+  return true;
+}
+
+void Flow::apply(Event event, flow::Facts facts) {
+  const auto before = state_;
+  const auto next = flow::step(state_, event, facts);
+  state_ = next.state;
+  log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
+             flow::name(before), flow::name(state_));
+  if (event == Event::token_seen) {
+    ring_counts_ = true;
+    rest_in_.insert(rest_in_.end(), held_in_.begin(), held_in_.end());
+    held_in_.clear();
+  }
+  for (const auto action : next.actions) act(action);
+  if (state_ == State::lane && furthest_ == Lane::tcp) {
+    furthest_ = link_->connection().lane();
+    statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
+    statistics.flows[furthest_].add();
+    log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
+  }
+  if (frozen_ || state_ == State::tcp) leave_link(false);
+  if (state_ == State::lane) pump();
+  if (state_ == State::tcp && before != State::tcp) {
+    fin_.reset();
+    if (leaving_)
+      settle(leave_reason_);
+    else if (before != State::claimed)
+      settle(Reason::link_failed);
+    flush();
+  }
+  advance_close();
+  changed();
+}
+
+void Flow::act(Action action) {
+  switch (action) {
+    case Action::none: return;
+    case Action::send_claim:
+      return link_->send(wire::Claim{slot_, remote_, local_, rx_.place(), expected_token_});
+    case Action::send_accept:
+      return link_->send(wire::Accept{peer_slot_, slot_, rx_.place(), expected_token_, own_offset_});
+    case Action::send_confirm: return link_->send(wire::Confirm{peer_slot_, own_offset_});
+    case Action::send_ack: return link_->send(wire::ConfirmAck{peer_slot_});
+    case Action::show_token:
+      control_out_.insert(control_out_.end(), shown_token_.begin(), shown_token_.end());
+      flush();
+      return;
+    case Action::void_received:
+      ring_void_ = true;
+      freeze();
+      return;
+    case Action::send_resume: {
+      freeze();
+      const auto frame = wire::encode(shown_token_, {wire::FrameKind::resume, ring_void_ ? 0 : received_});
+      control_out_.insert(control_out_.end(), frame.begin(), frame.end());
+      flush();
+      return;
+    }
+    case Action::resend_all: return resend(0);
+    case Action::resend_rest: return resend(peer_received_);
+    case Action::reset: return fail(ECONNRESET);
+  }
+}
+
+// Takes out of the rings all that may still be needed, in both directions. What lands later does not count.
+void Flow::freeze() {
+  if (!frozen_) {
+    frozen_ = true;
+    received_ = rx_.landed_total();
+    held_out_from_ = tx_.consumed_total();
+    held_out_.resize(tx_.written() - held_out_from_);
+    tx_.copy_from(held_out_from_, held_out_);
+    if (!ring_void_) salvage();
+  }
+  if (ring_void_) held_in_.clear();
+}
+
+void Flow::resend(uint64_t from) {
+  freeze();
+  const auto end = held_out_from_ + held_out_.size();
+  if (from < held_out_from_ || from > end) return fail(ECONNRESET);
+  const auto skip = static_cast<std::ptrdiff_t>(from - held_out_from_);
+  rest_out_.assign(held_out_.begin() + skip, held_out_.end());
+  rest_out_at_ = 0;
+  held_out_.clear();
+  flush();
+}
+
+// Tells the peer that this end is done with its slot, once; the peer's own word makes both ends forget the binding.
+void Flow::leave_link(bool finished) {
+  if (!link_ || retired_ || !peer_slot_known_) return;
+  retired_ = true;
+  link_->send(wire::Retire{peer_slot_, finished});
+  release_link();
+}
+
+void Flow::release_link() {
+  if (!link_ || (link_->alive() && !(retired_ && peer_retired_))) return;
+  auto& connection = link_->connection();
+  link_->forget(*this);
+  if (link_->alive()) {
+    while (const auto block = rx_.take_current()) connection.release(block, fabric::Use::peer_writes);
+    if (const auto block = rx_.take_offered()) connection.release(block, fabric::Use::peer_writes);
+    while (const auto block = tx_.take_current()) connection.release(block, fabric::Use::peer_reads_nothing);
+  }
+  link_->free(slot_);
+  link_ = nullptr;
+}
+
+void Flow::leave(Reason reason) {
+  if (leaving_ || settled_) return;
+  leaving_ = true;
+  leave_reason_ = reason;
+  if (state_ == State::tcp) return settle(reason);
+  if (state_ == State::broken) return;
+  apply(Event::fault);
+}
+
+void Flow::link_failed(Reason reason) {
+  log::info("flow {} to {} loses its link: {}", to_string(local_), to_string(remote_), key(reason));
+  const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
+  if (over)
+    salvage();
+  else
+    apply(Event::fault);
+  if (link_) release_link();
+  if (!settled_ && !closing_ && role_ == Role::acceptor && eligible()) engine_.declined(*this);
+  advance_close();
+  changed();
+}
+
+}  // namespace rsock::engine

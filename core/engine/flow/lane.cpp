@@ -1,0 +1,285 @@
+// The application's bytes: where they come from and where they go, and the rings while the flow is in a lane.
+
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/engine/engine.hpp"
+#include "core/engine/flow.hpp"
+#include "core/engine/link.hpp"
+
+namespace rsock::engine {
+
+using flow::Receives;
+using flow::Sends;
+using flow::State;
+
+namespace {
+
+// While a work request of the flow is out, less than this waits for it and leaves together.
+constexpr uint64_t kGather = 16 << 10;
+constexpr uint32_t kGrowthFactor = 4;
+
+uint64_t total(std::span<const iovec> pieces) {
+  uint64_t sum = 0;
+  for (const auto& piece : pieces) sum += piece.iov_len;
+  return sum;
+}
+
+// Copies into the pieces from `at` on; the bytes that fitted.
+size_t scatter(std::span<const std::byte> from, std::span<const iovec> to, size_t at) {
+  size_t done = 0;
+  for (const auto& piece : to) {
+    if (at >= piece.iov_len) {
+      at -= piece.iov_len;
+      continue;
+    }
+    const auto length = std::min(piece.iov_len - at, from.size() - done);
+    std::memcpy(static_cast<char*>(piece.iov_base) + at, from.data() + done, length);
+    done += length;
+    at = 0;
+    if (done == from.size()) break;
+  }
+  return done;
+}
+
+}  // namespace
+
+bool Flow::at_end() const {
+  return fin_ && rest_in() == 0 && (frozen_ || salvaged_ || rx_.consumed_total() == *fin_);
+}
+
+size_t Flow::read_rest(std::span<const iovec> to, bool peek) {
+  const auto done = scatter({rest_in_.data() + rest_in_at_, rest_in()}, to, 0);
+  if (peek) return done;
+  rest_in_at_ += done;
+  if (rest_in() == 0) rest_in_.clear(), rest_in_at_ = 0;
+  statistics.bytes_in[furthest_].add(done);
+  return done;
+}
+
+Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
+  for (;;) {
+    if (rest_in() > 0) return read_rest(to, peek);
+    if (error_) {
+      dead_ = true;
+      return Errno{std::exchange(error_, 0)};
+    }
+    if (dead_ || read_shut_) return size_t{0};
+    const auto before = state_;
+    switch (flow::receives(state_)) {
+      case Receives::raw: {
+        const auto got = read_raw(to, UINT64_MAX, peek);
+        if (got || state_ == before) return got;
+        break;
+      }
+      case Receives::raw_to_boundary:
+        if (boundary_left() > 0) {
+          const auto got = read_raw(to, boundary_left(), peek);
+          if (boundary_left() == 0) pump_tcp();
+          if (got || state_ == before) return got;
+          break;
+        }
+        pump_tcp();
+        if (state_ == before) return Errno{EAGAIN};
+        break;
+      case Receives::frames:
+        if (const auto got = read_ring(to, peek)) return got;
+        if (at_end()) return size_t{0};
+        return Errno{EAGAIN};
+      case Receives::nothing: return size_t{0};
+    }
+  }
+}
+
+size_t Flow::read_ring(std::span<const iovec> to, bool peek) {
+  if (!flow::delivers_ring(state_)) return 0;
+  size_t done = 0;
+  const auto asked = total(to);
+  while (done < asked && rx_.readable() > (peek ? done : 0)) {
+    const auto found = rx_.peek(peek ? done : 0, asked - done);
+    for (const auto& part : found.parts) {
+      scatter(part, to, done);
+      done += part.size();
+      if (!peek) rx_.consume(part.size());
+    }
+  }
+  if (peek || done == 0) return done;
+  statistics.bytes_in[furthest_].add(done);
+  collect_memory();
+  if (rx_.window_due()) tell_window();
+  return done;
+}
+
+void Flow::tell_window() {
+  if (!link_ || retired_ || frozen_) return;
+  rx_.told_window();
+  link_->send(wire::Window{peer_slot_, rx_.consumed_total()});
+}
+
+void Flow::collect_memory() {
+  if (!link_ || !link_->alive()) return;
+  if (const auto block = rx_.take_retired()) link_->connection().release(block, fabric::Use::peer_writes);
+  if (const auto block = tx_.take_retired()) link_->connection().release(block, fabric::Use::peer_reads_nothing);
+}
+
+Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
+  if (error_) {
+    dead_ = true;
+    return Errno{std::exchange(error_, 0)};
+  }
+  if (dead_ || write_shut_) return Errno{EPIPE};
+  if (peer_closed_) {
+    // As after the peer's FIN and before its RST: the first write goes nowhere, the next one fails.
+    if (std::exchange(wrote_after_close_, true)) return Errno{EPIPE};
+    return static_cast<size_t>(total(from) - skip);
+  }
+  switch (flow::sends(state_)) {
+    case Sends::raw:
+      if (rest_out() && !flush()) return Errno{EAGAIN};
+      return write_raw(from, skip);
+    case Sends::ring: {
+      const auto asked = total(from) - skip;
+      const auto done = tx_.append(from, skip);
+      statistics.bytes_out[link_->connection().lane()].add(done);
+      pump();
+      if (done < asked && flow::sends(state_) == Sends::ring && !said_blocked_ && link_) {
+        said_blocked_ = true;
+        link_->send(wire::Blocked{peer_slot_});
+      }
+      if (done == 0) return Errno{EAGAIN};
+      return done;
+    }
+    case Sends::nothing: return Errno{EAGAIN};
+  }
+  return Errno{EAGAIN};
+}
+
+void Flow::cork(bool on) {
+  corked_ = on;
+  if (!on) pump();
+}
+
+// Posts what was appended. The first write since bytes came in leaves at once and unsignaled: an answer needs no completion. A
+// further one asks for a completion, and until it comes small writes gather and leave as one.
+void Flow::pump() {
+  while (link_ && flow::sends(state_) == Sends::ring && tx_.unposted() > 0) {
+    if ((gathering_ || corked_) && tx_.unposted() < kGather && tx_.room() > 0 && !closing_ && !write_shut_) return;
+    if (!link_->can_post()) return link_->pump_later(*this);
+    if (tx_.at_switch()) {
+      link_->send(wire::Switch{peer_slot_});
+      tx_.switched();
+      collect_memory();
+      continue;
+    }
+    const auto write = tx_.next(link_->connection().largest_write());
+    const bool signaled = burst_++ > 0 && !gathering_;
+    if (!link_->post_write(*this, write, peer_slot_, signaled)) return;
+    tx_.posted(write.length);
+  }
+  send_fin();
+}
+
+void Flow::sends_completed() {
+  gathering_ = false;
+  pump();
+}
+
+bool Flow::data_landed(uint32_t length) {
+  if (peer_retired_) return false;
+  if (closing_ && !peer_closed_ && !frozen_ && !aborting_ && state_ == State::lane) {
+    aborting_ = true;  // as a closed socket answers bytes: with RST
+    if (link_ && !retired_) link_->send(wire::Reset{peer_slot_});
+  }
+  if (frozen_ || closing_ || peer_closed_) return true;  // no longer counts
+  if (fin_ || !peer_slot_known_ || !rx_.landed(length)) return false;
+  burst_ = 0;
+  changed(EPOLLIN);
+  return true;
+}
+
+bool Flow::handle(const wire::Window& window) {
+  if (frozen_) return true;
+  const bool waited = said_blocked_ || tx_.room() == 0;
+  if (!tx_.consumed(window.consumed)) return false;
+  said_blocked_ = false;
+  collect_memory();
+  if (waited) changed(EPOLLOUT);
+  return true;
+}
+
+bool Flow::handle(const wire::Blocked&) {
+  if (frozen_ || closing_ || peer_closed_) return true;
+  rx_.sender_blocked();
+  offer_growth();
+  if (rx_.window_due()) tell_window();
+  return true;
+}
+
+// A sender that runs out of window gets a larger ring, as a socket's buffers grow. The window goes first, so that the sender has
+// let go of the ring before this one.
+void Flow::offer_growth() {
+  if (!link_ || retired_ || !peer_slot_known_ || !rx_.can_grow() || rx_.size() >= engine_.settings.ring_max) return;
+  const auto size = std::min(rx_.size() * kGrowthFactor, engine_.settings.ring_max);
+  auto block = link_->connection().allocate(size, fabric::Use::peer_writes);
+  if (!block) return;
+  if (rx_.consumed_total() > 0) tell_window();
+  rx_.offer(*block);
+  link_->send(wire::Grow{peer_slot_, block->place()});
+}
+
+bool Flow::handle(const wire::Grow& grow) {
+  if (frozen_ || flow::sends(state_) != Sends::ring || grow.ring.size > engine_.settings.ring_max) return true;
+  const auto mirror = link_->connection().allocate(grow.ring.size, fabric::Use::peer_reads_nothing);
+  if (!mirror) return true;
+  if (!tx_.grow(*mirror, grow.ring)) {
+    link_->connection().release(*mirror, fabric::Use::peer_reads_nothing);
+    return false;
+  }
+  said_blocked_ = false;
+  changed(EPOLLOUT);
+  return true;
+}
+
+bool Flow::handle(const wire::Switch&) {
+  if (frozen_ || closing_ || peer_closed_) return true;
+  if (!rx_.switched()) return false;
+  collect_memory();
+  return true;
+}
+
+uint32_t Flow::readiness() {
+  uint32_t ready = 0;
+  const auto source = flow::receives(state_);
+  if (rest_in() > 0 || error_ || dead_ || read_shut_ || fin_) ready |= EPOLLIN;
+  if (flow::delivers_ring(state_) && rx_.readable() > 0) ready |= EPOLLIN;
+  if (source == Receives::raw && tcp_has_input()) ready |= EPOLLIN;
+  if (source == Receives::raw_to_boundary && boundary_left() > 0 && tcp_has_input()) ready |= EPOLLIN;
+
+  if (error_ || dead_ || write_shut_ || peer_closed_) ready |= EPOLLOUT;
+  if (flow::sends(state_) == Sends::ring && tx_.room() > 0) ready |= EPOLLOUT;
+  if (flow::sends(state_) == Sends::raw && !rest_out() && tcp_out_ready_) ready |= EPOLLOUT;
+
+  if (fin_ || error_ || dead_ || read_shut_) ready |= EPOLLRDHUP;
+  if (error_ || dead_ || ((fin_ || read_shut_) && write_shut_)) ready |= EPOLLHUP;
+  if (error_) ready |= EPOLLERR;
+  return ready;
+}
+
+size_t Flow::readable_bytes() {
+  size_t count = rest_in();
+  if (flow::delivers_ring(state_)) return count + rx_.readable();
+  int raw = 0;
+  if (!sys::ioctl(shadow(), FIONREAD, &raw)) return count;
+  const auto unread = static_cast<uint64_t>(raw);
+  if (flow::receives(state_) == Receives::raw_to_boundary) return count + std::min(unread, boundary_left());
+  return flow::receives(state_) == Receives::raw ? count + unread : count;
+}
+
+size_t Flow::unsent_bytes() const {
+  return static_cast<size_t>(tx_.written() - tx_.consumed_total()) + rest_out_.size() - rest_out_at_;
+}
+
+}  // namespace rsock::engine

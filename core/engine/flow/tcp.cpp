@@ -1,0 +1,212 @@
+// The shadow socket: raw bytes, tokens and frames. The kernel's readiness is remembered in two flags, which the service's
+// edge-triggered watch sets and an EAGAIN clears.
+
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/log.hpp"
+#include "core/engine/engine.hpp"
+#include "core/engine/flow.hpp"
+
+namespace rsock::engine {
+
+using flow::Event;
+using flow::Receives;
+using flow::State;
+
+namespace {
+
+constexpr size_t kMostPieces = 16;
+
+// The first `most` bytes of `from`, after `skip`, as at most kMostPieces pieces.
+size_t cut(std::span<const iovec> from, size_t skip, uint64_t most, std::array<iovec, kMostPieces>& to) {
+  size_t count = 0;
+  for (const auto& piece : from) {
+    if (count == kMostPieces || most == 0) break;
+    if (skip >= piece.iov_len) {
+      skip -= piece.iov_len;
+      continue;
+    }
+    const auto length = std::min<uint64_t>(piece.iov_len - skip, most);
+    to[count++] = {static_cast<char*>(piece.iov_base) + skip, static_cast<size_t>(length)};
+    skip = 0;
+    most -= length;
+  }
+  return count;
+}
+
+}  // namespace
+
+void Flow::tcp_ready(uint32_t events) {
+  if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
+  if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
+  if (rest_out()) flush();
+  pump_tcp();
+  advance_close();
+  changed(events);
+}
+
+// Takes off TCP what is not the application's.
+void Flow::pump_tcp() {
+  for (;;) {
+    switch (flow::receives(state_)) {
+      case Receives::raw:
+      case Receives::nothing: return;
+      case Receives::raw_to_boundary:
+        if (boundary_left() > 0 || !read_token()) return;
+        break;
+      case Receives::frames:
+        if (!read_frame()) return;
+        break;
+    }
+  }
+}
+
+// Collects `whole` bytes of a token or frame; how many are there by now. An end of the stream is dealt with here.
+Result<size_t> Flow::arrive(size_t whole) {
+  if (tcp_eof_) return Errno{EAGAIN};
+  const auto got = sys::recv(shadow(), arriving_.data() + arrived_, whole - arrived_, MSG_DONTWAIT);
+  if (got.is(EAGAIN)) tcp_in_ready_ = false;
+  if (got.is(EAGAIN) || got.is(EINTR)) return Errno{EAGAIN};
+  if (!got || *got == 0) {
+    tcp_ended(got.error());
+    return Errno{EAGAIN};
+  }
+  arrived_ += *got;
+  return arrived_;
+}
+
+bool Flow::read_token() {
+  if (!arrive(wire::kTokenSize)) return false;
+  if (std::memcmp(arriving_.data(), expected_token_.data(), arrived_) != 0) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(arriving_.data());
+    rest_in_.insert(rest_in_.end(), bytes, bytes + arrived_);
+    raw_in_ += arrived_;
+    arrived_ = 0;
+    apply(Event::raw_seen);
+    return true;
+  }
+  if (arrived_ < wire::kTokenSize) return false;
+  arrived_ = 0;
+  const auto sent_raw = raw_out_ > own_offset_ || !rest_out_.empty();
+  apply(Event::token_seen, {.raw_sent = sent_raw});
+  return true;
+}
+
+bool Flow::read_frame() {
+  if (!arrive(wire::kFrameSize)) return false;
+  if (arrived_ < wire::kFrameSize) return true;
+  arrived_ = 0;
+  const auto frame = wire::decode_frame(arriving_, expected_token_);
+  if (!frame) {
+    log::warning("flow {} to {}: bytes on TCP where only frames may be", to_string(local_), to_string(remote_));
+    fail(ECONNRESET);
+    return false;
+  }
+  peer_received_ = frame->value;
+  apply(Event::resume_received);
+  return true;
+}
+
+// The connection ended while its bytes were in a lane, or on the way there or back. Without the peer's FIN it died; but what it
+// put on the link before may still be on its way to us.
+void Flow::tcp_ended(int error) {
+  tcp_in_ready_ = false;
+  while (engine_.poll()) {
+  }
+  tcp_eof_ = true;
+  if (state_ == State::tcp || state_ == State::broken || peer_closed_) return;
+  if (!fin_) return fail(error ? error : ECONNRESET);
+  // It had ended its stream; what it will no longer take is for our writes to find out.
+  peer_closed_ = true;
+  salvage();
+  if (state_ != State::lane) state_ = State::broken;
+  leave_link(false);
+  advance_close();
+  changed();
+}
+
+Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool peek) {
+  std::array<iovec, kMostPieces> pieces;
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = cut(to, 0, most, pieces);
+  const auto got = sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
+  if (!got) {
+    if (got.is(EAGAIN)) tcp_in_ready_ = false;
+    return got;
+  }
+  if (*got > 0) {
+    if (!peek) {
+      raw_in_ += *got;
+      statistics.bytes_in[Lane::tcp].add(*got);
+    }
+    return got;
+  }
+  if (state_ != State::tcp && state_ != State::claimed) {
+    tcp_ended(0);
+    return Errno{EAGAIN};
+  }
+  // A claim may have been answered already: then this is no clean end.
+  while (state_ == State::claimed && engine_.poll()) {
+  }
+  if (state_ == State::claimed) apply(Event::fault);
+  if (state_ != State::tcp) {
+    tcp_ended(0);
+    return Errno{EAGAIN};
+  }
+  tcp_eof_ = true;
+  return size_t{0};
+}
+
+Result<size_t> Flow::write_raw(std::span<const iovec> from, size_t skip) {
+  std::array<iovec, kMostPieces> pieces;
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = cut(from, skip, UINT64_MAX, pieces);
+  const auto sent = sys::sendmsg(shadow(), message, MSG_DONTWAIT | MSG_NOSIGNAL | (corked_ ? MSG_MORE : 0));
+  if (sent.is(EAGAIN)) tcp_out_ready_ = false;
+  if (sent) {
+    raw_out_ += *sent;
+    statistics.bytes_out[Lane::tcp].add(*sent);
+  }
+  return sent;
+}
+
+// Sends what must go before anything else: token and frames, then bytes that left a ring, then the end of the stream.
+bool Flow::flush() {
+  while (!control_out_.empty()) {
+    const auto sent = sys::send(shadow(), control_out_.data(), control_out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent.is(EAGAIN)) return tcp_out_ready_ = false;
+    if (!sent) return false;  // the end of the stream tells what became of it
+    control_out_.erase(control_out_.begin(), control_out_.begin() + static_cast<std::ptrdiff_t>(*sent));
+  }
+  while (rest_out_at_ < rest_out_.size()) {
+    const auto sent = sys::send(shadow(), rest_out_.data() + rest_out_at_, rest_out_.size() - rest_out_at_,
+                                MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent.is(EAGAIN)) return tcp_out_ready_ = false;
+    if (!sent) return false;
+    rest_out_at_ += *sent;
+    raw_out_ += *sent;
+  }
+  rest_out_.clear();
+  rest_out_at_ = 0;
+  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw) {
+    tcp_shut_ = true;
+    (void)sys::shutdown(shadow(), SHUT_WR);
+  }
+  return true;
+}
+
+bool Flow::tcp_has_input() {
+  if (!tcp_in_ready_) return false;
+  char byte;
+  const auto got = sys::recv(shadow(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+  if (got.is(EAGAIN)) tcp_in_ready_ = false;
+  return tcp_in_ready_;
+}
+
+}  // namespace rsock::engine

@@ -1,0 +1,206 @@
+#include "core/engine/link.hpp"
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+#include "core/engine/engine.hpp"
+#include "core/engine/flow.hpp"
+
+namespace rsock::engine {
+namespace {
+
+constexpr int32_t kControlReserve = 2;  // credits that only CREDIT may use
+constexpr int32_t kDataReserve = 16;    // credits that only control messages may use
+
+}  // namespace
+
+Link::Link(Engine& engine, uint64_t id, std::unique_ptr<fabric::Connection> connection, const Address& peer,
+           const wire::Greeting& greeting)
+    : engine_(engine),
+      id_(id),
+      connection_(std::move(connection)),
+      peer_(peer),
+      peer_engine_(greeting.engine),
+      receives_(greeting.receives) {
+  connection_->attach(*this);
+}
+
+Link::~Link() {
+  if (connection_) connection_->detach();
+}
+
+Result<wire::Slot> Link::bind(Flow& flow) {
+  ++bound_;
+  if (!free_slots_.empty()) {
+    const auto slot = free_slots_.back();
+    free_slots_.pop_back();
+    slots_[slot] = &flow;
+    return slot;
+  }
+  if (slots_.size() >= wire::kSlotLimit) {
+    --bound_;
+    return Errno{ENOMEM};
+  }
+  slots_.push_back(&flow);
+  return static_cast<wire::Slot>(slots_.size() - 1);
+}
+
+void Link::free(wire::Slot slot) {
+  slots_[slot] = nullptr;
+  free_slots_.push_back(slot);
+  --bound_;
+}
+
+Flow* Link::flow_at(wire::Slot slot) { return slot < slots_.size() ? slots_[slot] : nullptr; }
+
+void Link::note_sent(bool signaled) {
+  ++sent_;
+  if (signaled) signaled_ = sent_;
+}
+
+bool Link::post_message(wire::Message message) {
+  message.returned = received_;
+  const auto bytes = wire::encode(message);
+  const bool signaled = must_signal();
+  if (!connection_->post_message(bytes.span(), signaled)) {
+    connection_failed();
+    return false;
+  }
+  told_ = received_;
+  note_sent(signaled);
+  return true;
+}
+
+void Link::send(const wire::Body& body) {
+  if (failed_) return;
+  if (queued_.empty() && may_send(kControlReserve))
+    post_message({0, body});
+  else
+    queued_.push_back(body);
+}
+
+bool Link::can_post() const { return !failed_ && queued_.empty() && may_send(kDataReserve); }
+
+void Link::pump_later(Flow& flow) {
+  if (std::find(waiting_.begin(), waiting_.end(), &flow) == waiting_.end()) waiting_.push_back(&flow);
+}
+
+bool Link::post_write(Flow& flow, const flow::TxRing::Write& write, wire::Slot slot, bool signaled) {
+  const bool report = signaled || must_signal();
+  if (!connection_->post_write(write, wire::immediate(slot), report)) {
+    connection_failed();
+    return false;
+  }
+  note_sent(report);
+  if (signaled) {
+    flow.set_outstanding(sent_);
+    gathering_.push_back(&flow);
+  }
+  return true;
+}
+
+void Link::forget(Flow& flow) {
+  std::erase(waiting_, &flow);
+  std::erase(gathering_, &flow);
+}
+
+void Link::sends_completed(uint32_t count) {
+  completed_ = count;
+  for (size_t i = 0; i < gathering_.size();) {
+    auto* flow = gathering_[i];
+    if (static_cast<int32_t>(completed_ - flow->outstanding()) < 0) {
+      ++i;
+      continue;
+    }
+    gathering_[i] = gathering_.back();
+    gathering_.pop_back();
+    flow->sends_completed();
+  }
+  pump();
+}
+
+// Control first, then the flows that wait, one turn each.
+void Link::pump() {
+  while (!failed_ && !queued_.empty() && may_send(kControlReserve)) {
+    const auto body = queued_.front();
+    queued_.pop_front();
+    if (!post_message({0, body})) return;
+  }
+  for (auto turns = waiting_.size(); turns > 0 && can_post() && !waiting_.empty(); --turns) {
+    auto* flow = waiting_.front();
+    waiting_.pop_front();
+    flow->pump();
+  }
+}
+
+void Link::received_one() {
+  ++received_;
+  return_credits();
+}
+
+void Link::return_credits() {
+  if (failed_ || received_ - told_ < connection_->receive_depth() / 4) return;
+  if (may_send(0)) post_message({0, wire::Credit{}});
+}
+
+void Link::data_landed(uint32_t immediate, uint32_t length) {
+  ready_ = true;
+  auto* flow = flow_at(immediate);
+  if (!flow || !flow->data_landed(length)) return protocol_fault("data for no flow, or beyond its window");
+  received_one();
+}
+
+void Link::message_landed(std::span<const uint8_t> bytes) {
+  ready_ = true;
+  const auto message = wire::decode_message(bytes);
+  if (!message) return protocol_fault("a message that cannot be read");
+  returned_ = message->returned;
+  if (credits() > static_cast<int32_t>(receives_)) return protocol_fault("credits that were never used");
+  handle(*message);
+  if (failed_) return;
+  received_one();
+  pump();
+}
+
+void Link::handle(const wire::Message& message) {
+  std::visit(
+      [&](const auto& body) {
+        using Kind = std::remove_cvref_t<decltype(body)>;
+        if constexpr (std::is_same_v<Kind, wire::Claim>) {
+          claimed(body);
+        } else if constexpr (!std::is_same_v<Kind, wire::Credit>) {
+          auto* flow = flow_at(body.to);
+          if (!flow || !flow->handle(body)) protocol_fault("a message that its flow cannot expect");
+        }
+      },
+      message.body);
+}
+
+void Link::claimed(const wire::Claim& claim) {
+  auto* flow = engine_.find_connector(claim, *this);
+  if (!flow) return send(wire::Decline{claim.from, wire::DeclineCause::unknown_flow});
+  if (!flow->claimed(*this, claim)) send(wire::Decline{claim.from, wire::DeclineCause::resources});
+}
+
+void Link::protocol_fault(const char* what) {
+  log::warning("the peer {} broke the protocol: {}", to_string(peer_), what);
+  fail(Reason::protocol);
+}
+
+void Link::connection_failed() { fail(Reason::link_failed); }
+
+void Link::fail(Reason reason) {
+  if (failed_) return;
+  failed_ = true;
+  log::info("link {} to {} failed: {}", id_, to_string(peer_), key(reason));
+  connection_->detach();
+  queued_.clear();
+  waiting_.clear();
+  gathering_.clear();
+  const auto flows = slots_;
+  for (auto* flow : flows)
+    if (flow) flow->link_failed(reason);
+  engine_.link_failed(*this);
+}
+
+}  // namespace rsock::engine

@@ -1,0 +1,96 @@
+#pragma once
+// A link: one connection to a peer's engine, shared by many flows. Credits and send-queue entries are counted here, slots are
+// given out here, and what arrives is handed to the flow that it names. All of it under the engine's lock.
+//
+//   credits = receives the peer posted (first greeting + `returned` in its messages) - work requests sent
+//
+// The last credits and send-queue entries are kept for control messages, and the very last for CREDIT, so that credits can
+// always flow back: a link can be slow, never stuck. Control messages are sent in order; data waits until none is queued.
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "core/base/endpoint.hpp"
+#include "core/fabric/fabric.hpp"
+#include "core/wire/message.hpp"
+
+namespace rsock::engine {
+
+class Engine;
+class Flow;
+
+class Link final : public fabric::Sink {
+ public:
+  Link(Engine& engine, uint64_t id, std::unique_ptr<fabric::Connection> connection, const Address& peer,
+       const wire::Greeting& greeting);
+  ~Link();
+
+  uint64_t id() const { return id_; }
+  const Address& peer() const { return peer_; }
+  uint64_t peer_engine() const { return peer_engine_; }
+  fabric::Connection& connection() { return *connection_; }
+  std::unique_ptr<fabric::Connection> take_connection() { return std::move(connection_); }
+  bool alive() const { return !failed_; }
+  // The handshake is over: this end may speak first.
+  bool ready() const { return ready_ && !failed_; }
+  void set_ready() { ready_ = true; }
+  size_t flows() const { return bound_; }
+
+  // ---- for flows
+  Result<wire::Slot> bind(Flow& flow);
+  void free(wire::Slot slot);
+  void send(const wire::Body& body);
+  // Whether a flow may post now; if not, and it says so, it is pumped as soon as it may.
+  bool can_post() const;
+  void pump_later(Flow& flow);
+  // Posts, and returns the ordinal of the work request; its completion pumps `flow` when `signaled`.
+  bool post_write(Flow& flow, const flow::TxRing::Write& write, wire::Slot slot, bool signaled);
+  // Forgets that `flow` waits for anything.
+  void forget(Flow& flow);
+
+  // The link is no longer used: its flows take the way back.
+  void fail(Reason reason);
+
+  // ---- fabric::Sink
+  void data_landed(uint32_t immediate, uint32_t length) override;
+  void message_landed(std::span<const uint8_t> bytes) override;
+  void sends_completed(uint32_t count) override;
+  void connection_failed() override;
+
+ private:
+  int32_t credits() const { return static_cast<int32_t>(receives_ + returned_ - sent_); }
+  int32_t entries() const { return static_cast<int32_t>(connection_->send_depth() - (sent_ - completed_)); }
+  bool may_send(int32_t reserve) const { return credits() > reserve && entries() > reserve; }
+  bool must_signal() const { return sent_ - signaled_ >= connection_->send_depth() / 4; }
+  void note_sent(bool signaled);
+  bool post_message(wire::Message message);
+  void received_one();
+  void return_credits();
+  void pump();
+  Flow* flow_at(wire::Slot slot);
+  void handle(const wire::Message& message);
+  void claimed(const wire::Claim& claim);
+  void protocol_fault(const char* what);
+
+  Engine& engine_;
+  const uint64_t id_;
+  std::unique_ptr<fabric::Connection> connection_;
+  const Address peer_;
+  const uint64_t peer_engine_;
+  const uint32_t receives_;
+  bool ready_ = false, failed_ = false;
+
+  uint32_t returned_ = 0;                              // the peer's word
+  uint32_t sent_ = 0, completed_ = 0, signaled_ = 0;  // ordinals of work requests
+  uint32_t received_ = 0, told_ = 0;                   // receives consumed and posted again; what the peer knows of it
+
+  std::deque<wire::Body> queued_;
+  std::deque<Flow*> waiting_;    // for credits or send-queue entries
+  std::vector<Flow*> gathering_;  // with a signaled work request out
+  std::vector<Flow*> slots_;
+  std::vector<wire::Slot> free_slots_;
+  size_t bound_ = 0;
+};
+
+}  // namespace rsock::engine

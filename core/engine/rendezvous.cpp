@@ -1,0 +1,233 @@
+// How the two ends of a connection find each other: the acceptor dials the point that the connector opened. The two are not
+// ordered in time, and a plain peer opens none, so a refusal is an ordinary answer: it is remembered for the peer's address, for
+// longer each time in a row, and whoever waits meanwhile (on TCP, working) is dialled again afterwards, as long as a
+// point could still be open. A plain peer costs at most one dial in a second.
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+#include "core/engine/service.hpp"
+#include "core/fabric/verbs/dialler.hpp"
+
+namespace rsock::engine {
+namespace {
+
+constexpr auto kFirstPause = milliseconds(2);
+constexpr auto kLongestPause = milliseconds(1000);
+constexpr unsigned kPauseFactor = 4;
+constexpr size_t kMostWaiting = 1024;   // for one peer's address
+constexpr size_t kMostLinksAsked = 4;   // before a dial
+constexpr size_t kMostPeers = 4096;     // addresses remembered
+constexpr auto kDiallerRetry = milliseconds(5000);
+
+}  // namespace
+
+bool Service::ensure_dialler(Reason& why) {
+  if (dialler_) return true;
+  if (!no_dialler_ || now() >= dialler_retry_) {
+    why = Reason::no_device;
+    dialler_ = fabric::verbs::CmDialler::make(
+        engine_.lock, budget_, [this](fabric::Completions& source) { announced(source); }, why);
+    if (dialler_) {
+      look_after_dialler();
+      return true;
+    }
+    no_dialler_ = why;
+    dialler_retry_ = now() + kDiallerRetry;
+  }
+  why = *no_dialler_;
+  return false;
+}
+
+void Service::settle(uint64_t id, Reason reason) {
+  const std::lock_guard guard(engine_.lock);
+  if (const auto flow = engine_.find_flow(id); flow && flow->eligible()) flow->settle(reason);
+}
+
+// ---- the connecting end
+
+void Service::open_point(uint64_t id) {
+  Endpoint local;
+  {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(id);
+    if (!flow || !flow->eligible()) return;
+    local = flow->local();
+    if (flow->wanted == Lane::shm) return flow->settle(Reason::lane_unavailable);
+  }
+  Reason why;
+  if (!ensure_dialler(why)) return settle(id, why);
+  if (const auto reason = dialler_->open_point(id, local)) return settle(id, *reason);
+  points_[id] = now() + engine_.settings.rendezvous;
+}
+
+wire::Greeting Service::asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) {
+  const std::lock_guard guard(engine_.lock);
+  wire::Greeting answer;
+  answer.engine = engine_.identity;
+  const auto flow = engine_.find_flow(cookie);
+  if (greeting.version != wire::kVersion)
+    answer.verdict = wire::Verdict::version;
+  else if (!flow || (engine_.settings.check_peer_address && flow->remote().address != from))
+    answer.verdict = wire::Verdict::stranger;
+  else if (engine_.link_of(greeting.engine))
+    answer.verdict = wire::Verdict::linked;
+  if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
+  return answer;
+}
+
+// ---- the accepting end
+
+void Service::find_peer(uint64_t id) {
+  Address address;
+  {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(id);
+    if (!flow || !flow->eligible()) return;
+    if (flow->wanted == Lane::shm) return flow->settle(Reason::lane_unavailable);
+    address = flow->remote().address;
+    if (claim_on_links(*flow)) return;
+  }
+  Reason why;
+  if (!ensure_dialler(why)) return settle(id, why);
+  if (peers_.size() >= kMostPeers && !peers_.contains(address)) {
+    std::erase_if(peers_, [](const auto& known) { return known.second.waiting.empty() && !known.second.dialling; });
+    if (peers_.size() >= kMostPeers) return settle(id, Reason::crowded);
+  }
+  auto& peer = peers_[address];
+  if (peer.waiting.size() >= kMostWaiting) return settle(id, Reason::crowded);
+  peer.waiting.push_back(id);
+  pump(address, peer);
+}
+
+// Asks the links to the flow's peer address that were not asked yet, newest first, one at a time.
+bool Service::claim_on_links(Flow& flow) {
+  if (flow.tried.size() >= kMostLinksAsked) return false;
+  for (auto* link : engine_.links_to(flow.remote().address)) {
+    if (flow.tried.contains(link->id())) continue;
+    flow.claim(*link);
+    return true;
+  }
+  return false;
+}
+
+void Service::pump(const Address& address, Peer& peer) {
+  while (!peer.dialling && !peer.waiting.empty() && now() >= peer.next_dial) {
+    const auto id = peer.waiting.back();  // the newest: its point is the likeliest to be open
+    peer.waiting.pop_back();
+    Endpoint local, remote;
+    {
+      const std::lock_guard guard(engine_.lock);
+      const auto flow = engine_.find_flow(id);
+      if (!flow || !flow->eligible() || claim_on_links(*flow)) continue;
+      if (now() - flow->born > engine_.settings.rendezvous) {
+        flow->settle(peer.refusals ? Reason::plain_peer : Reason::crowded);
+        continue;
+      }
+      local = flow->local(), remote = flow->remote();
+    }
+    statistics.dials.add();
+    wire::Greeting greeting;
+    greeting.engine = engine_.identity;
+    if (const auto reason = dialler_->dial(id, local, remote, greeting)) {
+      settle(id, *reason);
+      continue;
+    }
+    peer.dialling = id;
+    peer.dial_ends = now() + engine_.settings.dial;
+    log::debug("dialling {} for a flow to {}", to_string(address), to_string(remote));
+  }
+}
+
+void Service::dial_later(Peer& peer) {
+  auto pause = Duration(kFirstPause);
+  for (unsigned i = 0; i < peer.refusals && pause < kLongestPause; ++i) pause *= kPauseFactor;
+  ++peer.refusals;
+  peer.next_dial = now() + std::min<Duration>(pause, kLongestPause);
+}
+
+void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) {
+  const auto found = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p.second.dialling == cookie; });
+  if (found == peers_.end()) return;
+  auto& peer = found->second;
+  peer.dialling = 0;
+  const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
+  if (greeting && (greeting->version != wire::kVersion || verdict == wire::Verdict::version)) {
+    settle(cookie, Reason::peer_version);
+  } else if (greeting && verdict == wire::Verdict::linked) {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(cookie);
+    auto* link = engine_.link_of(greeting->engine);
+    if (flow && link && link->ready())
+      flow->claim(*link);
+    else if (flow)
+      peer.waiting.push_front(cookie);
+    if (!link) dial_later(peer);
+  } else if (reason == Reason::plain_peer) {
+    dial_later(peer);
+    peer.waiting.push_front(cookie);
+  } else {
+    dial_later(peer);
+    settle(cookie, greeting ? Reason::peer_declined : reason);
+  }
+  pump(found->first, peer);
+}
+
+// ---- both
+
+void Service::linked(uint64_t cookie, bool dialled, const Address& address, const wire::Greeting& greeting,
+                     std::unique_ptr<fabric::Connection> connection, fabric::Completions&) {
+  const std::lock_guard guard(engine_.lock);
+  auto& link = engine_.add_link(std::move(connection), address, greeting);
+  if (!dialled) return;
+  link.set_ready();
+  const auto found = peers_.find(address);
+  if (found == peers_.end()) return;
+  auto& peer = found->second;
+  if (peer.dialling == cookie) peer.dialling = 0;
+  peer.refusals = 0;
+  peer.next_dial = {};
+  peer.waiting.push_back(cookie);
+  for (const auto id : std::exchange(peer.waiting, {}))
+    if (const auto flow = engine_.find_flow(id)) flow->claim(link);
+}
+
+void Service::established(fabric::Connection& connection) {
+  const std::lock_guard guard(engine_.lock);
+  if (auto* link = engine_.link_with(connection)) link->set_ready();
+}
+
+void Service::disconnected(fabric::Connection& connection) {
+  const std::lock_guard guard(engine_.lock);
+  auto* link = engine_.link_with(connection);
+  if (!link) return;
+  // What the peer sent before it left is there already.
+  while (engine_.poll()) {
+  }
+  link->fail(Reason::link_failed);
+}
+
+void Service::expire() {
+  const auto time = now();
+  for (auto at = points_.begin(); at != points_.end();) {
+    if (time < at->second) {
+      ++at;
+      continue;
+    }
+    const auto id = at->first;
+    at = points_.erase(at);
+    dialler_->close_point(id);
+    settle(id, Reason::not_dialled);
+  }
+  for (auto& [address, peer] : peers_) {
+    if (peer.dialling && time >= peer.dial_ends) {
+      const auto id = std::exchange(peer.dialling, 0);
+      dialler_->cancel_dial(id);
+      dial_later(peer);
+      settle(id, Reason::dial_timeout);
+    }
+    pump(address, peer);
+  }
+}
+
+}  // namespace rsock::engine

@@ -1,0 +1,205 @@
+#include "core/engine/service.hpp"
+
+#include <csignal>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+
+namespace rsock::engine {
+namespace {
+
+constexpr auto kTick = milliseconds(10);
+constexpr int kEvents = 64;
+
+// What a descriptor of the service's epoll set is: the kind above, the flow or the source below.
+enum class Kind : uint64_t { bell, dialler, shadow, source, health };
+constexpr int kKindShift = 56;
+constexpr uint64_t tag(Kind kind, uint64_t number = 0) { return static_cast<uint64_t>(kind) << kKindShift | number; }
+constexpr Kind kind_of(uint64_t tag) { return static_cast<Kind>(tag >> kKindShift); }
+constexpr uint64_t number_of(uint64_t tag) { return tag & ((1ull << kKindShift) - 1); }
+
+Status add(int set, int fd, uint32_t events, uint64_t data) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = data;
+  return sys::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+}
+
+}  // namespace
+
+std::unique_ptr<Service> Service::start(Engine& engine) {
+  std::unique_ptr<Service> service(new Service(engine));
+  const auto epoll = sys::epoll_create();
+  if (!epoll) return nullptr;
+  const auto high_epoll = sys::duplicate_high(*epoll, true);
+  service->epoll_ = UniqueFd(high_epoll ? *high_epoll : *epoll);
+  const auto bell = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (!bell) return nullptr;
+  const auto high_bell = sys::duplicate_high(*bell, true);
+  service->bell_ = UniqueFd(high_bell ? *high_bell : *bell);
+  if (!add(service->epoll_.get(), service->bell_.get(), EPOLLIN, tag(Kind::bell))) return nullptr;
+
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = pthread_create(&service->thread_, nullptr, &Service::entry, service.get());
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error) return nullptr;
+  pthread_detach(service->thread_);
+  return service;
+}
+
+Service::Service(Engine& engine) : engine_(engine), budget_(engine.settings.max_pinned) {}
+Service::~Service() = default;
+
+void* Service::entry(void* self) {
+  pthread_setname_np(pthread_self(), "rsock");
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+  static_cast<Service*>(self)->run();
+  return nullptr;
+}
+
+void Service::wake() {
+  if (rung_) return;
+  rung_ = true;
+  const uint64_t one = 1;
+  (void)sys::write(bell_.get(), &one, sizeof one);
+}
+
+void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
+void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
+void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
+
+void Service::watch(Flow& flow) {
+  (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
+}
+
+std::vector<int> Service::descriptors() const {
+  std::vector<int> all{epoll_.get(), bell_.get()};
+  if (dialler_) all.push_back(dialler_->fd());
+  for (const auto* source : engine_.completions())
+    for (const int fd : source->descriptors()) all.push_back(fd);
+  for (const auto& [id, flow] : engine_.flows())
+    if (flow->anchored()) all.push_back(flow->shadow());
+  return all;
+}
+
+void Service::run() {
+  epoll_event events[kEvents];
+  for (;;) {
+    const auto wait = patience();
+    const auto timeout = wait == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(wait).count());
+    const auto count = sys::epoll_sleep(epoll_.get(), events, kEvents, timeout);
+    if (!count && !count.is(EINTR)) return log::error("the service thread cannot wait: errno {}", count.error());
+    for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
+    take_orders();
+    expire();
+    attend();
+    bury();
+  }
+}
+
+void Service::handle(uint64_t data, uint32_t events) {
+  if (kind_of(data) == Kind::dialler) return dialler_->dispatch(*this);
+  const std::lock_guard guard(engine_.lock);
+  switch (kind_of(data)) {
+    case Kind::bell: {
+      uint64_t count;
+      (void)sys::read(bell_.get(), &count, sizeof count);
+      rung_ = false;
+      return;
+    }
+    case Kind::shadow:
+      if (const auto flow = engine_.find_flow(number_of(data))) flow->tcp_ready(events);
+      return;
+    case Kind::source:
+      taken_over_ = false;
+      engine_.acknowledge();
+      engine_.poll();
+      return;
+    case Kind::health: return engine_.completions()[number_of(data)]->check_health();
+    case Kind::dialler: return;
+  }
+}
+
+void Service::take_orders() {
+  std::vector<uint64_t> seek, expect, not_wanted;
+  {
+    const std::lock_guard guard(engine_.lock);
+    seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
+  }
+  for (const auto id : expect) open_point(id);
+  for (const auto id : seek) find_peer(id);
+  for (const auto id : not_wanted)
+    if (points_.erase(id) > 0) dialler_->close_point(id);
+}
+
+void Service::attend() {
+  const std::lock_guard guard(engine_.lock);
+  next_tick_.reset();
+  relaxed_ = false;
+  if (engine_.links().empty()) return;
+  const bool quiet = engine_.polls == seen_polls_;
+  if (engine_.asleep > 0 && quiet) {
+    relaxed_ = true;  // a thread sleeps on the armed engine
+  } else if (engine_.attending == 0 && (quiet || taken_over_)) {
+    if (!taken_over_) {
+      taken_over_ = true;
+      for (size_t i = 0; i < engine_.sources().size(); ++i) {
+        epoll_event event{};
+        event.events = EPOLLIN | EPOLLONESHOT;
+        event.data.u64 = tag(Kind::source, i);
+        (void)sys::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, engine_.sources()[i], &event);
+      }
+    }
+    engine_.arm();
+    while (engine_.poll()) {
+    }
+    relaxed_ = true;
+  } else {
+    next_tick_ = now() + kTick;
+  }
+  seen_polls_ = engine_.polls;
+}
+
+void Service::bury() {
+  std::vector<std::unique_ptr<Link>> dead;
+  {
+    const std::lock_guard guard(engine_.lock);
+    dead = engine_.take_dead_links();
+    engine_.bury_flows();
+  }
+  for (auto& link : dead) dialler_->bury(link->take_connection());
+}
+
+void Service::announced(fabric::Completions& source) {
+  const std::lock_guard guard(engine_.lock);
+  const auto number = engine_.completions().size();
+  engine_.add_source(source);
+  (void)add(epoll_.get(), source.fd(), EPOLLONESHOT, tag(Kind::source, number));
+  (void)add(epoll_.get(), source.health_fd(), EPOLLIN, tag(Kind::health, number));
+  taken_over_ = false;
+}
+
+void Service::look_after_dialler() { (void)add(epoll_.get(), dialler_->fd(), EPOLLIN, tag(Kind::dialler)); }
+
+Duration Service::patience() {
+  auto first = next_tick_;
+  const auto consider = [&](Time time) {
+    if (!first || time < *first) first = time;
+  };
+  for (const auto& [id, closes] : points_) consider(closes);
+  for (const auto& [address, peer] : peers_) {
+    if (peer.dialling)
+      consider(peer.dial_ends);
+    else if (!peer.waiting.empty())
+      consider(peer.next_dial);
+  }
+  if (!first) return Duration::max();
+  return std::max(*first - now(), Duration::zero());
+}
+
+}  // namespace rsock::engine

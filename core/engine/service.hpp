@@ -1,0 +1,100 @@
+#pragma once
+// The one thread of the library: it does what no application thread may be there for. It finds peers (rendezvous points,
+// dials, claims), looks after shadow sockets of flows that left TCP, destroys dead links, and drives the engine while no
+// application thread does. It blocks all signals. Data moves without it.
+//
+// Attending. Application threads poll the engine inside their calls and arm it before they sleep. If none has done so between
+// two ticks, nobody may come for a long time (the program computes, or sleeps where we cannot see it): then the service arms the
+// engine and sleeps on its sources itself, until it finds a thread attending again. While a thread sleeps on the armed
+// engine, or the service does, there are no ticks: an idle process uses no CPU.
+
+#include <pthread.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/base/unique_fd.hpp"
+#include "core/engine/engine.hpp"
+#include "core/fabric/arena.hpp"
+
+namespace rsock::engine {
+
+class Service final : private fabric::Meeting {
+ public:
+  // nullptr if the thread or a descriptor cannot be had.
+  static std::unique_ptr<Service> start(Engine& engine);
+  ~Service();
+
+  // ---- any thread, under the engine's lock
+  void seek(uint64_t flow);
+  void expect(uint64_t flow);
+  void not_wanted(uint64_t flow);
+  void watch(Flow& flow);
+  void wake();
+  // An application thread wakes from its sleep: somebody has to look whether it stays.
+  void sleeper_woke() {
+    if (relaxed_) wake();
+  }
+  // Every descriptor that the library keeps, for a child of fork to close.
+  std::vector<int> descriptors() const;
+
+ private:
+  // What is known of a peer's address.
+  struct Peer {
+    std::deque<uint64_t> waiting;  // flows, oldest first
+    uint64_t dialling = 0;         // the flow whose point is dialled
+    Time dial_ends{};
+    Time next_dial{};      // not before: refusals are remembered
+    unsigned refusals = 0;  // in a row
+  };
+
+  explicit Service(Engine& engine);
+  static void* entry(void* self);
+  void run();
+  void handle(uint64_t tag, uint32_t events);
+  void take_orders();
+  void attend();
+  void bury();
+  Duration patience();
+
+  void announced(fabric::Completions& source);
+  void look_after_dialler();
+
+  // rendezvous.cpp
+  bool ensure_dialler(Reason& why);
+  void open_point(uint64_t id);
+  void find_peer(uint64_t id);
+  bool claim_on_links(Flow& flow);
+  void pump(const Address& address, Peer& peer);
+  void dial_later(Peer& peer);
+  void expire();
+  void settle(uint64_t id, Reason reason);
+  wire::Greeting asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;
+  void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
+              std::unique_ptr<fabric::Connection> connection, fabric::Completions& completions) override;
+  void established(fabric::Connection& connection) override;
+  void dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) override;
+  void disconnected(fabric::Connection& connection) override;
+
+  Engine& engine_;
+  UniqueFd epoll_, bell_;
+  pthread_t thread_{};
+  bool rung_ = false, relaxed_ = false;             // under the lock
+  std::vector<uint64_t> seek_, expect_, not_wanted_;  // orders, under the lock
+
+  fabric::PinnedBudget budget_;
+  std::unique_ptr<fabric::Dialler> dialler_;
+  std::optional<Reason> no_dialler_;
+  Time dialler_retry_{};
+  std::map<Address, Peer> peers_;
+  std::map<uint64_t, Time> points_;  // by flow: when they close
+
+  bool taken_over_ = false;
+  uint64_t seen_polls_ = 0;
+  std::optional<Time> next_tick_;
+};
+
+}  // namespace rsock::engine

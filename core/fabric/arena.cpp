@@ -1,0 +1,84 @@
+#include "core/fabric/arena.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace rsock::fabric {
+namespace {
+
+constexpr uint32_t kFirstChunk = 128 << 10;
+constexpr uint32_t kLargestChunk = 4 << 20;
+
+size_t order(uint32_t size) { return static_cast<size_t>(std::bit_width(size) - 1); }
+
+}  // namespace
+
+bool PinnedBudget::take(uint64_t bytes) {
+  if (bytes > most_ - used_) return false;
+  used_ += bytes;
+  return true;
+}
+
+std::byte* map_private(size_t size) {
+  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return nullptr;
+  madvise(base, size, MADV_DONTFORK);
+  madvise(base, size, MADV_DONTDUMP);
+  return static_cast<std::byte*>(base);
+}
+
+void unmap_private(std::byte* base, size_t size) { munmap(base, size); }
+
+Arena::Arena(PinnedBudget& budget, Register add, Unregister remove)
+    : budget_(budget), register_(std::move(add)), unregister_(std::move(remove)), free_(32) {}
+
+Arena::~Arena() {
+  for (const auto& chunk : chunks_) {
+    unregister_(chunk);
+    unmap_private(chunk.base, chunk.size);
+    budget_.give_back(chunk.size);
+  }
+}
+
+bool Arena::add_chunk(uint32_t at_least) {
+  const auto wanted = chunks_.empty() ? kFirstChunk : std::min(chunks_.back().size * 2, kLargestChunk);
+  const auto size = std::max(at_least, wanted);
+  if (!budget_.take(size)) return false;
+  flow::Block chunk{map_private(size), size, 0, 0};
+  if (!chunk || !register_(chunk)) {
+    if (chunk) unmap_private(chunk.base, size);
+    budget_.give_back(size);
+    return false;
+  }
+  chunks_.push_back(chunk);
+  free_[order(size)].push_back(chunk);
+  return true;
+}
+
+flow::Block Arena::allocate(uint32_t size) {
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    for (size_t at = order(size); at < free_.size(); ++at) {
+      if (free_[at].empty()) continue;
+      auto block = free_[at].back();
+      free_[at].pop_back();
+      while (block.size > size) {  // the upper half stays free, at each split
+        block.size /= 2;
+        auto upper = block;
+        upper.base += block.size;
+        free_[order(block.size)].push_back(upper);
+      }
+      return block;
+    }
+    if (!add_chunk(size)) break;
+  }
+  return {};
+}
+
+void Arena::release(flow::Block block) {
+  if (block) free_[order(block.size)].push_back(block);
+}
+
+}  // namespace rsock::fabric

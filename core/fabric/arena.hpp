@@ -1,0 +1,51 @@
+#pragma once
+// Registered memory of one link for one use, handed out in powers of two. Memory comes in chunks with mappings of their own:
+// never in the heap, not in core dumps, not inherited by children. Chunks live as long as the arena. Engine's lock.
+
+#include <functional>
+#include <vector>
+
+#include "core/flow/rings.hpp"
+
+namespace rsock::fabric {
+
+// Bytes that all arenas together hold, against the option max_pinned.
+class PinnedBudget {
+ public:
+  explicit PinnedBudget(uint64_t most) : most_(most) {}
+  bool take(uint64_t bytes);
+  void give_back(uint64_t bytes) { used_ -= bytes; }
+
+ private:
+  uint64_t most_, used_ = 0;
+};
+
+// A private anonymous mapping with the properties above; nullptr if there is no memory.
+std::byte* map_private(size_t size);
+void unmap_private(std::byte* base, size_t size);
+
+class Arena {
+ public:
+  // Registers a chunk: sets the two keys. False when a limit was reached.
+  using Register = std::function<bool(flow::Block& chunk)>;
+  using Unregister = std::function<void(const flow::Block& chunk)>;
+
+  Arena(PinnedBudget& budget, Register add, Unregister remove);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  flow::Block allocate(uint32_t size);  // an empty block when a limit was reached
+  void release(flow::Block block);
+
+ private:
+  bool add_chunk(uint32_t at_least);
+
+  PinnedBudget& budget_;
+  Register register_;
+  Unregister unregister_;
+  std::vector<flow::Block> chunks_;
+  std::vector<std::vector<flow::Block>> free_;  // by log2 of the size
+};
+
+}  // namespace rsock::fabric

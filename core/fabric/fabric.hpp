@@ -1,0 +1,110 @@
+#pragma once
+// What a link needs of the medium below it, in the words of verbs. One implementation per lane; the engine and the
+// flow machine know only this page.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/base/endpoint.hpp"
+#include "core/base/reason.hpp"
+#include "core/base/result.hpp"
+#include "core/base/statistics.hpp"
+#include "core/flow/rings.hpp"
+#include "core/wire/greeting.hpp"
+
+namespace rsock::fabric {
+
+// What a connection tells its owner, from within Completions::poll(), under the engine's lock.
+class Sink {
+ public:
+  // The peer wrote `length` bytes and gave this immediate.
+  virtual void data_landed(uint32_t immediate, uint32_t length) = 0;
+  virtual void message_landed(std::span<const uint8_t> bytes) = 0;
+  // Every work request up to the `count`-th ever posted (modulo 2^32) is complete.
+  virtual void sends_completed(uint32_t count) = 0;
+  virtual void connection_failed() = 0;
+
+ protected:
+  ~Sink() = default;
+};
+
+enum class Use { peer_writes, peer_reads_nothing };
+
+// A connected queue pair with its memory. Made and destroyed by the service thread; used under the engine's lock.
+class Connection {
+ public:
+  virtual ~Connection() = default;
+  virtual void attach(Sink& sink) = 0;
+  // Stops completions from reaching the sink; after it no call to the sink comes.
+  virtual void detach() = 0;
+
+  // Bytes into the peer's memory, with an immediate. Its completion is reported only if `signaled`, or with a later one.
+  virtual bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool signaled) = 0;
+  // A small message; copied, so `bytes` is free afterwards.
+  virtual bool post_message(std::span<const uint8_t> bytes, bool signaled) = 0;
+
+  // Registered memory of this connection; `size` a power of two of at least a page. ENOMEM: a limit was reached.
+  virtual Result<flow::Block> allocate(uint32_t size, Use use) = 0;
+  virtual void release(flow::Block block, Use use) = 0;
+
+  virtual uint32_t send_depth() const = 0;
+  virtual uint32_t receive_depth() const = 0;
+  virtual uint32_t largest_write() const = 0;
+  virtual Lane lane() const = 0;
+};
+
+// Where the completions of all connections of one device arrive. Under the engine's lock.
+class Completions {
+ public:
+  virtual ~Completions() = default;
+  // Handles a batch; the number of completions it found.
+  virtual int poll() = 0;
+  // Asks for an event at the next completion. Poll again before sleeping: what came before the arming gives no event.
+  virtual void arm() = 0;
+  // Takes the events off the descriptor.
+  virtual void acknowledge() = 0;
+  // Reads the device's own events; connections that it lost tell their sinks.
+  virtual void check_health() = 0;
+  virtual int health_fd() const = 0;
+  // Every descriptor behind this device, for a child of fork to close.
+  virtual std::vector<int> descriptors() const = 0;
+  // Readable after arm() when a completion came. Stays the same for ever.
+  virtual int fd() const = 0;
+};
+
+// What the search for peers brings, on the service thread, without the engine's lock.
+class Meeting {
+ public:
+  // Somebody dialled the point `cookie`. The verdict decides; a welcome is followed by linked().
+  virtual wire::Greeting asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) = 0;
+  virtual void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
+                      std::unique_ptr<Connection> connection, Completions& completions) = 0;
+  // The handshake is over, either side may send.
+  virtual void established(Connection& connection) = 0;
+  virtual void dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) = 0;
+  virtual void disconnected(Connection& connection) = 0;
+
+ protected:
+  ~Meeting() = default;
+};
+
+// Rendezvous points and dials. Service thread only; nothing blocks.
+class Dialler {
+ public:
+  virtual ~Dialler() = default;
+  // Opens a point named by the connecting end of a flow; `cookie` comes back with whoever dials it. A reason if it fails.
+  virtual std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) = 0;
+  virtual void close_point(uint64_t cookie) = 0;
+  // linked() or dial_failed() follows, unless cancelled. A reason if it cannot even begin.
+  virtual std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to, const wire::Greeting& greeting) = 0;
+  virtual void cancel_dial(uint64_t cookie) = 0;
+  // Takes a connection back to destroy it. Not from within a call to Meeting.
+  virtual void bury(std::unique_ptr<Connection> connection) = 0;
+  virtual int fd() const = 0;
+  virtual void dispatch(Meeting& meeting) = 0;
+};
+
+}  // namespace rsock::fabric

@@ -1,0 +1,300 @@
+#include "core/fabric/verbs/dialler.hpp"
+
+#include <fcntl.h>
+
+#include <cstring>
+
+#include "core/base/kernel.hpp"
+#include "core/base/log.hpp"
+
+namespace rsock::fabric::verbs {
+namespace {
+
+constexpr int kResolveTimeoutMs = 1000;
+// 4.096 us * 2^16 = 268 ms for an acknowledgement; with seven retries a dead path is known within two seconds.
+constexpr uint8_t kAckTimeout = 16;
+constexpr uint8_t kRetries = 7;
+constexpr int kBacklog = 4;
+
+sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
+
+std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
+  const auto& parameters = event.param.conn;
+  if (!parameters.private_data) return {};
+  return wire::decode_greeting({static_cast<const uint8_t*>(parameters.private_data), parameters.private_data_len});
+}
+
+}  // namespace
+
+Reason reason_of(int error) {
+  switch (error) {
+    case ENODEV:
+    case ENOENT:
+    case ENXIO:
+    case EADDRNOTAVAIL: return Reason::no_device;
+    case EACCES:
+    case EPERM: return Reason::no_permission;
+    case ENOMEM: return Reason::locked_memory;
+    case EMFILE:
+    case ENFILE: return Reason::descriptors;
+    case ENETUNREACH:
+    case EHOSTUNREACH: return Reason::no_route;
+    default: return Reason::link_failed;
+  }
+}
+
+std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budget, Announce announce, Reason& why) {
+  const auto* loaded = library();
+  if (!loaded) {
+    why = Reason::no_device;
+    return nullptr;
+  }
+  auto* channel = loaded->rdma_create_event_channel();
+  if (!channel) {
+    why = reason_of(errno);
+    log::info("RDMA is not available: {}", std::strerror(errno));
+    return nullptr;
+  }
+  (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
+  (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
+  return std::unique_ptr<CmDialler>(new CmDialler(*loaded, channel, lock, budget, std::move(announce)));
+}
+
+CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget,
+                     Announce announce)
+    : library_(library), channel_(channel), lock_(lock), budget_(budget), announce_(std::move(announce)) {}
+
+CmDialler::~CmDialler() {
+  for (const auto& [cookie, id] : points_) library_.rdma_destroy_id(id);
+  library_.rdma_destroy_event_channel(channel_);
+}
+
+std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& local) {
+  rdma_cm_id* id = nullptr;
+  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(errno);
+  sockaddr_storage address;
+  write(local, address);
+  if (library_.rdma_bind_addr(id, generic(address)) != 0 || library_.rdma_listen(id, kBacklog) != 0) {
+    const int error = errno;
+    log::info("no rendezvous at {}: {}", to_string(local), std::strerror(error));
+    library_.rdma_destroy_id(id);
+    return reason_of(error);
+  }
+  // The context names the point; a request carries its listener.
+  id->context = reinterpret_cast<void*>(cookie);
+  points_[cookie] = id;
+  return {};
+}
+
+void CmDialler::close_point(uint64_t cookie) {
+  const auto found = points_.find(cookie);
+  if (found == points_.end()) return;
+  doomed_.push_back(found->second);
+  points_.erase(found);
+}
+
+std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
+                                      const wire::Greeting& greeting) {
+  rdma_cm_id* id = nullptr;
+  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(errno);
+  Endpoint any_port = from;
+  any_port.port = 0;
+  sockaddr_storage source, destination;
+  write(any_port, source);
+  write(to, destination);
+  if (library_.rdma_resolve_addr(id, generic(source), generic(destination), kResolveTimeoutMs) != 0) {
+    const int error = errno;
+    log::info("cannot dial {}: {}", to_string(to), std::strerror(error));
+    library_.rdma_destroy_id(id);
+    return reason_of(error);
+  }
+  auto& call = calls_[id];
+  call.cookie = cookie;
+  call.dialled = true;
+  call.peer = to.address;
+  call.greeting = greeting;
+  return {};
+}
+
+void CmDialler::cancel_dial(uint64_t cookie) {
+  for (auto& [id, call] : calls_) {
+    if (!call.dialled || call.cookie != cookie || call.established) continue;
+    if (call.queue_pair)
+      doomed_pairs_.push_back(std::move(call.queue_pair));
+    else
+      doomed_.push_back(id);
+    calls_.erase(id);
+    return;
+  }
+}
+
+void CmDialler::bury(std::unique_ptr<Connection> connection) {
+  calls_.erase(static_cast<QueuePair&>(*connection).id());
+  const std::lock_guard guard(lock_);
+  connection.reset();
+}
+
+void CmDialler::dispatch(Meeting& meeting) {
+  rdma_cm_event* event = nullptr;
+  while (library_.rdma_get_cm_event(channel_, &event) == 0) {
+    handle(meeting, *event);
+    library_.rdma_ack_cm_event(event);
+  }
+  {
+    const std::lock_guard guard(lock_);
+    doomed_pairs_.clear();
+  }
+  for (auto* id : doomed_) library_.rdma_destroy_id(id);
+  doomed_.clear();
+}
+
+void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
+  auto* id = event.id;
+  switch (event.event) {
+    case RDMA_CM_EVENT_ADDR_RESOLVED:
+      library_.rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, const_cast<uint8_t*>(&kAckTimeout), 1);
+      if (calls_.contains(id) && library_.rdma_resolve_route(id, kResolveTimeoutMs) != 0)
+        failed(meeting, id, reason_of(errno), {});
+      break;
+    case RDMA_CM_EVENT_ROUTE_RESOLVED: route_found(meeting, id); break;
+    case RDMA_CM_EVENT_ADDR_ERROR:
+    case RDMA_CM_EVENT_ROUTE_ERROR:
+      failed(meeting, id, event.status == -ENODEV ? Reason::no_device : Reason::no_route, {});
+      break;
+    case RDMA_CM_EVENT_CONNECT_REQUEST: request(meeting, event); break;
+    case RDMA_CM_EVENT_ESTABLISHED: established(meeting, event); break;
+    case RDMA_CM_EVENT_REJECTED: {
+      const auto greeting = greeting_in(event);
+      failed(meeting, id, greeting ? Reason::peer_declined : Reason::plain_peer, greeting);
+      break;
+    }
+    case RDMA_CM_EVENT_UNREACHABLE: failed(meeting, id, Reason::dial_timeout, {}); break;
+    case RDMA_CM_EVENT_CONNECT_ERROR: failed(meeting, id, Reason::link_failed, {}); break;
+    case RDMA_CM_EVENT_DISCONNECTED:
+    case RDMA_CM_EVENT_DEVICE_REMOVAL: lost(meeting, id); break;
+    default: break;
+  }
+}
+
+Device* CmDialler::device_of(rdma_cm_id* id) {
+  auto& device = devices_[id->verbs];
+  if (!device) {
+    device = Device::make(library_, id->verbs);
+    if (device) announce_(*device);
+  }
+  return device.get();
+}
+
+std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& why) {
+  why = Reason::link_failed;
+  auto* device = device_of(id);
+  if (!device) return nullptr;
+  Shortage shortage = Shortage::none;
+  const std::lock_guard guard(lock_);
+  auto made = QueuePair::make(*device, id, budget_, shortage);
+  if (shortage == Shortage::memory) why = Reason::locked_memory;
+  // Not at once: destroying an identifier waits until its events are acknowledged.
+  if (!made) doomed_.push_back(id);
+  return made;
+}
+
+rdma_conn_param CmDialler::parameters(const wire::GreetingBytes& greeting) const {
+  rdma_conn_param parameters{};
+  parameters.private_data = greeting.data();
+  parameters.private_data_len = static_cast<uint8_t>(greeting.size());
+  parameters.retry_count = kRetries;
+  parameters.rnr_retry_count = 7;  // for ever: credits keep it from being needed
+  return parameters;
+}
+
+void CmDialler::route_found(Meeting& meeting, rdma_cm_id* id) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  auto& call = found->second;
+  Reason why;
+  call.queue_pair = make_queue_pair(id, why);
+  if (!call.queue_pair) {
+    const auto cookie = call.cookie;
+    calls_.erase(found);
+    meeting.dial_failed(cookie, why, {});
+    return;
+  }
+  call.greeting.receives = call.queue_pair->receive_depth();
+  const auto bytes = wire::encode(call.greeting);
+  auto with = parameters(bytes);
+  if (library_.rdma_connect(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
+}
+
+void CmDialler::failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  auto call = std::move(found->second);
+  calls_.erase(found);
+  if (call.established) {
+    meeting.disconnected(*call.established);
+    return;
+  }
+  if (call.queue_pair)
+    doomed_pairs_.push_back(std::move(call.queue_pair));
+  else
+    doomed_.push_back(id);
+  if (call.dialled) meeting.dial_failed(call.cookie, reason, greeting);
+}
+
+void CmDialler::lost(Meeting& meeting, rdma_cm_id* id) { failed(meeting, id, Reason::link_failed, {}); }
+
+void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
+  auto* id = event.id;
+  const auto refuse = [&](wire::Greeting verdict) {
+    const auto bytes = wire::encode(verdict);
+    library_.rdma_reject(id, bytes.data(), static_cast<uint8_t>(bytes.size()));
+    doomed_.push_back(id);
+  };
+  const auto greeting = greeting_in(event);
+  Endpoint from;
+  if (!greeting || !parse(*rdma_get_peer_addr(id), from)) {
+    library_.rdma_reject(id, nullptr, 0);
+    doomed_.push_back(id);
+    return;
+  }
+  const auto cookie = reinterpret_cast<uint64_t>(event.listen_id->context);
+  auto answer = meeting.asked(cookie, from.address, *greeting);
+  if (answer.verdict != wire::Verdict::welcome) return refuse(answer);
+  Reason why;
+  auto queue_pair = make_queue_pair(id, why);
+  if (!queue_pair) {
+    answer.verdict = wire::Verdict::resources;
+    const auto bytes = wire::encode(answer);
+    library_.rdma_reject(id, bytes.data(), static_cast<uint8_t>(bytes.size()));
+    return;
+  }
+  answer.receives = queue_pair->receive_depth();
+  const auto bytes = wire::encode(answer);
+  auto with = parameters(bytes);
+  if (library_.rdma_accept(id, &with) != 0) {
+    doomed_pairs_.push_back(std::move(queue_pair));
+    return;
+  }
+  auto& call = calls_[id];
+  call.cookie = cookie;
+  call.peer = from.address;
+  call.established = queue_pair.get();
+  auto& device = queue_pair->device();
+  meeting.linked(cookie, false, from.address, *greeting, std::move(queue_pair), device);
+}
+
+void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
+  const auto found = calls_.find(event.id);
+  if (found == calls_.end()) return;
+  auto& call = found->second;
+  if (!call.dialled) return meeting.established(*call.established);
+  const auto greeting = greeting_in(event);
+  if (!greeting || greeting->version != wire::kVersion) return failed(meeting, event.id, Reason::peer_version, greeting);
+  call.established = call.queue_pair.get();
+  auto& device = call.queue_pair->device();
+  auto owned = std::move(call.queue_pair);
+  meeting.linked(call.cookie, true, call.peer, *greeting, std::move(owned), device);
+  meeting.established(*call.established);
+}
+
+}  // namespace rsock::fabric::verbs

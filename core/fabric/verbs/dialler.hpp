@@ -1,0 +1,71 @@
+#pragma once
+// The search for peers over RDMA-CM. A rendezvous point is a listener on (local IP, local TCP port) in the RDMA port space,
+// which is separate from TCP's. Everything here runs on the service thread; the engine's lock is taken only where a
+// queue pair is made, since completions may arrive for it at once.
+
+#include <functional>
+#include <map>
+#include <mutex>
+
+#include "core/fabric/fabric.hpp"
+#include "core/fabric/verbs/queue_pair.hpp"
+
+namespace rsock::fabric::verbs {
+
+class CmDialler final : public Dialler {
+ public:
+  // Called once for each device, when it is first used.
+  using Announce = std::function<void(Completions& completions)>;
+
+  // A reason if there is no RDMA on this host. `lock` is the engine's.
+  static std::unique_ptr<CmDialler> make(std::mutex& lock, PinnedBudget& budget, Announce announce, Reason& why);
+  ~CmDialler() override;
+
+  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) override;
+  void close_point(uint64_t cookie) override;
+  std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
+                             const wire::Greeting& greeting) override;
+  void cancel_dial(uint64_t cookie) override;
+  void bury(std::unique_ptr<Connection> connection) override;
+  int fd() const override { return channel_->fd; }
+  void dispatch(Meeting& meeting) override;
+
+ private:
+  // A dial under way, or a connection from the moment it has a queue pair of its own. Known by its identifier.
+  struct Call {
+    uint64_t cookie = 0;
+    bool dialled = false;
+    Address peer;
+    wire::Greeting greeting;                // ours, for a dial; the peer's, for a connection
+    std::unique_ptr<QueuePair> queue_pair;  // until the engine owns it
+    QueuePair* established = nullptr;       // once the engine owns it
+  };
+
+  CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget, Announce announce);
+  Device* device_of(rdma_cm_id* id);
+  std::unique_ptr<QueuePair> make_queue_pair(rdma_cm_id* id, Reason& why);
+  rdma_conn_param parameters(const wire::GreetingBytes& greeting) const;
+  void handle(Meeting& meeting, const rdma_cm_event& event);
+  void request(Meeting& meeting, const rdma_cm_event& event);
+  void route_found(Meeting& meeting, rdma_cm_id* id);
+  void established(Meeting& meeting, const rdma_cm_event& event);
+  void failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting);
+  void lost(Meeting& meeting, rdma_cm_id* id);
+
+  const Library& library_;
+  rdma_event_channel* channel_;
+  std::mutex& lock_;
+  PinnedBudget& budget_;
+  Announce announce_;
+  std::map<ibv_context*, std::unique_ptr<Device>> devices_;
+  std::map<uint64_t, rdma_cm_id*> points_;
+  std::map<rdma_cm_id*, Call> calls_;
+  // Identifiers that may be destroyed only when the event at hand is acknowledged.
+  std::vector<rdma_cm_id*> doomed_;
+  std::vector<std::unique_ptr<QueuePair>> doomed_pairs_;
+};
+
+// What an errno of rdma-core means for a flow.
+Reason reason_of(int error);
+
+}  // namespace rsock::fabric::verbs

@@ -1,0 +1,32 @@
+#pragma once
+// rdma-core, loaded when the first flow needs it: a process without selected flows pays nothing for it, and a host
+// without it keeps its flows on TCP. Names are as in verbs(7) and rdma_cm(7); the data path (post, poll, notify) needs no
+// symbol, since the headers go through the device's own table.
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+
+namespace rsock::fabric::verbs {
+
+// One list: what is looked up in librdmacm.so.1 (which brings libibverbs.so.1 with it).
+#define RSOCK_VERBS_SYMBOLS(X)                                                                                   \
+  X(ibv_alloc_pd) X(ibv_dealloc_pd) X(ibv_dereg_mr) X(ibv_create_cq) X(ibv_destroy_cq)                            \
+  X(ibv_create_comp_channel) X(ibv_destroy_comp_channel) X(ibv_get_cq_event) X(ibv_ack_cq_events)                 \
+  X(ibv_get_async_event) X(ibv_ack_async_event) X(ibv_query_device)                                               \
+  X(rdma_create_event_channel) X(rdma_destroy_event_channel) X(rdma_create_id) X(rdma_destroy_id)                 \
+  X(rdma_bind_addr) X(rdma_listen) X(rdma_resolve_addr) X(rdma_resolve_route) X(rdma_connect) X(rdma_accept)      \
+  X(rdma_reject) X(rdma_disconnect) X(rdma_create_qp) X(rdma_destroy_qp) X(rdma_get_cm_event)                     \
+  X(rdma_ack_cm_event) X(rdma_set_option)
+
+struct Library {
+#define RSOCK_VERBS_POINTER(name) decltype(&::name) name;
+  RSOCK_VERBS_SYMBOLS(RSOCK_VERBS_POINTER)
+#undef RSOCK_VERBS_POINTER
+  // ibv_reg_mr is a macro in the header; this is the function of that name.
+  ibv_mr* (*reg_mr)(ibv_pd* pd, void* address, size_t length, int access);
+};
+
+// nullptr if rdma-core cannot be loaded. The first call loads it; service thread only. Never unloaded.
+const Library* library();
+
+}  // namespace rsock::fabric::verbs

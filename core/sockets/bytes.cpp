@@ -1,0 +1,212 @@
+// Bytes of the application: recv and send and their kin, on flows that a lane may serve.
+
+#include <netinet/tcp.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/sockets/wait.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+size_t total(std::span<const iovec> pieces) {
+  size_t sum = 0;
+  for (const auto& piece : pieces) sum += piece.iov_len;
+  return sum;
+}
+
+// What of `pieces` is left after `done` bytes.
+std::vector<iovec> rest(std::span<const iovec> pieces, size_t done) {
+  std::vector<iovec> left;
+  for (auto piece : pieces) {
+    const auto skip = std::min(done, piece.iov_len);
+    done -= skip;
+    if (piece.iov_len == skip) continue;
+    left.push_back({static_cast<char*>(piece.iov_base) + skip, piece.iov_len - skip});
+  }
+  return left;
+}
+
+// The first use in this process is what asks for a lane: the process that uses a connection is the one to carry it.
+void use(engine::Engine& engine, engine::Flow& flow) {
+  if (flow.used) return;
+  flow.used = true;
+  if (flow.role() == engine::Role::acceptor) engine.seek(flow);
+}
+
+std::optional<Time> timeout_of(int fd, int option) {
+  timeval limit{};
+  socklen_t size = sizeof limit;
+  if (!sys::getsockopt(fd, SOL_SOCKET, option, &limit, size) || (limit.tv_sec == 0 && limit.tv_usec == 0)) return {};
+  return now() + std::chrono::seconds(limit.tv_sec) + microseconds(limit.tv_usec);
+}
+
+// Flags that mean something that no lane serves: the flow goes back to TCP first.
+constexpr int kUnservedReceive = MSG_OOB | MSG_TRUNC;
+constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
+
+class Call {
+ public:
+  Call(Section& section, std::shared_ptr<engine::Flow> flow, const Entry& entry, int fd, bool dont_wait)
+      : section_(section), flow_(std::move(flow)), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
+
+  bool waits() const { return waits_; }
+  // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes.
+  Status wait(uint32_t wanted, int limit_option) {
+    if (!limit_known_) {
+      limit_ = timeout_of(fd_, limit_option);
+      limit_known_ = true;
+    }
+    const auto waited = wait_for(section_, flow_, fd_, wanted, limit_);
+    if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
+    return waited;
+  }
+
+ private:
+  Section& section_;
+  std::shared_ptr<engine::Flow> flow_;
+  int fd_;
+  bool waits_, limit_known_ = false;
+  std::optional<Time> limit_;
+};
+
+bool kernel_serves(int fd) {
+  auto* entry = find(fd);
+  return !entry || entry->passes.load(std::memory_order_acquire) || entry->kind == Entry::Kind::set ||
+         entry->kind == Entry::Kind::listener;
+}
+
+}  // namespace
+
+Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* message) {
+  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  Section section;
+  Entry* entry = nullptr;
+  const auto flow = lane_flow(fd, &entry);
+  if (entry_of(fd, Entry::Kind::foreign)) return Errno{ECONNRESET};
+  if (!flow) return Answer<size_t>::pass();
+  auto& engine = section.engine();
+  use(engine, *flow);
+  if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
+  if (flags & kUnservedReceive) {
+    leave_and_wait(section, flow, fd, Reason::unserved_call);
+    return Answer<size_t>::pass();
+  }
+  if (message) message->msg_flags = 0, message->msg_controllen = 0, message->msg_namelen = 0;
+  const auto wanted = total(to);
+  if (wanted == 0) return size_t{0};
+  const bool peek = flags & MSG_PEEK;
+  const bool whole = (flags & MSG_WAITALL) && !peek;
+  Call call(section, flow, *entry, fd, flags & MSG_DONTWAIT);
+  size_t done = 0;
+  for (;;) {
+    const auto left = done ? rest(to, done) : std::vector<iovec>{};
+    const std::span<const iovec> into = done ? std::span<const iovec>(left) : to;
+    auto got = flow->read(into, peek);
+    if (got.is(EAGAIN) && engine.poll()) got = flow->read(into, peek);
+    if (got) {
+      done += *got;
+      if (!whole || *got == 0 || done == wanted) return done;
+      continue;
+    }
+    if (got.is(EINTR)) continue;
+    if (!got.is(EAGAIN) || !call.waits()) return done ? Answer<size_t>(done) : Answer<size_t>(got);
+    const auto waited = call.wait(EPOLLIN | EPOLLRDHUP, SO_RCVTIMEO);
+    if (!waited) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
+  }
+}
+
+Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const msghdr* message) {
+  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  Section section;
+  Entry* entry = nullptr;
+  const auto flow = lane_flow(fd, &entry);
+  if (entry_of(fd, Entry::Kind::foreign)) return Errno{EPIPE};
+  if (!flow) return Answer<size_t>::pass();
+  auto& engine = section.engine();
+  use(engine, *flow);
+  if ((flags & kUnservedSend) || (message && message->msg_controllen > 0)) {
+    leave_and_wait(section, flow, fd, Reason::unserved_call);
+    return Answer<size_t>::pass();
+  }
+  const auto wanted = total(from);
+  if (wanted == 0) return size_t{0};
+  if (flags & MSG_MORE) flow->cork(true);
+  Call call(section, flow, *entry, fd, flags & MSG_DONTWAIT);
+  size_t done = 0;
+  for (;;) {
+    auto sent = flow->write(from, done);
+    if (sent.is(EAGAIN) && engine.poll()) sent = flow->write(from, done);
+    if (sent.is(EINTR)) continue;
+    if (sent) {
+      done += *sent;
+      if (done == wanted || !call.waits()) break;
+      continue;
+    }
+    if (!sent.is(EAGAIN) || !call.waits()) {
+      if (done == 0) return sent;
+      break;
+    }
+    const auto waited = call.wait(EPOLLOUT, SO_SNDTIMEO);
+    if (!waited) {
+      if (done == 0) return Errno{waited.error()};
+      break;
+    }
+  }
+  if (!(flags & MSG_MORE) && !entry->corked) flow->cork(false);
+  return done;
+}
+
+Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
+  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  constexpr size_t kChunk = 64 << 10;
+  static thread_local std::vector<std::byte> buffer;
+  buffer.resize(std::min(count, kChunk));
+  size_t done = 0;
+  while (done < count) {
+    const auto size = std::min(count - done, kChunk);
+    const long got = offset ? kernel.syscall(SYS_pread64, in, buffer.data(), size, *offset)
+                            : kernel.syscall(SYS_read, in, buffer.data(), size);
+    if (got < 0) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{errno});
+    if (got == 0) break;
+    const iovec piece{buffer.data(), static_cast<size_t>(got)};
+    const bool more = static_cast<size_t>(got) == size && done + size < count;
+    const auto sent = transmit(fd, {&piece, 1}, more ? MSG_MORE : 0);
+    if (!sent.served()) return done ? Answer<size_t>(done) : Answer<size_t>::pass();
+    const auto taken = sent.result() ? *sent.result() : 0;
+    // What the socket did not take is still the file's.
+    if (!offset && taken < static_cast<size_t>(got))
+      kernel.syscall(SYS_lseek, in, static_cast<off_t>(taken) - static_cast<off_t>(got), SEEK_CUR);
+    if (offset) *offset += static_cast<off64_t>(taken);
+    done += taken;
+    if (!sent.result()) return done ? Answer<size_t>(done) : sent;
+    if (taken < static_cast<size_t>(got)) break;
+  }
+  return done;
+}
+
+namespace {
+
+void passed(int fd, size_t bytes, PerLane& counts, void (engine::Flow::*count)(size_t)) {
+  auto* entry = find(fd);
+  if (!entry) return;
+  if (!entry->passes.load(std::memory_order_acquire)) {
+    const Section section;
+    if (auto* flow = entry_of(fd, Entry::Kind::flow); flow && flow->flow->selected())
+      ((*flow->flow).*count)(bytes);
+    else
+      return;
+  }
+  counts[Lane::tcp].add(bytes);
+}
+
+}  // namespace
+
+void passed_in(int fd, size_t bytes) { passed(fd, bytes, statistics.bytes_in, &engine::Flow::count_in); }
+void passed_out(int fd, size_t bytes) { passed(fd, bytes, statistics.bytes_out, &engine::Flow::count_out); }
+
+}  // namespace rsock::sockets

@@ -1,0 +1,161 @@
+// Descriptors of concern come, are copied, and go.
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/syscall.h>
+
+#include "config/config.hpp"
+#include "core/base/log.hpp"
+#include "core/sockets/epoll_set.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+constexpr bool is_inet(int domain) { return domain == AF_INET || domain == AF_INET6; }
+
+// A lane that a rule asks for, in the engine's terms; nothing: not selected.
+std::optional<Lane> lane_of(std::optional<config::Lane> rule) {
+  if (!rule || *rule == config::Lane::tcp) return {};
+  return *rule == config::Lane::shm ? Lane::shm : Lane::rdma;
+}
+
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& local_address) {
+  sockaddr_storage remote_address{};
+  return sys::getsockname(fd, local_address) && sys::getpeername(fd, remote_address) &&
+         parse(reinterpret_cast<sockaddr&>(local_address), local) &&
+         parse(reinterpret_cast<sockaddr&>(remote_address), remote);
+}
+
+int option(int fd, int name) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  (void)sys::getsockopt(fd, SOL_SOCKET, name, &value, size);
+  return value;
+}
+
+bool nonblocking_now(int fd) {
+  const auto flags = sys::fcntl(fd, F_GETFL, 0);
+  return flags && (*flags & O_NONBLOCK);
+}
+
+Entry& new_flow(engine::Engine& engine, engine::Role role, int fd, bool nonblocking) {
+  auto& entry = new_entry(Entry::Kind::flow);
+  entry.flow = engine.make_flow(role, fd);
+  entry.nonblocking = nonblocking;
+  set_entry(fd, &entry);
+  return entry;
+}
+
+}  // namespace
+
+bool idle() { return !state.engine; }
+
+void socket_made(int fd, int domain, int type) {
+  constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+  if (idle() || !is_inet(domain) || (type & ~kFlags) != SOCK_STREAM || !state.config->rules.any_connect()) return;
+  if (fd < 0 || fd >= kTableSize) return;
+  const Section section;
+  if (find(fd)) release(fd);
+  new_flow(section.engine(), engine::Role::connector, fd, type & SOCK_NONBLOCK);
+}
+
+void listening(int fd) {
+  if (idle() || fd < 0 || fd >= kTableSize) return;
+  sockaddr_storage bound{};
+  if (!sys::getsockname(fd, bound)) return;
+  const bool may = is_inet(bound.ss_family) && state.config->rules.may_listen(reinterpret_cast<sockaddr&>(bound));
+  const Section section;
+  if (entry_of(fd, Entry::Kind::listener)) return;
+  if (find(fd)) release(fd);
+  if (may) set_entry(fd, &new_entry(Entry::Kind::listener));
+}
+
+void accepted(int listener, int fd, int flags) {
+  if (idle() || fd < 0 || fd >= kTableSize) return;
+  Endpoint local, remote;
+  sockaddr_storage address{};
+  if (!endpoints_of(fd, local, remote, address)) return;
+  const auto lane = lane_of(state.config->rules.listen(reinterpret_cast<sockaddr&>(address)));
+  if (!lane) return;
+  const Section section;
+  if (!entry_of(listener, Entry::Kind::listener)) return;
+  if (find(fd)) release(fd);
+  auto& entry = new_flow(section.engine(), engine::Role::acceptor, fd, flags & SOCK_NONBLOCK);
+  entry.flow->set_endpoints(local, remote);
+  entry.flow->select(*lane);
+  if (!section.engine().start_service()) entry.flow->settle(Reason::descriptors);
+}
+
+bool connecting(int fd, const sockaddr* address, socklen_t size) {
+  if (idle() || fd < 0 || fd >= kTableSize || !state.config->rules.any_connect()) return false;
+  sockaddr_storage copy{};
+  // The program's pointer is for the kernel to judge; read it only as far as a socket address goes.
+  iovec to{&copy, std::min<size_t>(size, sizeof copy)}, from{const_cast<sockaddr*>(address), to.iov_len};
+  if (to.iov_len < sizeof(sockaddr_in)) return false;
+  if (kernel.syscall(SYS_process_vm_readv, sys::process_id(), &to, 1, &from, 1, 0) != static_cast<long>(to.iov_len))
+    return false;
+  Endpoint remote;
+  auto& generic = reinterpret_cast<sockaddr&>(copy);
+  if (!is_inet(copy.ss_family) || !parse(generic, remote)) return false;
+  if (copy.ss_family == AF_INET6 && size < sizeof(sockaddr_in6)) return false;
+  const auto lane = lane_of(state.config->rules.connect(generic));
+  const Section section;
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  if (entry && entry->flow->selected()) return true;  // connect(2) again, on a connection under way
+  if (!lane) {
+    // Nothing will ever be ours here, unless an epoll set bears our mark for it.
+    if (entry && !EpollSet::watches_anywhere(fd)) release(fd);
+    return false;
+  }
+  if (!entry) {
+    if (find(fd) || option(fd, SO_TYPE) != SOCK_STREAM || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return false;
+    entry = &new_flow(section.engine(), engine::Role::connector, fd, nonblocking_now(fd));
+  }
+  auto& flow = *entry->flow;
+  flow.set_endpoints({}, remote);
+  flow.select(*lane);
+  if (!section.engine().start_service())
+    flow.settle(Reason::descriptors);
+  else
+    section.engine().add_connector(flow);
+  return true;
+}
+
+void connected(int fd, int error) {
+  sockaddr_storage address{};
+  Endpoint local;
+  const bool named = sys::getsockname(fd, address) && parse(reinterpret_cast<sockaddr&>(address), local);
+  const Section section;
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  if (!entry || !entry->flow->selected() || entry->flow->settled()) return;
+  auto& flow = *entry->flow;
+  const bool under_way = error == 0 || error == EINPROGRESS || error == EALREADY || error == EISCONN || error == EINTR;
+  if (!under_way || !named) return flow.settle(Reason::short_lived);
+  if (flow.expected || local.port == 0) return;
+  flow.expected = true;
+  flow.set_endpoints(local, flow.remote());
+  section.engine().expect(flow);
+}
+
+void duplicated(int from, int to) {
+  if (idle() || to < 0 || to >= kTableSize || !find(from)) return;
+  const Section section;
+  auto* entry = find(from);
+  if (!entry || find(to) == entry) return;
+  if (find(to)) release(to);
+  set_entry(to, entry);
+}
+
+void before_close(int fd) {
+  if (idle()) return;
+  const Section section;
+  if (find(fd)) release(fd);
+}
+
+void nonblocking_set(int fd, bool nonblocking) {
+  if (idle()) return;
+  const Section section;
+  if (auto* entry = find(fd)) entry->nonblocking = nonblocking;
+}
+
+}  // namespace rsock::sockets

@@ -1,0 +1,66 @@
+#include "core/sockets/entry.hpp"
+
+#include "core/sockets/epoll_set.hpp"
+
+namespace rsock::sockets {
+
+constinit std::atomic<Entry*> table[kTableSize]{};
+constinit State state{};
+
+namespace {
+
+constinit Entry* pool = nullptr;
+
+}  // namespace
+
+Entry& new_entry(Entry::Kind kind) {
+  auto* entry = pool;
+  if (entry)
+    pool = entry->next_free;
+  else
+    entry = new Entry;
+  entry->kind = kind;
+  entry->next_free = nullptr;
+  entry->passes.store(false, std::memory_order_relaxed);
+  entry->nonblocking = entry->abort_on_close = entry->corked = false;
+  return *entry;
+}
+
+void set_entry(int fd, Entry* entry) {
+  if (entry) ++entry->descriptors;
+  table[fd].store(entry, std::memory_order_release);
+}
+
+Entry* entry_of(int fd, Entry::Kind kind) {
+  auto* entry = find(fd);
+  return entry && entry->kind == kind ? entry : nullptr;
+}
+
+std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** found) {
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  if (found) *found = entry;
+  if (!entry) return nullptr;
+  if (!entry->flow->selected()) return nullptr;
+  if (entry->flow->settled() && entry->flow->on_kernel()) {
+    entry->passes.store(true, std::memory_order_release);
+    return nullptr;
+  }
+  return entry->flow;
+}
+
+void release(int fd) {
+  auto* entry = find(fd);
+  table[fd].store(nullptr, std::memory_order_release);
+  if (!entry || --entry->descriptors > 0) return;
+  if (entry->flow) {
+    EpollSet::forget_flow(*entry->flow);
+    entry->flow->close(entry->abort_on_close);
+    entry->flow.reset();
+  }
+  entry->set.reset();
+  entry->kind = Entry::Kind::unused;
+  entry->next_free = pool;
+  pool = entry;
+}
+
+}  // namespace rsock::sockets

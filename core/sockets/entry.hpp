@@ -1,0 +1,98 @@
+#pragma once
+// What a descriptor of concern stands for. Entries are found without a lock, so their memory is never given back: an entry that
+// is not in use waits in a pool. Whoever found one takes the lock and looks again before trusting it (Concern).
+
+#include <pthread.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "core/engine/engine.hpp"
+#include "core/sockets/sockets.hpp"
+
+namespace rsock::sockets {
+
+class EpollSet;
+
+class Entry {
+ public:
+  enum class Kind { unused, listener, flow, set, foreign };
+
+  // The kernel serves every call: read without the lock, and never taken back while the entry is in use.
+  std::atomic<bool> passes{false};
+
+  // Below: under the engine's lock.
+  Kind kind = Kind::unused;
+  std::shared_ptr<engine::Flow> flow;
+  std::unique_ptr<EpollSet> set;
+  int descriptors = 0;  // that name it
+  bool nonblocking = false;
+  bool abort_on_close = false;  // SO_LINGER with 0
+  bool corked = false;          // TCP_CORK
+  Entry* next_free = nullptr;
+};
+
+// The state of the library, from start() on; a child of fork starts afresh.
+struct State {
+  engine::Engine* engine = nullptr;
+  const config::Config* config = nullptr;
+  int process = 0;
+};
+extern State state;
+
+// A stretch under the engine's lock, in which no thread is cancelled and errno is kept.
+class Section {
+ public:
+  Section() {
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
+    state.engine->lock.lock();
+  }
+  ~Section() {
+    state.engine->bury_flows();
+    state.engine->lock.unlock();
+    pthread_setcancelstate(cancel_, nullptr);
+    errno = errno_;
+  }
+  Section(const Section&) = delete;
+  Section& operator=(const Section&) = delete;
+
+  engine::Engine& engine() const { return *state.engine; }
+
+  // A stretch within, without the lock; a cancellation may happen in it if `cancellable`.
+  class Outside {
+   public:
+    Outside(Section& section, bool cancellable) : section_(section), cancellable_(cancellable) {
+      state.engine->lock.unlock();
+      if (cancellable_) pthread_setcancelstate(section_.cancel_, nullptr);
+    }
+    ~Outside() {
+      if (cancellable_) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+      state.engine->lock.lock();
+    }
+    Outside(const Outside&) = delete;
+    Outside& operator=(const Outside&) = delete;
+
+   private:
+    Section& section_;
+    bool cancellable_;
+  };
+
+ private:
+  int cancel_ = 0;
+  int errno_ = errno;
+};
+
+// ---- under the lock
+
+Entry& new_entry(Entry::Kind kind);
+void set_entry(int fd, Entry* entry);
+// The entry of a descriptor, if it is still that and of this kind.
+Entry* entry_of(int fd, Entry::Kind kind);
+// The flow behind a descriptor, unless the kernel serves it: then the entry is marked so.
+std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** entry = nullptr);
+void release(int fd);
+// Brings the flow back to TCP for good; waits for that, within a bound.
+void leave_and_wait(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, Reason reason);
+
+}  // namespace rsock::sockets

@@ -1,0 +1,285 @@
+#include "core/sockets/epoll_set.hpp"
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+// Marks are the set's random number plus a small ordinal; the first ones are ours.
+constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
+constexpr uint64_t kMarks = 1ull << 32;
+// Kernel descriptors do not starve behind lane flows: they are looked at this often.
+constexpr auto kKernelLook = microseconds(100);
+constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+constexpr uint32_t kFlags = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
+
+std::vector<EpollSet*> all_sets;
+
+uint64_t random_mark() {
+  uint64_t mark;
+  sys::random(&mark, sizeof mark);
+  return mark & ~(kMarks - 1);
+}
+
+}  // namespace
+
+std::unique_ptr<EpollSet> EpollSet::make(int fd) {
+  const auto copy = sys::duplicate_high(fd, false);
+  if (!copy) return nullptr;
+  UniqueFd kernel_set(*copy);
+  auto bell = Bell::make();
+  if (!bell) return nullptr;
+  const auto mark = random_mark();
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = mark + kBellMark;
+  if (!sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event)) return nullptr;
+  return std::unique_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark));
+}
+
+EpollSet::EpollSet(UniqueFd kernel_set, std::unique_ptr<Bell> bell, uint64_t mark)
+    : kernel_set_(std::move(kernel_set)), bell_(std::move(bell)), mark_(mark), next_mark_(kFirstWatchMark) {
+  all_sets.push_back(this);
+}
+
+EpollSet::~EpollSet() {
+  std::erase(all_sets, this);
+  for (auto& [fd, watch] : watches_) watch->flow->unobserve(*watch);
+}
+
+bool EpollSet::watches_anywhere(int fd) {
+  return std::any_of(all_sets.begin(), all_sets.end(), [&](const auto* set) { return set->watches(fd); });
+}
+
+void EpollSet::forget_all() { all_sets.clear(); }
+
+void EpollSet::forget_flow(engine::Flow& flow) {
+  for (auto* set : all_sets) {
+    std::vector<int> fds;
+    for (const auto& [fd, watch] : set->watches_)
+      if (watch->flow.get() == &flow) fds.push_back(fd);
+    for (const int fd : fds) set->remove(fd);
+  }
+}
+
+Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event* event) {
+  const auto found = watches_.find(fd);
+  if (operation == EPOLL_CTL_ADD) {
+    if (found != watches_.end() && found->second->flow == flow) return Errno{EEXIST};
+    if (found != watches_.end()) remove(fd);
+    return add(fd, flow, *event);
+  }
+  if (found == watches_.end()) return Errno{ENOENT};
+  auto& watch = *found->second;
+  if (operation == EPOLL_CTL_DEL) {
+    remove(fd);
+    return Done{};
+  }
+  if (operation != EPOLL_CTL_MOD) return Errno{EINVAL};
+  if ((watch.wanted.events | event->events) & EPOLLEXCLUSIVE) return Errno{EINVAL};
+  watch.wanted = *event;
+  watch.fired = false;
+  if (watch.in_kernel) return enter_kernel(watch, EPOLL_CTL_MOD);
+  changed(watch, ~0u);
+  return Done{};
+}
+
+Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event) {
+  constexpr uint32_t kWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+  if ((event.events & EPOLLEXCLUSIVE) && (event.events & ~kWithExclusive)) return Errno{EINVAL};
+  auto watch = std::make_unique<Watch>(*this, fd, flow);
+  watch->wanted = event;
+  watch->mark = mark_ + next_mark_++;
+  if (flow->on_kernel()) {
+    if (const auto entered = enter_kernel(*watch, EPOLL_CTL_ADD); !entered) return entered;
+    watch->in_kernel = true;
+  } else {
+    ++out_of_kernel_;
+    add_sources();
+  }
+  flow->observe(*watch);
+  marked_[watch->mark] = watch.get();
+  auto& kept = *(watches_[fd] = std::move(watch));
+  if (!kept.in_kernel) changed(kept, ~0u);
+  return Done{};
+}
+
+Status EpollSet::enter_kernel(Watch& watch, int operation) {
+  epoll_event event = watch.wanted;
+  event.data.u64 = watch.mark;
+  return sys::epoll_ctl(kernel_set_.get(), operation, watch.fd, &event);
+}
+
+void EpollSet::leave_kernel(Watch& watch) {
+  epoll_event none{};
+  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, watch.fd, &none);
+}
+
+void EpollSet::remove(int fd) {
+  const auto found = watches_.find(fd);
+  auto& watch = *found->second;
+  if (watch.in_kernel)
+    leave_kernel(watch);
+  else
+    --out_of_kernel_;
+  watch.flow->unobserve(watch);
+  if (watch.queued) std::erase(ready_, &watch);
+  marked_.erase(watch.mark);
+  watches_.erase(found);
+}
+
+void EpollSet::add_sources() {
+  const auto& sources = state.engine->sources();
+  for (; sources_ < sources.size(); ++sources_) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = mark_ + kSourceMark;
+    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_ADD, sources[sources_], &event);
+  }
+}
+
+void EpollSet::changed(Watch& watch, uint32_t what) {
+  const bool kernel = watch.flow->on_kernel();
+  if (kernel != watch.in_kernel) {
+    watch.in_kernel = kernel;
+    if (kernel) {
+      --out_of_kernel_;
+      // A one-shot watch that has fired stays out until it is armed again.
+      if (!watch.fired) (void)enter_kernel(watch, EPOLL_CTL_ADD);
+    } else {
+      ++out_of_kernel_;
+      leave_kernel(watch);
+      add_sources();
+    }
+    if (sleepers_ > 0) bell_->ring();
+  }
+  if (kernel || watch.fired) return;
+  if ((what & (watch.wanted.events | kAlways)) == 0 || ready_events(watch) == 0) return;
+  queue(watch);
+}
+
+void EpollSet::queue(Watch& watch) {
+  if (!watch.queued) {
+    watch.queued = true;
+    ready_.push_back(&watch);
+  }
+  if (sleepers_ > 0 || exposed_) bell_->ring();
+}
+
+uint32_t EpollSet::ready_events(const Watch& watch) const {
+  return watch.flow->readiness() & ((watch.wanted.events & ~kFlags) | kAlways);
+}
+
+int EpollSet::collect(epoll_event* events, int capacity) {
+  int count = 0;
+  for (auto left = ready_.size(); left > 0 && count < capacity; --left) {
+    auto& watch = *ready_.front();
+    ready_.pop_front();
+    watch.queued = false;
+    const auto ready = watch.fired || watch.in_kernel ? 0 : ready_events(watch);
+    if (ready == 0) continue;
+    events[count++] = {ready, watch.wanted.data};
+    if (watch.wanted.events & EPOLLONESHOT) {
+      watch.fired = true;
+    } else if (!(watch.wanted.events & EPOLLET)) {
+      watch.queued = true;
+      ready_.push_back(&watch);
+    }
+  }
+  return count;
+}
+
+int EpollSet::translate(epoll_event* events, int count) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    const auto mark = events[i].data.u64;
+    if (mark == mark_ + kBellMark) {
+      bell_->silence();
+    } else if (mark == mark_ + kSourceMark) {
+      state.engine->acknowledge();
+      state.engine->poll();
+    } else if (const auto found = marked_.find(mark); found != marked_.end()) {
+      auto& watch = *found->second;
+      if (!watch.in_kernel) continue;  // it left while the kernel answered
+      if (watch.wanted.events & EPOLLONESHOT) watch.fired = true;
+      events[kept++] = {events[i].events, watch.wanted.data};
+    } else if (mark - mark_ >= kMarks) {
+      events[kept++] = events[i];
+    }
+  }
+  return kept;
+}
+
+Result<int> EpollSet::look(epoll_event* events, int capacity) {
+  looked_ = now();
+  const auto found = sys::epoll_poll(kernel_set_.get(), events, capacity);
+  if (!found) return found;
+  return translate(events, *found);
+}
+
+// What is ready now, in lanes first, then in the kernel; else spin; else sleep in the kernel's own wait.
+Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
+                           const sigset_t* mask) {
+  auto& engine = section.engine();
+  const auto begin = now();
+  std::optional<Attendance> attendance;
+  bool slept = false;
+  for (;;) {
+    if (in_lanes()) {
+      if (!attendance) attendance.emplace(engine);
+      engine.poll();
+    }
+    int count = collect(events, capacity);
+    if (count < capacity && (count == 0 || now() - looked_ >= kKernelLook)) {
+      const auto found = look(events + count, capacity - count);
+      if (!found) return Errno{found.error()};
+      count += *found;
+      // Looking at the sources may have made flows ready.
+      if (count == 0) count = collect(events, capacity);
+    }
+    if (count > 0) {
+      if (slept || in_lanes()) note_wait(now() - begin);
+      if (exposed_ && !ready_.empty()) bell_->ring();
+      return count;
+    }
+    if (deadline && now() >= *deadline) return 0;
+
+    const auto something = [&] { return !ready_.empty(); };
+    // Kernel descriptors are looked at between stretches of spinning.
+    if (in_lanes() && !slept && spin(section, deadline, [&] { return something() || now() - looked_ >= kKernelLook; })) {
+      if (something() || now() - begin < engine.settings.spin) continue;
+    }
+    timespec storage;
+    int error = 0;
+    ++sleepers_;
+    struct Awake {
+      int& sleepers;
+      ~Awake() { --sleepers; }
+    } const awake{sleepers_};
+    const auto woken = sleep(section, in_lanes(), something, [&] {
+      const auto* left = remaining(deadline, storage);
+      // Rounded up, as a wait must not end early.
+      const int timeout = left ? static_cast<int>(std::min<int64_t>(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000, INT32_MAX)) : -1;
+      const int found = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
+      error = errno;
+      return found;
+    });
+    slept = true;
+    if (!woken) continue;
+    if (*woken < 0) return Errno{error};
+    looked_ = now();
+    if (const int found = translate(events, *woken); found > 0) {
+      if (in_lanes()) note_wait(now() - begin);
+      return found;
+    }
+  }
+}
+
+void EpollSet::expose() {
+  exposed_ = true;
+  if (!ready_.empty()) bell_->ring();
+}
+
+}  // namespace rsock::sockets

@@ -1,0 +1,105 @@
+// Everything else on a flow: shutdown, options, ioctl, and the calls that no lane serves.
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+
+#include "core/base/log.hpp"
+#include "core/sockets/wait.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+constexpr auto kLeaveBound = milliseconds(2000);
+
+// The flow, unless the kernel knows all there is to know of it.
+std::shared_ptr<engine::Flow> off_kernel(int fd) {
+  auto flow = lane_flow(fd);
+  return flow && !flow->on_kernel() ? flow : nullptr;
+}
+
+}  // namespace
+
+void leave_and_wait(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, Reason reason) {
+  flow->leave(reason);
+  const auto deadline = now() + kLeaveBound;
+  while (!flow->on_kernel() && flow->state() != flow::State::broken) {
+    const auto waited = wait_for(section, flow, fd, 0, deadline);
+    if (waited.is(EINTR)) continue;
+    if (!waited) break;
+  }
+  if (!flow->on_kernel()) log::warning("a flow did not come back to TCP in time");
+}
+
+void unserved(int fd, Reason reason) {
+  if (idle()) return;
+  Section section;
+  if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, fd, reason);
+}
+
+Answer<int> shutdown(int fd, int how) {
+  if (idle()) return Answer<int>::pass();
+  Section section;
+  const auto flow = lane_flow(fd);
+  if (!flow) return Answer<int>::pass();
+  if (flow->on_kernel()) {
+    flow->kernel_shut();
+    return Answer<int>::pass();
+  }
+  if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return Errno{EINVAL};
+  const auto done = flow->shutdown(how);
+  if (!done) return Errno{done.error()};
+  return 0;
+}
+
+Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size) {
+  if (idle() || level != SOL_SOCKET || name != SO_ERROR) return Answer<int>::pass();
+  Section section;
+  const auto flow = off_kernel(fd);
+  if (!flow) return Answer<int>::pass();
+  // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
+  int shadow = 0;
+  socklen_t room = sizeof shadow;
+  if (!sys::getsockopt(flow->shadow(), SOL_SOCKET, SO_ERROR, &shadow, room)) return Answer<int>::pass();
+  const auto asked = sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, value, *size);
+  if (!asked) return Errno{asked.error()};
+  const int error = flow->take_error();
+  __builtin_memcpy(value, &error, *size < sizeof error ? *size : sizeof error);
+  return 0;
+}
+
+void option_set(int fd, int level, int name, const void* value, socklen_t size) {
+  if (idle()) return;
+  Section section;
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  if (!entry) return;
+  if (level == SOL_SOCKET && name == SO_LINGER) {
+    linger now_set{};
+    socklen_t room = sizeof now_set;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_LINGER, &now_set, room))
+      entry->abort_on_close = now_set.l_onoff && now_set.l_linger == 0;
+  }
+  if (level == IPPROTO_TCP && name == TCP_CORK && value && size >= sizeof(int)) {
+    int on = 0;
+    __builtin_memcpy(&on, value, sizeof on);
+    entry->corked = on != 0;
+    if (entry->flow->selected()) entry->flow->cork(entry->corked);
+  }
+}
+
+Answer<int> ioctl(int fd, unsigned long request, void* argument) {
+  if (idle() || (request != FIONREAD && request != SIOCOUTQ)) return Answer<int>::pass();
+  Section section;
+  const auto flow = off_kernel(fd);
+  if (!flow) return Answer<int>::pass();
+  section.engine().poll();
+  const auto asked = sys::ioctl(fd, request, argument);  // the kernel checks the pointer
+  if (!asked) return Errno{asked.error()};
+  *static_cast<int*>(argument) =
+      static_cast<int>(request == FIONREAD ? flow->readable_bytes() : flow->unsent_bytes());
+  return 0;
+}
+
+}  // namespace rsock::sockets

@@ -1,0 +1,153 @@
+// The library begins, forks and ends with its process.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "core/base/log.hpp"
+#include "core/engine/service.hpp"
+#include "core/sockets/epoll_set.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+struct Process {
+  std::string program;
+  std::string statistics_file;
+  bool finished = false;
+};
+// Leaked on purpose: other threads may call us until the very end of the process.
+Process* process = nullptr;
+
+engine::Settings settings_of(const config::Options& options) {
+  engine::Settings settings;
+  settings.rendezvous = options.rendezvous_ms;
+  settings.dial = options.dial_ms;
+  settings.spin = options.spin_us;
+  settings.drain = options.drain_ms;
+  settings.ring_min = static_cast<uint32_t>(options.ring_min);
+  settings.ring_max = static_cast<uint32_t>(options.ring_max);
+  settings.max_pinned = options.max_pinned;
+  settings.check_peer_address = options.check_peer_address;
+  settings.device = options.device;
+  return settings;
+}
+
+void new_engine() {
+  const auto& rules = state.config->rules;
+  if (rules.any_listen() || rules.any_connect()) state.engine = new engine::Engine(settings_of(state.config->options));
+}
+
+// Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
+void drain() {
+  Section section;
+  auto& engine = section.engine();
+  const auto deadline = now() + engine.settings.drain;
+  std::vector<std::shared_ptr<engine::Flow>> flows;
+  for (const auto& [id, flow] : engine.flows()) flows.push_back(flow);
+  for (const auto& flow : flows) flow->close(false);
+  const Attendance attendance(engine);
+  const auto done = [&] {
+    return std::all_of(flows.begin(), flows.end(), [](const auto& flow) { return flow->finished(); });
+  };
+  while (!done() && now() < deadline) {
+    engine.arm();
+    while (engine.poll()) {
+    }
+    if (done()) break;
+    std::vector<pollfd> fds;
+    for (const int source : engine.sources()) fds.push_back({source, POLLIN, 0});
+    ++engine.asleep;
+    {
+      // The service looks after TCP meanwhile; a flow that ends there is noticed at the next turn.
+      const Section::Outside outside(section, false);
+      const timespec turn{0, 5'000'000};
+      kernel.syscall(SYS_ppoll, fds.data(), fds.size(), &turn, nullptr, 0);
+    }
+    --engine.asleep;
+    engine.acknowledge();
+  }
+}
+
+void write_statistics() {
+  if (process->statistics_file.empty()) return;
+  const auto line = statistics.to_json(process->program);
+  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (!file) return log::warning("statistics cannot be written: errno {}", file.error());
+  (void)sys::write(*file, line.data(), line.size());
+  (void)sys::close(*file);
+}
+
+}  // namespace
+
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file) {
+  process = new Process{std::string(program), std::string(statistics_file), false};
+  state.config = new config::Config(config);
+  state.process = sys::process_id();
+  new_engine();
+}
+
+bool in_borrowed_memory() { return process && sys::process_id() != state.process; }
+
+void finish() {
+  if (!process || process->finished || in_borrowed_memory()) return;
+  process->finished = true;
+  if (state.engine) drain();
+  write_statistics();
+}
+
+void before_fork() {
+  if (state.engine) state.engine->lock.lock();
+}
+
+void after_fork_in_parent() {
+  if (!state.engine) return;
+  // Whoever has used a connection keeps it. One that nobody used yet may be meant for the child.
+  for (const auto& [id, flow] : state.engine->flows())
+    if (!flow->used && flow->eligible()) flow->settle(Reason::shared);
+  state.engine->lock.unlock();
+}
+
+// The child starts with nothing: no engine, no thread, no lane. The parent's flows in lanes are not its to use; all others are
+// ordinary sockets here. The parent's engine stays in memory, unused: its locks and threads are not ours.
+void after_fork_in_child() {
+  statistics.clear();
+  state.process = sys::process_id();
+  if (process) process->finished = false;
+  auto* old = std::exchange(state.engine, nullptr);
+  if (!old) return;
+  for (auto& slot : table) {
+    auto* entry = slot.load(std::memory_order_relaxed);
+    if (!entry || entry->kind == Entry::Kind::listener) continue;
+    const bool foreign = entry->kind == Entry::Kind::foreign || (entry->flow && !entry->flow->on_kernel());
+    if (!foreign) {
+      slot.store(nullptr, std::memory_order_relaxed);
+      continue;
+    }
+    auto* copy = new Entry;
+    copy->kind = Entry::Kind::foreign;
+    copy->descriptors = 1;
+    slot.store(copy, std::memory_order_relaxed);
+  }
+  if (old->has_service())
+    for (const int fd : old->service().descriptors()) (void)sys::close(fd);
+  EpollSet::forget_all();
+  new_engine();
+}
+
+void before_exec() {
+  if (!state.engine || in_borrowed_memory()) return;
+  Section section;
+  std::vector<std::shared_ptr<engine::Flow>> flows;
+  for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
+  for (const auto& flow : flows) flow->leave(Reason::shared);
+  for (const auto& flow : flows)
+    if (!flow->on_kernel()) leave_and_wait(section, flow, flow->shadow(), Reason::shared);
+}
+
+}  // namespace rsock::sockets

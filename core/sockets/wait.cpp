@@ -1,0 +1,199 @@
+#include "core/sockets/wait.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/engine/service.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+// How long waits were of late: an exponential mean, in nanoseconds. Under the lock.
+class Pace {
+ public:
+  void note(Duration length, Duration most) {
+    const auto capped = std::min<int64_t>(length.count(), 4 * most.count());
+    mean_ += (capped - mean_) / 8;
+  }
+  bool worth_spinning(Duration most) const { return mean_ < most.count(); }
+
+ private:
+  int64_t mean_ = 0;
+};
+
+Pace pace;
+bool spinning = false;
+
+bool one_cpu() {
+  static const bool one = sysconf(_SC_NPROCESSORS_ONLN) <= 1;
+  return one;
+}
+
+void relax() {
+#if defined(__x86_64__)
+  for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
+#endif
+}
+
+// Wakes a thread when a flow that it waits for changes.
+class Waiter final : public engine::Observer {
+ public:
+  explicit Waiter(Bell& bell) : bell_(bell) {}
+  void flow_changed(engine::Flow&, uint32_t) override { bell_.ring(); }
+
+ private:
+  Bell& bell_;
+};
+
+}  // namespace
+
+std::unique_ptr<Bell> Bell::make() {
+  const auto fd = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (!fd) return nullptr;
+  const auto high = sys::duplicate_high(*fd, true);
+  return std::unique_ptr<Bell>(new Bell(high ? *high : *fd));
+}
+
+void Bell::ring() {
+  if (rung_) return;
+  rung_ = true;
+  const uint64_t one = 1;
+  (void)sys::write(fd_.get(), &one, sizeof one);
+}
+
+void Bell::silence() {
+  if (!rung_) return;
+  rung_ = false;
+  uint64_t count;
+  (void)sys::read(fd_.get(), &count, sizeof count);
+}
+
+Attendance::~Attendance() {
+  --engine_.attending;
+  if (engine_.asleep == 0) return;
+  // Others sleep: what completes from now on has to wake them.
+  engine_.arm();
+  engine_.poll();
+}
+
+bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready) {
+  auto& engine = section.engine();
+  const auto most = engine.settings.spin;
+  if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning(most)) return false;
+  const auto begin = now();
+  auto until = begin + most;
+  if (deadline) until = std::min(until, *deadline);
+  spinning = true;
+  bool found = false;
+  for (;;) {
+    engine.poll();
+    if ((found = ready()) || now() >= until) break;
+    const Section::Outside outside(section, false);
+    relax();
+  }
+  spinning = false;
+  return found;
+}
+
+void note_wait(Duration length) { pace.note(length, state.engine->settings.spin); }
+
+std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
+                         const std::function<int()>& kernel_wait) {
+  auto& engine = section.engine();
+  if (covers) {
+    engine.arm();
+    while (engine.poll()) {
+    }
+  }
+  if (ready()) return {};
+  // Undone on cancellation, too.
+  struct Asleep {
+    engine::Engine& engine;
+    const bool covers;
+    Asleep(engine::Engine& with, bool counts) : engine(with), covers(counts) { engine.asleep += covers; }
+    ~Asleep() {
+      engine.asleep -= covers;
+      if (covers) engine.service().sleeper_woke();
+    }
+  };
+  const Asleep asleep(engine, covers);
+  const Section::Outside outside(section, true);
+  return kernel_wait();
+}
+
+timespec* remaining(std::optional<Time> deadline, timespec& storage) {
+  if (!deadline) return nullptr;
+  const auto left = std::max<int64_t>((*deadline - now()).count(), 0);
+  storage = {static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+  return &storage;
+}
+
+std::optional<Time> deadline_of(const timespec* timeout) {
+  if (!timeout) return {};
+  constexpr int64_t kFar = 1'000'000'000;  // seconds: further than any process lives, and no overflow
+  const auto seconds = std::min<int64_t>(timeout->tv_sec, kFar);
+  return now() + std::chrono::seconds(seconds) + std::chrono::nanoseconds(timeout->tv_nsec);
+}
+
+Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
+                std::optional<Time> deadline) {
+  auto& engine = section.engine();
+  const auto begin = now();
+  const auto was_on_kernel = flow->on_kernel();
+  // Errors and ends end every wait.
+  const auto ready = [&] {
+    return flow->on_kernel() != was_on_kernel ||
+           (!was_on_kernel && (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0);
+  };
+  if (ready()) return Done{};
+  const Attendance attendance(engine);
+  if (!was_on_kernel && spin(section, deadline, ready)) {
+    note_wait(now() - begin);
+    return Done{};
+  }
+  const auto bell = Bell::make();
+  if (!bell) return Errno{ENOBUFS};
+  Waiter waiter(*bell);
+  flow->observe(waiter);
+  struct Unobserve {
+    engine::Flow& flow;
+    Waiter& waiter;
+    ~Unobserve() { flow.unobserve(waiter); }
+  } const unobserve{*flow, waiter};
+
+  std::vector<pollfd> fds{{bell->fd(), POLLIN, 0}};
+  if (was_on_kernel) {
+    const short events = static_cast<short>((wanted & EPOLLIN ? POLLIN : 0) | (wanted & EPOLLOUT ? POLLOUT : 0));
+    fds.push_back({fd, events, 0});
+  } else {
+    for (const int source : engine.sources()) fds.push_back({source, POLLIN, 0});
+  }
+  while (!ready()) {
+    timespec storage;
+    int error = 0;
+    const auto woken = sleep(section, !was_on_kernel, ready, [&] {
+      const int count = kernel.ppoll(fds.data(), fds.size(), remaining(deadline, storage), nullptr);
+      error = errno;
+      return count;
+    });
+    if (!woken) break;
+    bell->silence();
+    if (*woken < 0) return Errno{error};
+    if (*woken == 0) return Errno{ETIMEDOUT};
+    if (was_on_kernel) {
+      if (fds[1].revents) break;
+    } else {
+      for (size_t i = 1; i < fds.size(); ++i)
+        if (fds[i].revents) engine.acknowledge();
+      engine.poll();
+    }
+  }
+  if (!was_on_kernel) note_wait(now() - begin);
+  return Done{};
+}
+
+}  // namespace rsock::sockets

@@ -1,0 +1,65 @@
+#pragma once
+// The one place where application threads wait: first on the completion queues, for a bounded time that adapts, then in the
+// kernel.
+//
+// Spinning. One thread at a time spins. It spins when the last waits were shorter than the bound (option spin_us), since then the
+// next one probably is too; otherwise it sleeps at once. It never spins on a machine with one CPU.
+//
+// Sleeping. arm, poll again, sleep: what completed before the arming gives no event, so it has to be looked for once more. Every
+// sleeper's descriptors include the engine's sources. A thread that leaves while others sleep arms again, since it may
+// have taken the event that was theirs; a change of a flow that another thread waits for rings that thread's bell.
+
+#include <functional>
+#include <optional>
+
+#include "core/base/clock.hpp"
+#include "core/sockets/entry.hpp"
+
+namespace rsock::sockets {
+
+// A bell wakes one sleeping thread: an eventfd of the library's own.
+class Bell {
+ public:
+  // nullptr if there is no descriptor to be had.
+  static std::unique_ptr<Bell> make();
+  int fd() const { return fd_.get(); }
+  void ring();
+  void silence();
+
+ private:
+  explicit Bell(int fd) : fd_(fd) {}
+  UniqueFd fd_;
+  bool rung_ = false;
+};
+
+// Counts a thread as attending the engine while it lives.
+class Attendance {
+ public:
+  explicit Attendance(engine::Engine& engine) : engine_(engine) { ++engine_.attending; }
+  ~Attendance();
+  Attendance(const Attendance&) = delete;
+  Attendance& operator=(const Attendance&) = delete;
+
+ private:
+  engine::Engine& engine_;
+};
+
+// Spins until `ready` (called under the lock after each poll) says so; false if it did not come true in time.
+bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready);
+// Tells the pace how long a whole wait took, so that the next one knows whether to spin.
+void note_wait(Duration length);
+
+// Sleeps by means of `kernel_wait` (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait
+// returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources.
+std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
+                         const std::function<int()>& kernel_wait);
+
+// Waits for `flow` to show any of `wanted`, or to be on_kernel() and `fd` to do so. EINTR: a signal; ETIMEDOUT.
+Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
+                std::optional<Time> deadline);
+
+// The time until `deadline` as poll takes it, never negative; nullptr if there is none.
+timespec* remaining(std::optional<Time> deadline, timespec& storage);
+std::optional<Time> deadline_of(const timespec* timeout);
+
+}  // namespace rsock::sockets
