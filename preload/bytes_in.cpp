@@ -23,7 +23,9 @@ bool only_libc_can(int fd, int flags) {
 }
 
 // With MSG_TRUNC TCP drops the bytes and does not look at the buffer.
-Access access_for(int flags) { return flags & MSG_TRUNC ? Access::none : Access::write; }
+Access access_for(int flags) {
+  return flags & MSG_TRUNC ? Access::none : Access::write;
+}
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive(int fd, void* buffer, size_t size, int flags, Libc libc) {
@@ -51,7 +53,8 @@ template <class Libc>
 
 // Offset -1 makes it readv; with another offset, or flags that no lane knows, the kernel answers.
 template <class Libc>
-[[gnu::noinline]] ssize_t read_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags, Libc libc) {
+[[gnu::noinline]] ssize_t read_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags,
+                                        Libc libc) {
   if (offset == -1 && flags == 0) return read_parts(fd, parts, count, libc);
   if (offset == -1) to_tcp(fd);
   return libc();
@@ -67,8 +70,8 @@ int no_address(const sockaddr* address, socklen_t* size) {
 }
 
 template <class Libc>
-[[gnu::noinline]] ssize_t receive_from(int fd, void* buffer, size_t size, int flags, sockaddr* address, socklen_t* address_size,
-                                       Libc libc) {
+[[gnu::noinline]] ssize_t receive_from(int fd, void* buffer, size_t size, int flags, sockaddr* address,
+                                       socklen_t* address_size, Libc libc) {
   if (only_libc_can(fd, flags)) return libc();
   const ProgramVector to(buffer, size, access_for(flags));
   if (to.error()) return fail(to.error());
@@ -92,7 +95,8 @@ template <class Libc>
 constexpr ssize_t kPassed = -2;
 
 bool is_time(const timespec* time) {
-  return writable(time, sizeof *time) && time->tv_sec >= 0 && static_cast<unsigned long>(time->tv_nsec) < 1'000'000'000;
+  return writable(time, sizeof *time) && time->tv_sec >= 0 &&
+         static_cast<unsigned long>(time->tv_nsec) < 1'000'000'000;
 }
 
 // The timeout of recvmmsg(2): looked at after each message, and what is left of it goes back to the program.
@@ -101,7 +105,8 @@ class Deadline {
   explicit Deadline(timespec* left) : left_(left) {
     if (!left) return;
     constexpr time_t kEver = 1'000'000'000;
-    end_ = rsock::now() + std::chrono::seconds(std::min(left->tv_sec, kEver)) + std::chrono::nanoseconds(left->tv_nsec);
+    end_ = rsock::now() + std::chrono::seconds(std::min(left->tv_sec, kEver)) +
+           std::chrono::nanoseconds(left->tv_nsec);
   }
   bool passed() {
     if (!left_) return false;
@@ -116,10 +121,11 @@ class Deadline {
   rsock::Time end_{};
 };
 
-// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass after the first message
-// ends the call, which may be short; a pass at the first leaves all of it to libc.
+// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass after the
+// first message ends the call, which may be short; a pass at the first leaves all of it to libc.
 template <class Libc>
-[[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout, Libc libc) {
+[[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
+                                       timespec* timeout, Libc libc) {
   if (count == 0 || only_libc_can(fd, flags) || (timeout && !is_time(timeout))) return libc();
   count = std::min<unsigned>(count, kMostParts);
   Deadline deadline(timeout);
@@ -169,13 +175,15 @@ RSOCK_EXPORT ssize_t readv(int fd, const iovec* parts, int count) {
 
 RSOCK_EXPORT ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
   if (find(fd))
-    return read_parts_at(fd, parts, count, offset, flags, [=] { return real::preadv2(fd, parts, count, offset, flags); });
+    return read_parts_at(fd, parts, count, offset, flags,
+                         [=] { return real::preadv2(fd, parts, count, offset, flags); });
   return real::preadv2(fd, parts, count, offset, flags);
 }
 
 RSOCK_EXPORT ssize_t preadv64v2(int fd, const iovec* parts, int count, off64_t offset, int flags) {
   if (find(fd))
-    return read_parts_at(fd, parts, count, offset, flags, [=] { return real::preadv64v2(fd, parts, count, offset, flags); });
+    return read_parts_at(fd, parts, count, offset, flags,
+                         [=] { return real::preadv64v2(fd, parts, count, offset, flags); });
   return real::preadv64v2(fd, parts, count, offset, flags);
 }
 
@@ -190,15 +198,16 @@ RSOCK_EXPORT ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t object
   return real::recv(fd, buffer, size, flags);
 }
 
-RSOCK_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address, socklen_t* address_size) {
+RSOCK_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
+                              socklen_t* address_size) {
   if (find(fd))
     return receive_from(fd, buffer, size, flags, address, address_size,
                         [=] { return real::recvfrom(fd, buffer, size, flags, address, address_size); });
   return real::recvfrom(fd, buffer, size, flags, address, address_size);
 }
 
-RSOCK_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags, sockaddr* address,
-                                    socklen_t* address_size) {
+RSOCK_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags,
+                                    sockaddr* address, socklen_t* address_size) {
   if (size > object) __chk_fail();
   if (find(fd))
     return receive_from(fd, buffer, size, flags, address, address_size,

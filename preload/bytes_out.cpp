@@ -53,7 +53,8 @@ template <class Libc>
 
 // Offset -1 makes it writev; with another offset, or flags that no lane knows, the kernel answers.
 template <class Libc>
-[[gnu::noinline]] ssize_t write_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags, Libc libc) {
+[[gnu::noinline]] ssize_t write_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags,
+                                         Libc libc) {
   if (offset == -1 && flags == 0) return write_parts(fd, parts, count, libc);
   if (offset == -1) to_tcp(fd);
   return libc();
@@ -61,8 +62,8 @@ template <class Libc>
 
 // The address of a connected TCP socket is checked and then ignored.
 template <class Libc>
-[[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
-                                      socklen_t address_size, Libc libc) {
+[[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags,
+                                      const sockaddr* address, socklen_t address_size, Libc libc) {
   if (address && (address_size > sizeof(sockaddr_storage) || !readable(address, address_size))) return libc();
   return transmit(fd, buffer, size, flags, libc);
 }
@@ -142,7 +143,8 @@ RSOCK_EXPORT ssize_t writev(int fd, const iovec* parts, int count) {
 
 RSOCK_EXPORT ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
   if (find(fd))
-    return write_parts_at(fd, parts, count, offset, flags, [=] { return real::pwritev2(fd, parts, count, offset, flags); });
+    return write_parts_at(fd, parts, count, offset, flags,
+                          [=] { return real::pwritev2(fd, parts, count, offset, flags); });
   return real::pwritev2(fd, parts, count, offset, flags);
 }
 
@@ -168,24 +170,28 @@ RSOCK_EXPORT ssize_t sendto(int fd, const void* buffer, size_t size, int flags, 
 }
 
 RSOCK_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  if (find(fd)) return transmit_message(fd, message, flags, [=] { return real::sendmsg(fd, message, flags); });
+  if (find(fd))
+    return transmit_message(fd, message, flags, [=] { return real::sendmsg(fd, message, flags); });
   if (nothing_concerns_us()) return real::sendmsg(fd, message, flags);
   return sendmsg_elsewhere(fd, message, flags);
 }
 
 RSOCK_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (find(fd))
-    return transmit_messages(fd, messages, count, flags, [=] { return real::sendmmsg(fd, messages, count, flags); });
+    return transmit_messages(fd, messages, count, flags,
+                             [=] { return real::sendmmsg(fd, messages, count, flags); });
   if (nothing_concerns_us()) return real::sendmmsg(fd, messages, count, flags);
   return sendmmsg_elsewhere(fd, messages, count, flags);
 }
 
 RSOCK_EXPORT ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {
-  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile(out, in, offset, count); });
+  if (find(out))
+    return transmit_file(out, in, offset, count, [=] { return real::sendfile(out, in, offset, count); });
   return real::sendfile(out, in, offset, count);
 }
 
 RSOCK_EXPORT ssize_t sendfile64(int out, int in, off64_t* offset, size_t count) noexcept {
-  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile64(out, in, offset, count); });
+  if (find(out))
+    return transmit_file(out, in, offset, count, [=] { return real::sendfile64(out, in, offset, count); });
   return real::sendfile64(out, in, offset, count);
 }

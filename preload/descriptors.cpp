@@ -25,7 +25,8 @@ namespace {
   return fd;
 }
 
-// Tells of a connect(2) that a cancellation ended, too: like one that a signal ended, it goes on in the kernel.
+// Tells of a connect(2) that a cancellation ended, too: like one that a signal ended, it goes on in the
+// kernel.
 class Connecting {
  public:
   explicit Connecting(int fd) : fd_(fd) {}
@@ -61,7 +62,8 @@ class Connecting {
 
 [[gnu::noinline]] void closing_range(unsigned first, unsigned last) {
   if (sockets::in_borrowed_memory()) return;
-  const int end = static_cast<int>(std::min<unsigned>(last, static_cast<unsigned>(highest.load(std::memory_order_relaxed))));
+  const int end = static_cast<int>(
+      std::min<unsigned>(last, static_cast<unsigned>(highest.load(std::memory_order_relaxed))));
   for (unsigned fd = first; static_cast<int>(fd) <= end && fd <= last; ++fd)
     if (find(static_cast<int>(fd))) sockets::before_close(static_cast<int>(fd));
 }
@@ -127,7 +129,8 @@ RSOCK_EXPORT_ALIAS(__close, close);
 
 // Only with these flags does it close in this process; unknown flags close nothing.
 RSOCK_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept {
-  if (first <= last && (flags & ~CLOSE_RANGE_UNSHARE) == 0 && !nothing_concerns_us()) closing_range(first, last);
+  if (first <= last && (flags & ~CLOSE_RANGE_UNSHARE) == 0 && !nothing_concerns_us())
+    closing_range(first, last);
   return real::close_range(first, last, flags);
 }
 

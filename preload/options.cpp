@@ -39,10 +39,12 @@ template <class Real>
 
 [[gnu::noinline]] int ioctl_concerned(int fd, unsigned long request, void* argument) {
   const bool reads_int = request == FIONBIO || request == FIOASYNC;
-  if (sockets::in_borrowed_memory() || !(reads_int ? readable(argument, sizeof(int)) : writable(argument, sizeof(int))))
+  if (sockets::in_borrowed_memory() ||
+      !(reads_int ? readable(argument, sizeof(int)) : writable(argument, sizeof(int))))
     return real::ioctl(fd, request, argument);
   if (request == FIOASYNC && *static_cast<const int*>(argument)) to_tcp(fd);
-  if (const auto answer = sockets::ioctl(fd, request, argument); answer.served()) return finish(answer.result());
+  if (const auto answer = sockets::ioctl(fd, request, argument); answer.served())
+    return finish(answer.result());
   const bool nonblocking = request == FIONBIO && *static_cast<const int*>(argument);
   const int result = real::ioctl(fd, request, argument);
   if (request == FIONBIO && result == 0) sockets::nonblocking_set(fd, nonblocking);

@@ -16,7 +16,8 @@ void look_for_passed_descriptors(const msghdr* message) {
     const unsigned char* at = CMSG_DATA(part);
     if (part->cmsg_len < CMSG_LEN(0) || part->cmsg_len - CMSG_LEN(0) > static_cast<size_t>(end - at)) return;
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    for (size_t left = part->cmsg_len - CMSG_LEN(0); left >= sizeof(int); left -= sizeof(int), at += sizeof(int)) {
+    for (size_t left = part->cmsg_len - CMSG_LEN(0); left >= sizeof(int);
+         left -= sizeof(int), at += sizeof(int)) {
       int fd;
       std::memcpy(&fd, at, sizeof fd);
       to_tcp(fd, Reason::shared);

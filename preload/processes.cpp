@@ -12,8 +12,9 @@ using namespace rsock::preload;
 namespace {
 
 // ---- fork ----
-// As pthread_atfork handlers they run for every function of libc that forks. They are among the first to be registered,
-// so they run after the program's own before a fork, and before the program's own after it: its handlers may use sockets.
+// As pthread_atfork handlers they run for every function of libc that forks. They are among the first to be
+// registered, so they run after the program's own before a fork, and before the program's own after it: its
+// handlers may use sockets.
 
 // A child of vfork that forks is not announced: its own memory is not its own.
 thread_local constinit bool announced = false;
@@ -31,7 +32,8 @@ void after_in_child() {
 
 // ---- exec ----
 
-// The program may go on if exec fails, and a parent goes on after posix_spawn, system and popen: its flows are on TCP then.
+// The program may go on if exec fails, and a parent goes on after posix_spawn, system and popen: its flows
+// are on TCP then.
 void before_exec() {
   if (nothing_concerns_us() || sockets::in_borrowed_memory()) return;
   const int saved = errno;
@@ -68,8 +70,8 @@ namespace rsock::preload {
 
 void register_hooks() {
   pthread_atfork(before_fork, after_in_parent, after_in_child);
-  // Registered before main, and in no library's name: exit(3) runs it after every handler and destructor of the program
-  // and its libraries, all of which may still use sockets.
+  // Registered before main, and in no library's name: exit(3) runs it after every handler and destructor of
+  // the program and its libraries, all of which may still use sockets.
   __cxa_atexit([](void*) { finish_once(); }, nullptr, nullptr);
   at_quick_exit(finish_once);
 }
@@ -152,17 +154,20 @@ RSOCK_EXPORT int execle(const char* path, const char* first, ...) noexcept {
 }
 
 RSOCK_EXPORT int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,
-                             const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
+                             const posix_spawnattr_t* attributes, char* const* arguments,
+                             char* const* environment) {
   before_exec();
   return real::posix_spawn(child, path, actions, attributes, arguments, environment);
 }
 RSOCK_EXPORT int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_t* actions,
-                              const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
+                              const posix_spawnattr_t* attributes, char* const* arguments,
+                              char* const* environment) {
   before_exec();
   return real::posix_spawnp(child, file, actions, attributes, arguments, environment);
 }
 // Here the program says that the new one shall have the descriptor; the child's own dup2 is inside libc.
-RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd, int to) noexcept {
+RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd,
+                                                  int to) noexcept {
   if (find(fd)) to_tcp(fd, rsock::Reason::shared);
   return real::posix_spawn_file_actions_adddup2(actions, fd, to);
 }

@@ -1,5 +1,6 @@
 #pragma once
-// What start.cpp registers with libc, so that fork in all its forms and every orderly end of the process reach the core.
+// What start.cpp registers with libc, so that fork in all its forms and every orderly end of the process
+// reach the core.
 
 namespace rsock::preload {
 

@@ -8,10 +8,12 @@
 namespace rsock::preload::memory {
 namespace {
 
-long in(uintptr_t address) { return static_cast<long>(address); }
+long in(uintptr_t address) {
+  return static_cast<long>(address);
+}
 
-// Both let the kernel touch the word at `address` in a call that changes nothing. Only EFAULT is a verdict: a sandbox
-// may forbid the calls.
+// Both let the kernel touch the word at `address` in a call that changes nothing. Only EFAULT is a verdict: a
+// sandbox may forbid the calls.
 bool can_read(uintptr_t address) {
   constexpr long kNoSuchHow = -1;  // looked at after the set was read
   constexpr long kSetSize = 8;
@@ -22,8 +24,9 @@ bool can_write(uintptr_t address) {
   static constinit uint32_t nobody_waits = 0;
   // Adds 0 atomically, then would wake waiters of a word that holds 0x7ff: none, or one for nothing.
   constexpr long kAddZero = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0x7ff);
-  return real::syscall(SYS_futex, in(reinterpret_cast<uintptr_t>(&nobody_waits)), FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0,
-                       in(address & ~uintptr_t{3}), kAddZero) >= 0 ||
+  return real::syscall(SYS_futex, in(reinterpret_cast<uintptr_t>(&nobody_waits)),
+                       FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, in(address & ~uintptr_t{3}),
+                       kAddZero) >= 0 ||
          errno != EFAULT;
 }
 

@@ -1,10 +1,11 @@
 #pragma once
-// Whether memory that the program points to may be touched. The kernel answers a bad pointer with EFAULT; so must we,
-// without faulting and without a system call each time.
+// Whether memory that the program points to may be touched. The kernel answers a bad pointer with EFAULT; so
+// must we, without faulting and without a system call each time.
 //
-// A page that was found good is remembered for the thread, so a buffer that is used again costs a comparison. Not seen:
-// a page that the program unmapped since, and pages between the first and the last of a buffer of more than kAllPages.
-// Any thread, any signal handler; errno untouched. Children of fork inherit what is remembered, which is still true there.
+// A page that was found good is remembered for the thread, so a buffer that is used again costs a comparison.
+// Not seen: a page that the program unmapped since, and pages between the first and the last of a buffer of
+// more than kAllPages. Any thread, any signal handler; errno untouched. Children of fork inherit what is
+// remembered, which is still true there.
 
 #include <cstddef>
 #include <cstdint>
@@ -35,14 +36,19 @@ inline bool good(const void* at, size_t size, Use use) {
   if (size == 0) return true;
   const auto first = reinterpret_cast<uintptr_t>(at);
   const uintptr_t last = first + size - 1;
-  if (last >= first && last - first < (uintptr_t{1} << kPageBits) && remembers(first, use) && remembers(last, use))
+  if (last >= first && last - first < (uintptr_t{1} << kPageBits) && remembers(first, use) &&
+      remembers(last, use))
     return true;
   return last >= first && probe(first, last, use);
 }
 
 }  // namespace memory
 
-inline bool readable(const void* at, size_t size) { return memory::good(at, size, memory::Use::read); }
-inline bool writable(const void* at, size_t size) { return memory::good(at, size, memory::Use::write); }
+inline bool readable(const void* at, size_t size) {
+  return memory::good(at, size, memory::Use::read);
+}
+inline bool writable(const void* at, size_t size) {
+  return memory::good(at, size, memory::Use::write);
+}
 
 }  // namespace rsock::preload

@@ -17,14 +17,17 @@ inline constexpr size_t kMostParts = 1024;  // UIO_MAXIOV
 enum class Access { read, write, none };  // what will be done to the buffers; none: they are not touched
 
 // parts() is what may be moved: cut before the first bad buffer and at kMostBytes, as a short transfer is.
-// error() is EFAULT when already the array or the first byte is bad; EINVAL for a negative length; `too_many` for more
-// than kMostParts parts.
+// error() is EFAULT when already the array or the first byte is bad; EINVAL for a negative length; `too_many`
+// for more than kMostParts parts.
 class ProgramVector {
  public:
   ProgramVector(const iovec* at, size_t count, Access access, int too_many = EINVAL) {
-    if (count > kMostParts) error_ = too_many;
-    else if (!readable(at, count * sizeof *at)) error_ = EFAULT;
-    else take({at, count}, access);
+    if (count > kMostParts)
+      error_ = too_many;
+    else if (!readable(at, count * sizeof *at))
+      error_ = EFAULT;
+    else
+      take({at, count}, access);
   }
   ProgramVector(const void* buffer, size_t size, Access access)
       : one_{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes}, parts_(&one_, 1) {
@@ -41,9 +44,12 @@ class ProgramVector {
  private:
   static bool allowed(const iovec& part, Access access) {
     switch (access) {
-      case Access::read: return readable(part.iov_base, part.iov_len);
-      case Access::write: return writable(part.iov_base, part.iov_len);
-      case Access::none: break;
+      case Access::read:
+        return readable(part.iov_base, part.iov_len);
+      case Access::write:
+        return writable(part.iov_base, part.iov_len);
+      case Access::none:
+        break;
     }
     return true;
   }

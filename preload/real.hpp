@@ -1,11 +1,11 @@
 #pragma once
 // The next definitions of the names in calls.def, which is libc's as a rule: real::recv(fd, …) and so on.
 //
-// Each is a pointer that is constant-initialised to a function that binds it (dlsym, RTLD_NEXT) and goes on to what it
-// found. So a call is one indirect jump without a check, and works before any constructor ran. bind_all() binds the rest
-// at the start, so that later calls from signal handlers and children of fork never enter the loader.
-// Any thread; binding twice at once finds the same. Errno is not touched by binding. A name that this libc lacks fails
-// with ENOSYS.
+// Each is a pointer that is constant-initialised to a function that binds it (dlsym, RTLD_NEXT) and goes on
+// to what it found. So a call is one indirect jump without a check, and works before any constructor ran.
+// bind_all() binds the rest at the start, so that later calls from signal handlers and children of fork never
+// enter the loader. Any thread; binding twice at once finds the same. Errno is not touched by binding. A name
+// that this libc lacks fails with ENOSYS.
 
 #include <aio.h>
 #include <fcntl.h>
@@ -57,8 +57,10 @@ class Next<name, R (*)(A...)> {
   R operator()(A... arguments) const { return target_.load(std::memory_order_relaxed)(arguments...); }
 
   static Pointer bind() {
-    if (void* found = next_definition(name)) target_.store(reinterpret_cast<Pointer>(found), std::memory_order_relaxed);
-    else target_.store(missing, std::memory_order_relaxed);
+    if (void* found = next_definition(name))
+      target_.store(reinterpret_cast<Pointer>(found), std::memory_order_relaxed);
+    else
+      target_.store(missing, std::memory_order_relaxed);
     return target_.load(std::memory_order_relaxed);
   }
 
@@ -66,15 +68,18 @@ class Next<name, R (*)(A...)> {
   static R first_call(A... arguments) { return bind()(arguments...); }
   static R missing(A...) {
     errno = ENOSYS;
-    if constexpr (std::is_pointer_v<R>) return nullptr;
-    else if constexpr (!std::is_void_v<R>) return R(-1);
+    if constexpr (std::is_pointer_v<R>)
+      return nullptr;
+    else if constexpr (!std::is_void_v<R>)
+      return R(-1);
   }
 
   static constinit inline std::atomic<Pointer> target_{first_call};
 };
 
 #define RSOCK_CALL(name) inline constexpr Next<Name::name, decltype(plain(&::name))> name{};
-#define RSOCK_CALL_AS(name, signature) inline constexpr Next<Name::name, std::add_pointer_t<signature>> name{};
+#define RSOCK_CALL_AS(name, signature) \
+  inline constexpr Next<Name::name, std::add_pointer_t<signature>> name{};
 #include "preload/calls.def"
 #undef RSOCK_CALL
 #undef RSOCK_CALL_AS

@@ -1,6 +1,7 @@
 #pragma once
-// What the interposers share. An interposer asks find(fd); a descriptor that is of no concern goes to libc with the same
-// arguments, result and errno, by a tail jump. Errno is set here and nowhere else, from the core's results.
+// What the interposers share. An interposer asks find(fd); a descriptor that is of no concern goes to libc
+// with the same arguments, result and errno, by a tail jump. Errno is set here and nowhere else, from the
+// core's results.
 
 #include <pthread.h>
 
@@ -21,11 +22,13 @@ namespace rsock::preload {
 
 using sockets::find;
 
-// No descriptor above this one was ever announced to the core, so none is of concern; -1 at first. Bounds walks over
-// the table, and lets poll and select see at once that there is nothing to look for.
+// No descriptor above this one was ever announced to the core, so none is of concern; -1 at first. Bounds
+// walks over the table, and lets poll and select see at once that there is nothing to look for.
 inline constinit std::atomic<int> highest{-1};
 
-inline bool nothing_concerns_us() { return highest.load(std::memory_order_relaxed) < 0; }
+inline bool nothing_concerns_us() {
+  return highest.load(std::memory_order_relaxed) < 0;
+}
 
 // Before every announcement of a descriptor to the core.
 inline void note(int fd) {
@@ -46,8 +49,8 @@ inline int fail(int error) {
   return -1;
 }
 
-// No cancellation while it lives: around what may block inside a function that is no cancellation point in libc, and
-// under whose frame an unwinding would end the program.
+// No cancellation while it lives: around what may block inside a function that is no cancellation point in
+// libc, and under whose frame an unwinding would end the program.
 class Uncancellable {
  public:
   Uncancellable() { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
@@ -66,7 +69,8 @@ class Uncancellable {
   sockets::unserved(fd, reason);
 }
 
-// `to` is a new descriptor for what `from` is. stdio writes to 0, 1 and 2 behind our back, so there only TCP will do.
+// `to` is a new descriptor for what `from` is. stdio writes to 0, 1 and 2 behind our back, so there only TCP
+// will do.
 inline void copied(int from, int to) {
   note(to);
   sockets::duplicated(from, to);

@@ -18,7 +18,9 @@ namespace rsock::preload {
 namespace {
 
 // Setuid programs are told nothing by their environment.
-const char* variable(const char* name) { return secure_getenv(name); }
+const char* variable(const char* name) {
+  return secure_getenv(name);
+}
 
 const char* text_of(const char* name) {
   const char* value = variable(name);
@@ -53,7 +55,8 @@ void adopt_listeners() {
   const UniqueFd folder(*opened);
   alignas(dirent64) char part[4096];
   for (;;) {
-    const long got = real::syscall(SYS_getdents64, folder.get(), reinterpret_cast<long>(part), sizeof part, 0, 0, 0);
+    const long got =
+        real::syscall(SYS_getdents64, folder.get(), reinterpret_cast<long>(part), sizeof part, 0, 0, 0);
     if (got <= 0) return;
     for (long at = 0; at < got;) {
       const auto* entry = reinterpret_cast<const dirent64*>(part + at);
@@ -61,7 +64,8 @@ void adopt_listeners() {
       int fd = -1, is_listener = 0;
       std::from_chars(entry->d_name, entry->d_name + std::strlen(entry->d_name), fd);
       socklen_t size = sizeof is_listener;
-      if (fd < 0 || !sys::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listener, size) || !is_listener) continue;
+      if (fd < 0 || !sys::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listener, size) || !is_listener)
+        continue;
       note(fd);
       sockets::listening(fd);
     }
@@ -78,7 +82,9 @@ void start_with(std::string_view program) {
   if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();
 }
 
-[[gnu::constructor]] void constructor() { ensure_started(); }
+[[gnu::constructor]] void constructor() {
+  ensure_started();
+}
 
 }  // namespace
 

@@ -1,6 +1,8 @@
-// syscall(2): socket calls by number become the calls by name, for descriptors of concern. All else goes on as it is.
+// syscall(2): socket calls by number become the calls by name, for descriptors of concern. All else goes on
+// as it is.
 //
-// libc's syscall is no cancellation point, so cancellation is off while a named call, which may be one, stands in for it.
+// libc's syscall is no cancellation point, so cancellation is off while a named call, which may be one,
+// stands in for it.
 
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -20,8 +22,10 @@ struct Arguments {
 
 template <class T>
 T as(long value) {
-  if constexpr (std::is_pointer_v<T>) return reinterpret_cast<T>(value);
-  else return static_cast<T>(value);
+  if constexpr (std::is_pointer_v<T>)
+    return reinterpret_cast<T>(value);
+  else
+    return static_cast<T>(value);
 }
 
 // Calls `named` with the first of the six, converted to its own types.
@@ -29,8 +33,10 @@ template <class R, class... A>
 long call(R (*named)(A...), const Arguments& it) {
   Uncancellable here;
   const long values[] = {it.a, it.b, it.c, it.d, it.e, it.f};
-  return [&]<size_t... i>(std::index_sequence<i...>) { return static_cast<long>(named(as<A>(values[i])...)); }(
-             std::index_sequence_for<A...>{});
+  return [&]<size_t... i>(std::index_sequence<i...>) {
+    return static_cast<long>(named(as<A>(values[i])...));
+  }
+  (std::index_sequence_for<A...>{});
 }
 
 // pselect6 has its mask behind a pointer, with its size.
@@ -42,34 +48,51 @@ long pselect6(const Arguments& it) {
   Uncancellable here;
   const auto* mask = as<const Mask*>(it.f);
   if (mask && !readable(mask, sizeof *mask)) return fail(EFAULT);
-  return pselect(as<int>(it.a), as<fd_set*>(it.b), as<fd_set*>(it.c), as<fd_set*>(it.d), as<const timespec*>(it.e),
-                 mask ? mask->set : nullptr);
+  return pselect(as<int>(it.a), as<fd_set*>(it.b), as<fd_set*>(it.c), as<fd_set*>(it.d),
+                 as<const timespec*>(it.e), mask ? mask->set : nullptr);
 }
 
 // The first argument is a descriptor of concern.
 [[gnu::noinline]] long on_first(long number, long a, long b, long c, long d, long e, long f) {
   const Arguments it{number, a, b, c, d, e, f};
   switch (number) {
-    case SYS_read: return call(read, it);
-    case SYS_readv: return call(readv, it);
-    case SYS_recvfrom: return call(recvfrom, it);
-    case SYS_recvmsg: return call(recvmsg, it);
-    case SYS_recvmmsg: return call(recvmmsg, it);
-    case SYS_write: return call(write, it);
-    case SYS_writev: return call(writev, it);
-    case SYS_sendto: return call(sendto, it);
-    case SYS_sendfile: return call(sendfile, it);
-    case SYS_shutdown: return call(shutdown, it);
-    case SYS_close: return call(close, it);
-    case SYS_dup: return call(dup, it);
-    case SYS_getsockopt: return call(getsockopt, it);
-    case SYS_setsockopt: return call(setsockopt, it);
-    case SYS_epoll_pwait: return call(epoll_pwait, it);
+    case SYS_read:
+      return call(read, it);
+    case SYS_readv:
+      return call(readv, it);
+    case SYS_recvfrom:
+      return call(recvfrom, it);
+    case SYS_recvmsg:
+      return call(recvmsg, it);
+    case SYS_recvmmsg:
+      return call(recvmmsg, it);
+    case SYS_write:
+      return call(write, it);
+    case SYS_writev:
+      return call(writev, it);
+    case SYS_sendto:
+      return call(sendto, it);
+    case SYS_sendfile:
+      return call(sendfile, it);
+    case SYS_shutdown:
+      return call(shutdown, it);
+    case SYS_close:
+      return call(close, it);
+    case SYS_dup:
+      return call(dup, it);
+    case SYS_getsockopt:
+      return call(getsockopt, it);
+    case SYS_setsockopt:
+      return call(setsockopt, it);
+    case SYS_epoll_pwait:
+      return call(epoll_pwait, it);
 #ifdef SYS_epoll_pwait2
-    case SYS_epoll_pwait2: return call(epoll_pwait2, it);
+    case SYS_epoll_pwait2:
+      return call(epoll_pwait2, it);
 #endif
 #ifdef SYS_epoll_wait
-    case SYS_epoll_wait: return call(epoll_wait, it);
+    case SYS_epoll_wait:
+      return call(epoll_wait, it);
 #endif
     // The offset comes in two halves, of which the second is unused on 64-bit machines.
     case SYS_preadv2: {
@@ -88,14 +111,16 @@ long pselect6(const Arguments& it) {
       Uncancellable here;
       return ioctl(as<int>(it.a), as<unsigned long>(it.b), it.c);
     }
-    default: return real::syscall(number, a, b, c, d, e, f);
+    default:
+      return real::syscall(number, a, b, c, d, e, f);
   }
 }
 
 // These concern us whatever their first argument is: they make descriptors, or name them elsewhere.
-#define RSOCK_ALWAYS_NAMED(X)                                                                                      \
-  X(socket) X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(sendmsg) X(sendmmsg) X(splice)      \
-  X(epoll_ctl) X(ppoll) X(execve) X(execveat)
+#define RSOCK_ALWAYS_NAMED(X)                                                                       \
+  X(socket)                                                                                         \
+  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(sendmsg) X(sendmmsg) X(splice) \
+      X(epoll_ctl) X(ppoll) X(execve) X(execveat)
 #ifdef SYS_poll
 #define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(select) X(dup2)
 #else
@@ -120,18 +145,22 @@ constexpr bool always_named(long number) {
   const Arguments it{number, a, b, c, d, e, f};
   switch (number) {
 #define RSOCK_CASE(name) \
-  case SYS_##name: return call(name, it);
+  case SYS_##name:       \
+    return call(name, it);
     RSOCK_ALWAYS_NAMED(RSOCK_CASE)
     RSOCK_ALWAYS_NAMED_OLD(RSOCK_CASE)
 #undef RSOCK_CASE
-    case SYS_exit_group: _exit(as<int>(a));
-    default: return pselect6(it);
+    case SYS_exit_group:
+      _exit(as<int>(a));
+    default:
+      return pselect6(it);
   }
 }
 
 }  // namespace
 
-RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
+RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, long e,
+                                long f) __asm__("syscall");
 long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (always_named(number)) return named(number, a, b, c, d, e, f);
   if (find(as<int>(a))) return on_first(number, a, b, c, d, e, f);

@@ -1,6 +1,7 @@
 #pragma once
-// What libc exports and the lane shell needs, but no header declares to C++. The _chk forms are what programs built with
-// _FORTIFY_SOURCE call; their extra argument is the size of the object that the program's pointer points into.
+// What libc exports and the lane shell needs, but no header declares to C++. The _chk forms are what programs
+// built with _FORTIFY_SOURCE call; their extra argument is the size of the object that the program's pointer
+// points into.
 
 #include <poll.h>
 #include <signal.h>

@@ -18,14 +18,16 @@ void to_tcp_for(Control* control) {
 
 template <class Control>
 void to_tcp_for(Control* const* list, int count) {
-  if (nothing_concerns_us() || count <= 0 || !readable(list, static_cast<size_t>(count) * sizeof *list)) return;
+  if (nothing_concerns_us() || count <= 0 || !readable(list, static_cast<size_t>(count) * sizeof *list))
+    return;
   for (int i = 0; i < count; ++i)
     if (list[i]) to_tcp_for(list[i]);
 }
 
 }  // namespace
 
-RSOCK_EXPORT ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+RSOCK_EXPORT ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
+                            unsigned flags) {
   if (find(in)) to_tcp(in);
   if (find(out)) to_tcp(out);
   return real::splice(in, in_offset, out, out_offset, size, flags);

@@ -1,5 +1,5 @@
-// poll, select, epoll and their kin. A call that waits for nothing of concern goes to libc as it is; so does one whose
-// arguments the kernel will refuse.
+// poll, select, epoll and their kin. A call that waits for nothing of concern goes to libc as it is; so does
+// one whose arguments the kernel will refuse.
 
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
@@ -15,7 +15,9 @@ bool sound(const timespec* time) {
   return !time || (readable(time, sizeof *time) && time->tv_sec >= 0 &&
                    static_cast<unsigned long>(time->tv_nsec) < 1'000'000'000);
 }
-bool sound(const sigset_t* mask) { return !mask || readable(mask, 8); }
+bool sound(const sigset_t* mask) {
+  return !mask || readable(mask, 8);
+}
 
 // Milliseconds as poll and epoll_wait take them: negative is for ever.
 class Timeout {
@@ -36,7 +38,8 @@ bool concerns(const pollfd* fds, nfds_t count) {
 }
 
 template <class Libc>
-[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, Libc libc) {
+[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
+                                     Libc libc) {
   if (!sound(timeout) || !sound(mask)) return libc();
   const auto answer = sockets::poll(fds, count, timeout, mask);
   return answer.served() ? finish(answer.result()) : libc();
@@ -97,7 +100,8 @@ bool beyond_usual_size(int count, Sets sets) {
     return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
   timespec left{};
   if (timeout) left = {timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
-  const auto answer = sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, nullptr);
+  const auto answer =
+      sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, nullptr);
   if (!answer.served()) return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
   if (timeout) *timeout = {left.tv_sec, left.tv_nsec / 1000};
   return finish(answer.result());
@@ -107,7 +111,8 @@ bool beyond_usual_size(int count, Sets sets) {
   if (!sound(timeout) || !sound(mask) || beyond_usual_size(count, sets))
     return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
   timespec left = timeout ? *timeout : timespec{};
-  const auto answer = sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, mask);
+  const auto answer =
+      sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, mask);
   if (!answer.served()) return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
   return finish(answer.result());
 }
@@ -131,11 +136,11 @@ bool beyond_usual_size(int count, Sets sets) {
 }
 
 template <class Libc>
-[[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity, const timespec* timeout,
-                                           const sigset_t* mask, Libc libc) {
+[[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity,
+                                           const timespec* timeout, const sigset_t* mask, Libc libc) {
   constexpr int kMostEvents = static_cast<int>(0x7fffffff / sizeof(epoll_event));
   if (capacity <= 0 || capacity > kMostEvents || !sound(timeout) || !sound(mask)) return libc();
-  if (!writable(events, static_cast<size_t>(capacity) * sizeof *events)) return libc();
+  if (!writable(events, static_cast<size_t>(capacity) * sizeof *events)) return fail(EFAULT);
   const auto answer = sockets::epoll_wait(set, events, capacity, timeout, mask);
   return answer.served() ? finish(answer.result()) : libc();
 }
@@ -158,7 +163,8 @@ RSOCK_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const
   return ppoll_or(fds, count, timeout, mask);
 }
 
-RSOCK_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t object) {
+RSOCK_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
+                             size_t object) {
   if (object / sizeof *fds < count) __chk_fail();
   return ppoll_or(fds, count, timeout, mask);
 }
@@ -194,7 +200,8 @@ RSOCK_EXPORT int epoll_pwait(int set, epoll_event* events, int capacity, int ms,
   return real::epoll_pwait(set, events, capacity, ms, mask);
 }
 
-RSOCK_EXPORT int epoll_pwait2(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask) {
+RSOCK_EXPORT int epoll_pwait2(int set, epoll_event* events, int capacity, const timespec* timeout,
+                              const sigset_t* mask) {
   if (find(set))
     return epoll_wait_concerned(set, events, capacity, timeout, mask,
                                 [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
