@@ -214,6 +214,7 @@ void passing() {
   posix_spawn_file_actions_init(&actions);
   CHECK(posix_spawn_file_actions_adddup2(&actions, one, 0) == 0);
   CHECK(told(unserved(one, "shared")));
+  posix_spawn_file_actions_destroy(&actions);
 
   CHECK(dprintf(one, "%d", 5) == 1);
   CHECK(told(unserved(one)));
