@@ -120,6 +120,7 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
   return dead;
 }
 
+void Engine::prepare() { service_->prepare(); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
 void Engine::settled(Flow& flow) { service_->not_wanted(flow.id()); }

@@ -68,6 +68,7 @@ class Engine {
   bool start_service();
   bool has_service() const { return service_ != nullptr; }
   Service& service() { return *service_; }
+  void prepare();             // flows will come: get the fabrics ready
   void seek(Flow& flow);      // an accepted flow is used: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point

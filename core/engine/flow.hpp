@@ -139,7 +139,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // Links that were asked for this flow already.
   std::set<uint64_t> tried;
-  Time born = now();
+  Time sought_until{};  // the end of the search for its peer, once that began
   Lane wanted = Lane::rdma;
 
  private:

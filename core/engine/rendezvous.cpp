@@ -18,6 +18,8 @@ constexpr unsigned kPauseFactor = 4;
 constexpr size_t kMostWaiting = 1024;   // for one peer's address
 constexpr size_t kMostLinksAsked = 4;   // before a dial
 constexpr size_t kMostPeers = 4096;     // addresses remembered
+// The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
+constexpr int kPatience = 2;
 constexpr auto kDiallerRetry = milliseconds(5000);
 
 }  // namespace
@@ -90,6 +92,12 @@ void Service::find_peer(uint64_t id) {
   }
   Reason why;
   if (!ensure_dialler(why)) return settle(id, why);
+  {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(id);
+    if (!flow) return;
+    if (flow->sought_until == Time{}) flow->sought_until = now() + kPatience * engine_.settings.rendezvous;
+  }
   if (peers_.size() >= kMostPeers && !peers_.contains(address)) {
     std::erase_if(peers_, [](const auto& known) { return known.second.waiting.empty() && !known.second.dialling; });
     if (peers_.size() >= kMostPeers) return settle(id, Reason::crowded);
@@ -120,7 +128,7 @@ void Service::pump(const Address& address, Peer& peer) {
       const std::lock_guard guard(engine_.lock);
       const auto flow = engine_.find_flow(id);
       if (!flow || !flow->eligible() || claim_on_links(*flow)) continue;
-      if (now() - flow->born > engine_.settings.rendezvous) {
+      if (now() > flow->sought_until) {
         flow->settle(peer.refusals ? Reason::plain_peer : Reason::crowded);
         continue;
       }

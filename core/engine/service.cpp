@@ -69,6 +69,7 @@ void Service::wake() {
   (void)sys::write(bell_.get(), &one, sizeof one);
 }
 
+void Service::prepare() { prepare_ = true, wake(); }
 void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
 void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
 void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
@@ -127,10 +128,13 @@ void Service::handle(uint64_t data, uint32_t events) {
 
 void Service::take_orders() {
   std::vector<uint64_t> seek, expect, not_wanted;
+  bool prepare;
   {
     const std::lock_guard guard(engine_.lock);
+    prepare = std::exchange(prepare_, false);
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
+  if (Reason why; prepare && !ensure_dialler(why)) log::info("no RDMA here for now: {}", key(why));
   for (const auto id : expect) open_point(id);
   for (const auto id : seek) find_peer(id);
   for (const auto id : not_wanted)

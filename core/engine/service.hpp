@@ -29,6 +29,7 @@ class Service final : private fabric::Meeting {
   ~Service();
 
   // ---- any thread, under the engine's lock
+  void prepare();
   void seek(uint64_t flow);
   void expect(uint64_t flow);
   void not_wanted(uint64_t flow);
@@ -82,7 +83,7 @@ class Service final : private fabric::Meeting {
   Engine& engine_;
   UniqueFd epoll_, bell_;
   pthread_t thread_{};
-  bool rung_ = false, relaxed_ = false;             // under the lock
+  bool rung_ = false, relaxed_ = false, prepare_ = false;             // under the lock
   std::vector<uint64_t> seek_, expect_, not_wanted_;  // orders, under the lock
 
   fabric::PinnedBudget budget_;

@@ -67,7 +67,9 @@ void listening(int fd) {
   const Section section;
   if (entry_of(fd, Entry::Kind::listener)) return;
   if (find(fd)) release(fd);
-  if (may) set_entry(fd, &new_entry(Entry::Kind::listener));
+  if (!may) return;
+  set_entry(fd, &new_entry(Entry::Kind::listener));
+  if (section.engine().start_service()) section.engine().prepare();
 }
 
 void accepted(int listener, int fd, int flags) {

@@ -221,11 +221,12 @@ bool Flow::handle(const wire::Blocked&) {
 // A sender that runs out of window gets a larger ring, as a socket's buffers grow. The window goes first, so that the sender has
 // let go of the ring before this one.
 void Flow::offer_growth() {
-  if (!link_ || retired_ || !peer_slot_known_ || !rx_.can_grow() || rx_.size() >= engine_.settings.ring_max) return;
+  if (!link_ || retired_ || !peer_slot_known_ || rx_.size() >= engine_.settings.ring_max) return;
+  if (rx_.consumed_total() > 0) tell_window();
+  if (!rx_.can_grow()) return;
   const auto size = std::min(rx_.size() * kGrowthFactor, engine_.settings.ring_max);
   auto block = link_->connection().allocate(size, fabric::Use::peer_writes);
   if (!block) return;
-  if (rx_.consumed_total() > 0) tell_window();
   rx_.offer(*block);
   link_->send(wire::Grow{peer_slot_, block->place()});
 }

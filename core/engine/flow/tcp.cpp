@@ -194,7 +194,8 @@ bool Flow::flush() {
   }
   rest_out_.clear();
   rest_out_at_ = 0;
-  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw) {
+  // Not while yielded: to C, an end of the stream where a token may stand is a death.
+  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw && state_ != State::yielded) {
     tcp_shut_ = true;
     (void)sys::shutdown(shadow(), SHUT_WR);
   }
