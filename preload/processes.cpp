@@ -44,6 +44,14 @@ void before_exec() {
   errno = saved;
 }
 
+// posix_spawn, system and popen leave this process as it is: what the new one is meant to have is its
+// standard streams.
+void before_spawn() {
+  if (nothing_concerns_us()) return;
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (find(fd)) to_tcp(fd, rsock::Reason::shared);
+}
+
 // The arguments of execl and its kin, `first` and what follows up to a null pointer.
 size_t count(const char* first, va_list list) {
   size_t n = 0;
@@ -156,13 +164,13 @@ RSOCK_EXPORT int execle(const char* path, const char* first, ...) noexcept {
 RSOCK_EXPORT int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,
                              const posix_spawnattr_t* attributes, char* const* arguments,
                              char* const* environment) {
-  before_exec();
+  before_spawn();
   return real::posix_spawn(child, path, actions, attributes, arguments, environment);
 }
 RSOCK_EXPORT int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_t* actions,
                               const posix_spawnattr_t* attributes, char* const* arguments,
                               char* const* environment) {
-  before_exec();
+  before_spawn();
   return real::posix_spawnp(child, file, actions, attributes, arguments, environment);
 }
 // Here the program says that the new one shall have the descriptor; the child's own dup2 is inside libc.
@@ -172,11 +180,11 @@ RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* ac
   return real::posix_spawn_file_actions_adddup2(actions, fd, to);
 }
 RSOCK_EXPORT int system(const char* command) {
-  before_exec();
+  before_spawn();
   return real::system(command);
 }
 RSOCK_EXPORT FILE* popen(const char* command, const char* mode) {
-  before_exec();
+  before_spawn();
   return real::popen(command, mode);
 }
 

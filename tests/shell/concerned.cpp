@@ -266,7 +266,13 @@ void processes() {
   if (pid == 0) _exit(trace() == "before_fork in_child " ? 3 : 4);
   CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 3);
   trace();
-  CHECK(system("exit 5") == 5 << 8 && trace() == "before_exec ");
+  CHECK(system("exit 5") == 5 << 8 && trace().empty());
+  // A flow as standard input goes back to TCP when it becomes that, and before a new program is given it.
+  const int input = dup(STDIN_FILENO), fd = tcp();
+  CHECK(dup2(fd, STDIN_FILENO) == STDIN_FILENO && told(unserved(STDIN_FILENO)));
+  CHECK(system("exit 5") == 5 << 8 && trace() == unserved(STDIN_FILENO, "shared") + " ");
+  CHECK(dup2(input, STDIN_FILENO) == STDIN_FILENO);
+  trace();
   CHECK_ERRNO(execl("/nowhere", "a", "b", nullptr), ENOENT);
   CHECK(told("before_exec"));
   pid = vfork();
