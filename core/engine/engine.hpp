@@ -38,8 +38,7 @@ class Engine {
   const std::vector<int>& sources() const { return source_fds_; }
   void add_source(fabric::Completions& source);
   const std::vector<fabric::Completions*>& completions() const { return completions_; }
-  int attending = 0;  // threads inside a wait that polls the engine or sleeps on its sources
-  int asleep = 0;     // of those, the ones asleep
+  int asleep = 0;  // threads that sleep on the sources
 
   // ---- flows
   std::shared_ptr<Flow> make_flow(Role role, int fd);

@@ -119,7 +119,7 @@ void Service::handle(uint64_t data, uint32_t events) {
     case Kind::source:
       taken_over_ = false;
       engine_.acknowledge();
-      engine_.poll();
+      poll();
       return;
     case Kind::health: return engine_.completions()[number_of(data)]->check_health();
     case Kind::dialler: return;
@@ -146,10 +146,15 @@ void Service::attend() {
   next_tick_.reset();
   relaxed_ = false;
   if (engine_.links().empty()) return;
-  const bool quiet = engine_.polls == seen_polls_;
+  const bool quiet = engine_.polls - own_polls_ == seen_polls_;
+  // Whoever sleeps on the sources relies on their being armed, whoever took the last event.
+  if (engine_.asleep > 0) {
+    engine_.arm();
+    poll();
+  }
   if (engine_.asleep > 0 && quiet) {
-    relaxed_ = true;  // a thread sleeps on the armed engine
-  } else if (engine_.attending == 0 && (quiet || taken_over_)) {
+    relaxed_ = true;
+  } else if (quiet) {
     if (!taken_over_) {
       taken_over_ = true;
       for (size_t i = 0; i < engine_.sources().size(); ++i) {
@@ -160,13 +165,18 @@ void Service::attend() {
       }
     }
     engine_.arm();
-    while (engine_.poll()) {
-    }
+    poll();
     relaxed_ = true;
   } else {
     next_tick_ = now() + kTick;
   }
-  seen_polls_ = engine_.polls;
+  seen_polls_ = engine_.polls - own_polls_;
+}
+
+// Until nothing is left: what came before an arming gives no event.
+void Service::poll() {
+  do ++own_polls_;
+  while (engine_.poll());
 }
 
 void Service::bury() {

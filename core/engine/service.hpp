@@ -58,6 +58,7 @@ class Service final : private fabric::Meeting {
   void handle(uint64_t tag, uint32_t events);
   void take_orders();
   void attend();
+  void poll();
   void bury();
   Duration patience();
 
@@ -94,7 +95,7 @@ class Service final : private fabric::Meeting {
   std::map<uint64_t, Time> points_;  // by flow: when they close
 
   bool taken_over_ = false;
-  uint64_t seen_polls_ = 0;
+  uint64_t seen_polls_ = 0, own_polls_ = 0;  // polls of application threads at the last look; the service's own
   std::optional<Time> next_tick_;
 };
 

@@ -164,8 +164,7 @@ Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const ms
 Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
   if (kernel_serves(fd)) return Answer<size_t>::pass();
   constexpr size_t kChunk = 64 << 10;
-  static thread_local std::vector<std::byte> buffer;
-  buffer.resize(std::min(count, kChunk));
+  std::vector<std::byte> buffer(std::min(count, kChunk));
   size_t done = 0;
   while (done < count) {
     const auto size = std::min(count - done, kChunk);

@@ -1,5 +1,7 @@
 #include "core/sockets/entry.hpp"
 
+#include <algorithm>
+
 #include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
@@ -10,6 +12,7 @@ constinit State state{};
 namespace {
 
 constinit Entry* pool = nullptr;
+constinit int highest = -1;
 
 }  // namespace
 
@@ -28,8 +31,11 @@ Entry& new_entry(Entry::Kind kind) {
 
 void set_entry(int fd, Entry* entry) {
   if (entry) ++entry->descriptors;
+  highest = std::max(highest, fd);
   table[fd].store(entry, std::memory_order_release);
 }
+
+std::span<std::atomic<Entry*>> used_table() { return {table, static_cast<size_t>(highest + 1)}; }
 
 Entry* entry_of(int fd, Entry::Kind kind) {
   auto* entry = find(fd);

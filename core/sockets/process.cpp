@@ -121,7 +121,7 @@ void after_fork_in_child() {
   if (process) process->finished = false;
   auto* old = std::exchange(state.engine, nullptr);
   if (!old) return;
-  for (auto& slot : table) {
+  for (auto& slot : used_table()) {
     auto* entry = slot.load(std::memory_order_relaxed);
     if (!entry || entry->kind == Entry::Kind::listener) continue;
     const bool foreign = entry->kind == Entry::Kind::foreign || (entry->flow && !entry->flow->on_kernel());

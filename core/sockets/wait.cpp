@@ -73,7 +73,6 @@ void Bell::silence() {
 }
 
 Attendance::~Attendance() {
-  --engine_.attending;
   if (engine_.asleep == 0) return;
   // Others sleep: what completes from now on has to wake them.
   engine_.arm();
@@ -150,7 +149,8 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
            (!was_on_kernel && (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0);
   };
   if (ready()) return Done{};
-  const Attendance attendance(engine);
+  std::optional<Attendance> attendance;
+  if (!was_on_kernel) attendance.emplace(engine);
   if (!was_on_kernel && spin(section, deadline, ready)) {
     note_wait(now() - begin);
     return Done{};

@@ -32,10 +32,10 @@ class Bell {
   bool rung_ = false;
 };
 
-// Counts a thread as attending the engine while it lives.
+// A thread that polls the engine in its wait leaves it fit for those who sleep.
 class Attendance {
  public:
-  explicit Attendance(engine::Engine& engine) : engine_(engine) { ++engine_.attending; }
+  explicit Attendance(engine::Engine& engine) : engine_(engine) {}
   ~Attendance();
   Attendance(const Attendance&) = delete;
   Attendance& operator=(const Attendance&) = delete;
