@@ -1,0 +1,227 @@
+"""What every case works with: programs that run preloaded or not, in a folder of their own, and what the library says
+about them. Nothing outlives a Lab."""
+
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else shutil.which("python3")
+PORTS = itertools.count(7200)
+SELECTED = "7200-7899"
+COUNTERS = pathlib.Path("/sys/class/infiniband/rxe0/ports/1/hw_counters")
+NOBODY = 65534
+START_SECONDS = 60  # an emulated processor on a busy machine takes its time
+RUN_SECONDS = 180
+
+
+class Failed(Exception):
+    """The case's verdict, and why."""
+
+
+class Skipped(Exception):
+    """The case cannot be run here, and why."""
+
+
+def require(condition, why):
+    if not condition:
+        raise Failed(why)
+
+
+def eventually(what, condition, seconds=20):
+    """The first true value of condition(), which is asked again and again."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        require(time.monotonic() < deadline, f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def packets():
+    """The packets that the RDMA device has sent so far."""
+    return int((COUNTERS / "sent_pkts").read_text())
+
+
+def has_lane(stats):
+    return stats["flows"]["rdma"] > 0
+
+
+class Program:
+    """One process that was started; its output, log and statistics are files."""
+
+    def __init__(self, name, process, files):
+        self.name, self.process, self.files = name, process, files
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def text(self, kind):
+        path = self.files[kind]
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def out(self):
+        return self.text("out")
+
+    def log(self):
+        return self.text("log")
+
+    def said(self, word):
+        """Whether its output contains `word`; a failure when it has ended without."""
+        if word in self.out():
+            return True
+        require(self.process.poll() is None, f"{self.name} ended with {self.process.poll()}: {self.end_of_output()}")
+        return word in self.out()
+
+    def await_words(self, word, seconds=START_SECONDS):
+        eventually(f"{self.name} says '{word}' (it said: {self.end_of_output()})", lambda: self.said(word), seconds)
+
+    def end_of_output(self):
+        return " | ".join((self.out() + self.text("err")).splitlines()[-4:])[-500:]
+
+    def finish(self, seconds=RUN_SECONDS, status=0):
+        """Waits for its end, which must be in order; what it printed."""
+        try:
+            ended = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} still runs after {seconds} s, {self.where()}: {self.end_of_output()}") from None
+        require(ended == status, f"{self.name} ended with {ended}: {self.end_of_output()}")
+        return self.out()
+
+    def keep_stacks(self):
+        """For whoever looks into a failure: what each thread does, as far as there is a debugger."""
+        if self.process.poll() is None and shutil.which("gdb"):
+            with open(self.files["out"].with_suffix(".stacks"), "wb") as out:
+                subprocess.run(["gdb", "-p", str(self.pid), "-batch", "-ex", "thread apply all bt"], stdout=out, stderr=out,
+                               stdin=subprocess.DEVNULL, timeout=120)
+
+    def where(self):
+        """Where each thread sleeps."""
+        places = []
+        for task in pathlib.Path(f"/proc/{self.pid}/task").glob("*"):
+            try:
+                places.append(f"{(task / 'comm').read_text().strip()} in {(task / 'wchan').read_text()}")
+            except OSError:
+                pass
+        return ", ".join(places)
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.finish(60)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def all_stats(self):
+        """The lines of this process and of its children, one each."""
+        return [json.loads(line) for line in self.text("stats").splitlines()]
+
+    def stats(self):
+        """The line of the process itself."""
+        lines = [line for line in self.all_stats() if line["pid"] == self.pid]
+        require(len(lines) == 1, f"{self.name} left {len(lines)} lines of statistics, not one")
+        return lines[0]
+
+    def open_descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident_kib(self):
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+        raise Failed(f"{self.name} is gone")
+
+
+class Lab:
+    """For one case. `stage` holds librsock.so and the programs where every user can read them; `folder` is the case's own."""
+
+    def __init__(self, stage, folder, address, lane):
+        self.stage, self.folder, self.address, self.lane = stage, folder, address, lane
+        self.numbers = itertools.count()
+        self.programs = []
+        self.first_packets = packets() if COUNTERS.exists() else 0
+
+    def config(self, path, options):
+        rules = [f'[[rule]]\n{side} = "{self.address}:{SELECTED}"\nlane = "{self.lane}"\n' for side in ("listen", "connect")]
+        path.write_text("\n".join(rules) + "\n[options]\n" + options)
+
+    def start(self, command, preload=True, options="", name=None, limits=None, user=None, log="info", wrap=(), stdin=None):
+        """Starts `command`; `limits` are {resource: value}, `user` a numeric one without privileges, `wrap` what runs it."""
+        command = [str(word) for word in command]
+        name = name or os.path.basename(command[1 if command[0] == PYTHON else 0])
+        stem = self.folder / f"{next(self.numbers):02}-{name}"
+        files = {kind: stem.with_suffix("." + kind) for kind in ("out", "err", "log", "stats", "toml")}
+        env = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD" and not key.startswith("RSOCK_")}
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        env["E2E_PATIENCE"] = "20" if self.lane == "rdma" else "3"
+        words = []
+        if preload:
+            self.config(files["toml"], options)
+            words = ["env", f"LD_PRELOAD={self.stage / 'librsock.so'}", f"RSOCK_CONFIG={files['toml']}",
+                     f"RSOCK_STATS_FILE={files['stats']}", f"RSOCK_LOG={log}:{files['log']}"]
+        if limits:
+            words = ["prlimit", *(f"--{key}={value}" for key, value in limits.items()), "--", *words]
+        if user:
+            words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *words]
+        with open(files["out"], "wb") as out, open(files["err"], "wb") as err:
+            process = subprocess.Popen([*map(str, wrap), *words, *command], env=env, stdout=out, stderr=err, cwd=self.folder,
+                                       stdin=stdin or subprocess.DEVNULL)
+        program = Program(name, process, files)
+        self.programs.append(program)
+        return program
+
+    def program(self, script, *arguments, **more):
+        """One of programs/, in Python."""
+        return self.start([PYTHON, self.stage / "programs" / script, *arguments], name=script.removesuffix(".py"), **more)
+
+    def redis(self, *settings, port=None, **more):
+        """A server, ready. Its loopback address is not selected: what is said to it there disturbs nothing."""
+        port = port or next(PORTS)
+        home = self.folder / f"redis-{port}"
+        home.mkdir(exist_ok=True)
+        home.chmod(0o777)
+        server = self.start(["redis-server", "--save", "", "--appendonly", "no", "--bind", self.address, "127.0.0.1",
+                             "--protected-mode", "no", "--port", port, "--dir", home, *settings], **more)
+        server.port, server.home = port, home
+        server.await_words("Ready to accept connections")
+        return server
+
+    def ask(self, server, *words):
+        """What a plain redis-cli gets as an answer, over the loopback address."""
+        done = subprocess.run(["redis-cli", "-h", "127.0.0.1", "-p", str(server.port), *map(str, words)],
+                              capture_output=True, text=True, timeout=60)
+        require(done.returncode == 0, f"redis-cli {words[0]}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def stop(self, server):
+        """Its statistics, after an orderly end."""
+        server.terminate()
+        return server.stats()
+
+    def expect_lane(self, *ends, bytes_each=1, links=None):
+        """Every one of `ends`, statistics, took the lane with at least that many bytes in; and the device was used."""
+        for stats in ends:
+            told = {key: stats[key] for key in ("flows", "bytes_in", "bytes_out", "links", "fallback")}
+            require(stats["flows"]["rdma"] > 0 and stats["bytes_in"]["rdma"] >= bytes_each,
+                    f"{stats['program']} did not take the lane: {told}")
+            require(links is None or stats["links"] == links, f"{stats['program']} made {stats['links']} links, not {links}")
+        require(packets() > self.first_packets, "the RDMA device has sent nothing")
+
+    def require_bytes(self, got, least):
+        require(got >= least, f"the lane carried {got} bytes, not {least}")
+
+    def keep_stacks(self):
+        for program in self.programs[:4]:
+            program.keep_stacks()
+
+    def close(self):
+        for program in self.programs:
+            if program.process.poll() is None:
+                program.process.send_signal(signal.SIGCONT)
+                program.process.kill()
+                program.process.wait()
