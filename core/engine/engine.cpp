@@ -125,6 +125,7 @@ void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
 void Engine::settled(Flow& flow) { service_->not_wanted(flow.id()); }
 void Engine::declined(Flow& flow) { service_->seek(flow.id()); }
+void Engine::in_cutover(Flow& flow) { service_->in_cutover(flow.id()); }
 void Engine::watch(Flow& flow) { service_->watch(flow); }
 
 bool Engine::start_service() {

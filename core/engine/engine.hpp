@@ -72,6 +72,7 @@ class Engine {
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point
   void settled(Flow& flow);   // it no longer waits for either
+  void in_cutover(Flow& flow);  // it must not last
   void watch(Flow& flow);     // its shadow socket wants looking after
 
  private:

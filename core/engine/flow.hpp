@@ -82,6 +82,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool on_kernel() const;
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
+  // The peer had time enough to answer in the cutover: an end that has shown no token gives up.
+  void give_up();
   // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
   void leave(Reason reason);
   void link_failed(Reason reason);

@@ -135,6 +135,7 @@ void Link::pump() {
 
 void Link::received_one() {
   ++received_;
+  if (received_ - told_ > connection_->receive_depth()) return protocol_fault("more than its credits");
   return_credits();
 }
 

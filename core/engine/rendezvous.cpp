@@ -227,6 +227,12 @@ void Service::expire() {
     dialler_->close_point(id);
     settle(id, Reason::not_dialled);
   }
+  std::erase_if(cutovers_, [&](const auto& cutover) {
+    if (time < cutover.second) return false;
+    const std::lock_guard guard(engine_.lock);
+    if (const auto flow = engine_.find_flow(cutover.first)) flow->give_up();
+    return true;
+  });
   for (auto& [address, peer] : peers_) {
     if (peer.dialling && time >= peer.dial_ends) {
       const auto id = std::exchange(peer.dialling, 0);

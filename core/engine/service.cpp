@@ -74,6 +74,8 @@ void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
 void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
 void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
 
+void Service::in_cutover(uint64_t flow) { in_cutover_.push_back(flow), wake(); }
+
 void Service::watch(Flow& flow) {
   (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
 }
@@ -132,6 +134,7 @@ void Service::take_orders() {
   {
     const std::lock_guard guard(engine_.lock);
     prepare = std::exchange(prepare_, false);
+    for (const auto id : std::exchange(in_cutover_, {})) cutovers_[id] = now() + engine_.settings.dial;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
   if (Reason why; prepare && !ensure_dialler(why)) log::info("no RDMA here for now: {}", key(why));
@@ -206,6 +209,7 @@ Duration Service::patience() {
     if (!first || time < *first) first = time;
   };
   for (const auto& [id, closes] : points_) consider(closes);
+  for (const auto& [id, ends] : cutovers_) consider(ends);
   for (const auto& [address, peer] : peers_) {
     if (peer.dialling)
       consider(peer.dial_ends);

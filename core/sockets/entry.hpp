@@ -25,7 +25,7 @@ class Entry {
   // Below: under the engine's lock.
   Kind kind = Kind::unused;
   std::shared_ptr<engine::Flow> flow;
-  std::unique_ptr<EpollSet> set;
+  std::shared_ptr<EpollSet> set;
   int descriptors = 0;  // that name it
   bool nonblocking = false;
   bool abort_on_close = false;  // SO_LINGER with 0

@@ -15,7 +15,7 @@ constexpr auto kKernelLook = microseconds(100);
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kFlags = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 
-std::vector<EpollSet*> all_sets;
+std::vector<EpollSet*>& all_sets = *new std::vector<EpollSet*>;  // leaked: see Bell
 
 uint64_t random_mark() {
   uint64_t mark;
@@ -25,21 +25,21 @@ uint64_t random_mark() {
 
 }  // namespace
 
-std::unique_ptr<EpollSet> EpollSet::make(int fd) {
+std::shared_ptr<EpollSet> EpollSet::make(int fd) {
   const auto copy = sys::duplicate_high(fd, false);
   if (!copy) return nullptr;
   UniqueFd kernel_set(*copy);
-  auto bell = Bell::make();
+  auto bell = Bell::borrow();
   if (!bell) return nullptr;
   const auto mark = random_mark();
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = mark + kBellMark;
   if (!sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event)) return nullptr;
-  return std::unique_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark));
+  return std::shared_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark));
 }
 
-EpollSet::EpollSet(UniqueFd kernel_set, std::unique_ptr<Bell> bell, uint64_t mark)
+EpollSet::EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark)
     : kernel_set_(std::move(kernel_set)), bell_(std::move(bell)), mark_(mark), next_mark_(kFirstWatchMark) {
   all_sets.push_back(this);
 }

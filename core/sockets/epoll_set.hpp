@@ -18,7 +18,7 @@ namespace rsock::sockets {
 class EpollSet {
  public:
   // nullptr if `fd`, the application's, is no epoll instance, or a descriptor is lacking.
-  static std::unique_ptr<EpollSet> make(int fd);
+  static std::shared_ptr<EpollSet> make(int fd);
   ~EpollSet();
 
   Status control(int operation, int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event* event);
@@ -47,7 +47,7 @@ class EpollSet {
     bool queued = false;
   };
 
-  EpollSet(UniqueFd kernel_set, std::unique_ptr<Bell> bell, uint64_t mark);
+  EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark);
   Status add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event);
   Status enter_kernel(Watch& watch, int operation);
   void leave_kernel(Watch& watch);
@@ -63,7 +63,7 @@ class EpollSet {
   Result<int> look(epoll_event* events, int capacity);
 
   UniqueFd kernel_set_;  // a duplicate of the application's descriptor
-  std::unique_ptr<Bell> bell_;
+  Bell::Loan bell_;
   const uint64_t mark_;  // random: tells our kernel entries from the application's data
   std::map<int, std::unique_ptr<Watch>> watches_;
   std::map<uint64_t, Watch*> marked_;

@@ -142,7 +142,8 @@ Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespe
   Section section;
   auto* entry = entry_of(set, Entry::Kind::set);
   if (!entry) return Answer<int>::pass();
-  return entry->set->wait(section, events, capacity, deadline_of(timeout), mask);
+  const auto kept = entry->set;  // another thread may close the set while this one sleeps in it
+  return kept->wait(section, events, capacity, deadline_of(timeout), mask);
 }
 
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
@@ -153,7 +154,7 @@ Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigse
   if (!round.has_flows()) return Answer<int>::pass();
   const auto deadline = deadline_of(timeout);
   const auto begin = now();
-  const auto bell = Bell::make();
+  const auto bell = Bell::borrow();
   if (!bell) return Errno{ENOMEM};
   Waiter waiter(*bell);
   round.observe(waiter);

@@ -137,6 +137,7 @@ void after_fork_in_child() {
   if (old->has_service())
     for (const int fd : old->service().descriptors()) (void)sys::close(fd);
   EpollSet::forget_all();
+  Bell::forget_all();
   new_engine();
 }
 

@@ -26,6 +26,7 @@ class Pace {
 };
 
 Pace pace;
+std::vector<Bell*>& spare_bells = *new std::vector<Bell*>;  // leaked: threads may wait until the very end
 bool spinning = false;
 
 bool one_cpu() {
@@ -51,11 +52,26 @@ class Waiter final : public engine::Observer {
 
 }  // namespace
 
-std::unique_ptr<Bell> Bell::make() {
+Bell::Loan Bell::borrow() {
+  if (!spare_bells.empty()) {
+    Loan loan(spare_bells.back());
+    spare_bells.pop_back();
+    return loan;
+  }
   const auto fd = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (!fd) return nullptr;
   const auto high = sys::duplicate_high(*fd, true);
-  return std::unique_ptr<Bell>(new Bell(high ? *high : *fd));
+  return Loan(new Bell(high ? *high : *fd));
+}
+
+void Bell::Return::operator()(Bell* bell) const {
+  bell->silence();
+  spare_bells.push_back(bell);
+}
+
+void Bell::forget_all() {
+  for (const auto* bell : spare_bells) (void)sys::close(bell->fd());
+  spare_bells.clear();
 }
 
 void Bell::ring() {
@@ -155,7 +171,7 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
     note_wait(now() - begin);
     return Done{};
   }
-  const auto bell = Bell::make();
+  const auto bell = Bell::borrow();
   if (!bell) return Errno{ENOBUFS};
   Waiter waiter(*bell);
   flow->observe(waiter);

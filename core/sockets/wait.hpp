@@ -20,8 +20,14 @@ namespace rsock::sockets {
 // A bell wakes one sleeping thread: an eventfd of the library's own.
 class Bell {
  public:
-  // nullptr if there is no descriptor to be had.
-  static std::unique_ptr<Bell> make();
+  // nullptr if there is no descriptor to be had. Bells that are not in use wait in a pool.
+  struct Return {
+    void operator()(Bell* bell) const;
+  };
+  using Loan = std::unique_ptr<Bell, Return>;
+  static Loan borrow();
+  // In a child of fork: those of the parent are not ours.
+  static void forget_all();
   int fd() const { return fd_.get(); }
   void ring();
   void silence();

@@ -197,6 +197,7 @@ void Flow::apply(Event event, flow::Facts facts) {
     statistics.flows[furthest_].add();
     log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
   }
+  if (state_ != before && (state_ == State::accepted || state_ == State::confirmed)) engine_.in_cutover(*this);
   if (frozen_ || state_ == State::tcp) leave_link(false);
   if (state_ == State::lane) pump();
   if (state_ == State::tcp && before != State::tcp) {
@@ -284,6 +285,10 @@ void Flow::release_link() {
   }
   link_->free(slot_);
   link_ = nullptr;
+}
+
+void Flow::give_up() {
+  if (state_ == State::accepted || state_ == State::confirmed) apply(Event::fault);
 }
 
 void Flow::leave(Reason reason) {
