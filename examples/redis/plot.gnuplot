@@ -12,10 +12,11 @@ set border 3
 set tics nomirror out
 set xtics font ",10"
 set key top left horizontal reverse Left
-set bmargin 4
+set bmargin 5
 tcp = "#9aa5b1"
 rdma = "#1f6fb2"
-label(size, clients) = sprintf("%s\n%d client%s", size, clients, clients == 1 ? "" : "s")
+set xlabel "bytes of a value, and number of clients"
+label(size, clients) = sprintf("%s\n%d", size, clients)
 
 do for [i = 0:1] {
   set title (i ? "SET" : "GET")." requests per second; above: RDMA / TCP" font ",13"
