@@ -86,6 +86,8 @@ void register_hooks() {
 
 }  // namespace rsock::preload
 
+RSOCK_EXPORT pid_t fork() noexcept { return real::fork(); }
+
 // fork(2) without handlers.
 RSOCK_EXPORT pid_t _Fork() noexcept {
   if (nothing_concerns_us()) return real::_Fork();

@@ -13,6 +13,8 @@
 extern "C" {
 [[noreturn]] void __chk_fail();
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t object);
+ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t object);
+ssize_t __pread64_chk(int fd, void* buffer, size_t size, off64_t offset, size_t object);
 ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t object, int flags);
 ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags, sockaddr* address,
                        socklen_t* address_size);
