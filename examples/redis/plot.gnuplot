@@ -12,23 +12,22 @@ set border 3
 set tics nomirror out
 set xtics font ",10"
 set key top left horizontal reverse Left
-set bmargin 5
+set bmargin 6
 tcp = "#9aa5b1"
 rdma = "#1f6fb2"
-set xlabel "bytes of a value, and number of clients"
+set yrange [0:*]
+set offsets 0, 0, graph 0.25, 0 # room for the key
+set xlabel "bytes of a value, and number of clients" offset 0,-1
 label(size, clients) = sprintf("%s\n%d", size, clients)
 
 do for [i = 0:1] {
   set title (i ? "SET" : "GET")." requests per second; above: RDMA / TCP" font ",13"
-  set yrange [0:*]
-  set offsets 0, 0, graph 0.16, 0
   plot folder."/figures.dat" index i using 3:xtic(label(strcol(1), column(2))) title "kernel TCP" lc rgb tcp, \
        '' index i using 4 title "RDMA" lc rgb rdma, \
        '' index i using 0:($3 > $4 ? $3 : $4):(sprintf("%.2f×", column(7))) with labels offset 0,0.7 notitle
 }
 do for [i = 0:1] {
   set title (i ? "SET" : "GET")." latency, 99th percentile, ms" font ",13"
-  set yrange [0:*]
   plot folder."/figures.dat" index i using 5:xtic(label(strcol(1), column(2))) title "kernel TCP" lc rgb tcp, \
        '' index i using 6 title "RDMA" lc rgb rdma
 }
