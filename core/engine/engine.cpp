@@ -123,10 +123,14 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
 void Engine::prepare() { service_->prepare(); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
-void Engine::settled(Flow& flow) { service_->not_wanted(flow.id()); }
+void Engine::settled(Flow& flow) {
+  if (service_) service_->not_wanted(flow.id());
+}
 void Engine::declined(Flow& flow) { service_->seek(flow.id()); }
 void Engine::in_cutover(Flow& flow) { service_->in_cutover(flow.id()); }
+void Engine::corked(Flow& flow) { service_->corked(flow.id()); }
 void Engine::watch(Flow& flow) { service_->watch(flow); }
+void Engine::unwatch(Flow& flow) { service_->unwatch(flow); }
 
 bool Engine::start_service() {
   if (!service_) service_ = Service::start(*this);

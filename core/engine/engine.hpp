@@ -73,6 +73,8 @@ class Engine {
   void expect(Flow& flow);    // a connected flow: open its rendezvous point
   void settled(Flow& flow);   // it no longer waits for either
   void in_cutover(Flow& flow);  // it must not last
+  void corked(Flow& flow);      // bytes wait for more: not for long
+  void unwatch(Flow& flow);
   void watch(Flow& flow);     // its shadow socket wants looking after
 
  private:

@@ -93,6 +93,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Result<size_t> write(std::span<const iovec> from, size_t skip);
   // A short wait for more is worth it (MSG_MORE): bytes gather until uncork() or a write without it.
   void cork(bool on);
+  void cork_expired();
   void count_in(size_t bytes) { raw_in_ += bytes; }
   void count_out(size_t bytes) { raw_out_ += bytes; }
 
@@ -109,7 +110,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void close(bool abort);
   bool closing() const { return closing_; }
   bool finished() const { return finished_; }
-  void abandon();  // stop draining: the kernel takes the rest
 
   void observe(Observer& observer) { observers_.push_back(&observer); }
   void unobserve(Observer& observer);
@@ -152,6 +152,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
   bool offsets_agree() const;
+  void stop_watching();
   void freeze();
   void resend(uint64_t from);
   void leave_link(bool finished);
@@ -192,10 +193,12 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Endpoint local_, remote_;
   int fd_;
   UniqueFd anchor_;
+  bool watched_ = false;
   flow::State state_ = flow::State::tcp;
   bool selected_ = false, settled_ = false, leaving_ = false;
-  Reason leave_reason_ = Reason::unserved_call;
+  Reason leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
   Lane furthest_ = Lane::tcp;
+  Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 
   // TCP
   uint64_t raw_in_ = 0, raw_out_ = 0;  // application bytes by TCP, ever
@@ -214,7 +217,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool peer_slot_known_ = false, retired_ = false, peer_retired_ = false;
   flow::TxRing tx_;
   flow::RxRing rx_;
-  bool gathering_ = false, corked_ = false, said_blocked_ = false;
+  bool gathering_ = false, corked_ = false, cork_timed_ = false, said_blocked_ = false;
   uint32_t outstanding_ = 0;
   unsigned burst_ = 0;  // writes since the last byte came in
 

@@ -29,7 +29,7 @@ bool Service::ensure_dialler(Reason& why) {
   if (!no_dialler_ || now() >= dialler_retry_) {
     why = Reason::no_device;
     dialler_ = fabric::verbs::CmDialler::make(
-        engine_.lock, budget_, [this](fabric::Completions& source) { announced(source); }, why);
+        engine_.lock, budget_, engine_.settings.device, [this](fabric::Completions& source) { announced(source); }, why);
     if (dialler_) {
       look_after_dialler();
       return true;
@@ -227,6 +227,12 @@ void Service::expire() {
     dialler_->close_point(id);
     settle(id, Reason::not_dialled);
   }
+  std::erase_if(corks_, [&](const auto& cork) {
+    if (time < cork.second) return false;
+    const std::lock_guard guard(engine_.lock);
+    if (const auto flow = engine_.find_flow(cork.first)) flow->cork_expired();
+    return true;
+  });
   std::erase_if(cutovers_, [&](const auto& cutover) {
     if (time < cutover.second) return false;
     const std::lock_guard guard(engine_.lock);

@@ -12,6 +12,7 @@ namespace rsock::engine {
 namespace {
 
 constexpr auto kTick = milliseconds(10);
+constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
 // What a descriptor of the service's epoll set is: the kind above, the flow or the source below.
@@ -76,6 +77,13 @@ void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
 
 void Service::in_cutover(uint64_t flow) { in_cutover_.push_back(flow), wake(); }
 
+void Service::corked(uint64_t flow) { corked_.push_back(flow), wake(); }
+
+void Service::unwatch(Flow& flow) {
+  epoll_event none{};
+  (void)sys::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, flow.shadow(), &none);
+}
+
 void Service::watch(Flow& flow) {
   (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
 }
@@ -135,6 +143,7 @@ void Service::take_orders() {
     const std::lock_guard guard(engine_.lock);
     prepare = std::exchange(prepare_, false);
     for (const auto id : std::exchange(in_cutover_, {})) cutovers_[id] = now() + engine_.settings.dial;
+    for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
   if (Reason why; prepare && !ensure_dialler(why)) log::info("no RDMA here for now: {}", key(why));
@@ -210,6 +219,7 @@ Duration Service::patience() {
   };
   for (const auto& [id, closes] : points_) consider(closes);
   for (const auto& [id, ends] : cutovers_) consider(ends);
+  for (const auto& [id, ends] : corks_) consider(ends);
   for (const auto& [address, peer] : peers_) {
     if (peer.dialling)
       consider(peer.dial_ends);

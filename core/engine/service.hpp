@@ -34,7 +34,9 @@ class Service final : private fabric::Meeting {
   void expect(uint64_t flow);
   void not_wanted(uint64_t flow);
   void in_cutover(uint64_t flow);
+  void corked(uint64_t flow);
   void watch(Flow& flow);
+  void unwatch(Flow& flow);
   void wake();
   // An application thread wakes from its sleep: somebody has to look whether it stays.
   void sleeper_woke() {
@@ -86,7 +88,7 @@ class Service final : private fabric::Meeting {
   UniqueFd epoll_, bell_;
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false, prepare_ = false;             // under the lock
-  std::vector<uint64_t> seek_, expect_, not_wanted_, in_cutover_;  // orders, under the lock
+  std::vector<uint64_t> seek_, expect_, not_wanted_, in_cutover_, corked_;  // orders, under the lock
 
   fabric::PinnedBudget budget_;
   std::unique_ptr<fabric::Dialler> dialler_;
@@ -95,6 +97,7 @@ class Service final : private fabric::Meeting {
   std::map<Address, Peer> peers_;
   std::map<uint64_t, Time> points_;    // by flow: when they close
   std::map<uint64_t, Time> cutovers_;  // by flow: when they must be over
+  std::map<uint64_t, Time> corks_;     // by flow: when what gathered has to go
 
   bool taken_over_ = false;
   uint64_t seen_polls_ = 0, own_polls_ = 0;  // polls of application threads at the last look; the service's own

@@ -175,7 +175,10 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
     const iovec piece{buffer.data(), static_cast<size_t>(got)};
     const bool more = static_cast<size_t>(got) == size && done + size < count;
     const auto sent = transmit(fd, {&piece, 1}, more ? MSG_MORE : 0);
-    if (!sent.served()) return done ? Answer<size_t>(done) : Answer<size_t>::pass();
+    if (!sent.served()) {  // the kernel serves it from now on; the file is where it was
+      if (!offset) kernel.syscall(SYS_lseek, in, -static_cast<off_t>(got), SEEK_CUR);
+      return done ? Answer<size_t>(done) : Answer<size_t>::pass();
+    }
     const auto taken = sent.result() ? *sent.result() : 0;
     // What the socket did not take is still the file's.
     if (!offset && taken < static_cast<size_t>(got))

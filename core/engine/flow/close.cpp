@@ -133,10 +133,6 @@ void Flow::advance_close() {
   }
 }
 
-void Flow::abandon() {
-  if (!finished_) finish();
-}
-
 // Unread ring bytes move out of the ring, to where the application finds them if they are its own already.
 void Flow::salvage() {
   auto& to = ring_counts_ ? rest_in_ : held_in_;

@@ -45,6 +45,7 @@ bool Flow::ensure_anchor() {
   if (!copy) return false;
   anchor_ = UniqueFd(*copy);
   engine_.watch(*this);
+  watched_ = true;
   return true;
 }
 
@@ -72,6 +73,7 @@ bool Flow::bind(Link& link) {
     return false;
   }
   link_ = &link;
+  link_lane_ = link.connection().lane();
   slot_ = *slot;
   rx_.begin(*ring);
   tx_ = {};
@@ -192,7 +194,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   }
   for (const auto action : next.actions) act(action);
   if (state_ == State::lane && furthest_ == Lane::tcp) {
-    furthest_ = link_->connection().lane();
+    furthest_ = link_lane_;  // there may be no link any more: the peer entered, closed, and is heard of before its token
     statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
     statistics.flows[furthest_].add();
     log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
@@ -205,11 +207,19 @@ void Flow::apply(Event event, flow::Facts facts) {
     if (leaving_)
       settle(leave_reason_);
     else if (before != State::claimed)
-      settle(Reason::link_failed);
+      settle(fault_reason_);
     flush();
   }
   advance_close();
+  stop_watching();
   changed();
+}
+
+// Once the kernel serves it for good, its bytes are no business of the service's.
+void Flow::stop_watching() {
+  if (!anchor_ || !settled_ || closing_ || !on_kernel() || link_ || !watched_) return;
+  watched_ = false;
+  engine_.unwatch(*this);
 }
 
 void Flow::act(Action action) {
@@ -302,6 +312,7 @@ void Flow::leave(Reason reason) {
 
 void Flow::link_failed(Reason reason) {
   log::info("flow {} to {} loses its link: {}", to_string(local_), to_string(remote_), key(reason));
+  fault_reason_ = reason;
   const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
   if (over)
     salvage();

@@ -162,11 +162,21 @@ void Flow::cork(bool on) {
   if (!on) pump();
 }
 
+void Flow::cork_expired() {
+  cork_timed_ = false;
+  const bool corked = std::exchange(corked_, false);
+  pump();
+  corked_ = corked;
+}
+
 // Posts what was appended. The first write since bytes came in leaves at once and unsignaled: an answer needs no completion. A
 // further one asks for a completion, and until it comes small writes gather and leave as one.
 void Flow::pump() {
   while (link_ && flow::sends(state_) == Sends::ring && tx_.unposted() > 0) {
-    if ((gathering_ || corked_) && tx_.unposted() < kGather && tx_.room() > 0 && !closing_ && !write_shut_) return;
+    if ((gathering_ || corked_) && tx_.unposted() < kGather && tx_.room() > 0 && !closing_ && !write_shut_) {
+      if (corked_ && !std::exchange(cork_timed_, true)) engine_.corked(*this);
+      return;
+    }
     if (!link_->can_post()) return link_->pump_later(*this);
     if (tx_.at_switch()) {
       link_->send(wire::Switch{peer_slot_});
@@ -279,8 +289,9 @@ size_t Flow::readable_bytes() {
   return flow::receives(state_) == Receives::raw ? count + unread : count;
 }
 
+// What the medium has taken counts as delivered: it is reliable, and its completions are not asked for one by one.
 size_t Flow::unsent_bytes() const {
-  return static_cast<size_t>(tx_.written() - tx_.consumed_total()) + rest_out_.size() - rest_out_at_;
+  return static_cast<size_t>(tx_.unposted()) + rest_out_.size() - rest_out_at_;
 }
 
 }  // namespace rsock::engine

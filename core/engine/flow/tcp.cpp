@@ -46,6 +46,7 @@ void Flow::tcp_ready(uint32_t events) {
   if (rest_out()) flush();
   pump_tcp();
   advance_close();
+  stop_watching();
   changed(events);
 }
 

@@ -43,7 +43,8 @@ Reason reason_of(int error) {
   }
 }
 
-std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budget, Announce announce, Reason& why) {
+std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budget, const std::string& device,
+                                           Announce announce, Reason& why) {
   const auto* loaded = library();
   if (!loaded) {
     why = Reason::no_device;
@@ -57,12 +58,21 @@ std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budge
   }
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
-  return std::unique_ptr<CmDialler>(new CmDialler(*loaded, channel, lock, budget, std::move(announce)));
+  return std::unique_ptr<CmDialler>(new CmDialler(*loaded, channel, lock, budget, device, std::move(announce)));
 }
 
 CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget,
-                     Announce announce)
-    : library_(library), channel_(channel), lock_(lock), budget_(budget), announce_(std::move(announce)) {}
+                     std::string device, Announce announce)
+    : library_(library),
+      channel_(channel),
+      lock_(lock),
+      budget_(budget),
+      device_(std::move(device)),
+      announce_(std::move(announce)) {}
+
+bool CmDialler::wrong_device(const rdma_cm_id* id) const {
+  return !device_.empty() && (!id->verbs || device_ != id->verbs->device->name);
+}
 
 CmDialler::~CmDialler() {
   for (const auto& [cookie, id] : points_) library_.rdma_destroy_id(id);
@@ -80,6 +90,10 @@ std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& loc
     library_.rdma_destroy_id(id);
     return reason_of(error);
   }
+  if (wrong_device(id)) {
+    library_.rdma_destroy_id(id);
+    return Reason::no_device;
+  }
   // The context names the point; a request carries its listener.
   id->context = reinterpret_cast<void*>(cookie);
   points_[cookie] = id;
@@ -91,6 +105,7 @@ void CmDialler::close_point(uint64_t cookie) {
   if (found == points_.end()) return;
   doomed_.push_back(found->second);
   points_.erase(found);
+  bury_doomed();
 }
 
 std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
@@ -124,7 +139,7 @@ void CmDialler::cancel_dial(uint64_t cookie) {
     else
       doomed_.push_back(id);
     calls_.erase(id);
-    return;
+    return bury_doomed();
   }
 }
 
@@ -136,10 +151,17 @@ void CmDialler::bury(std::unique_ptr<Connection> connection) {
 
 void CmDialler::dispatch(Meeting& meeting) {
   rdma_cm_event* event = nullptr;
+  dispatching_ = true;
   while (library_.rdma_get_cm_event(channel_, &event) == 0) {
     handle(meeting, *event);
     library_.rdma_ack_cm_event(event);
   }
+  dispatching_ = false;
+  bury_doomed();
+}
+
+void CmDialler::bury_doomed() {
+  if (dispatching_) return;
   {
     const std::lock_guard guard(lock_);
     doomed_pairs_.clear();
@@ -210,6 +232,7 @@ rdma_conn_param CmDialler::parameters(const wire::GreetingBytes& greeting) const
 void CmDialler::route_found(Meeting& meeting, rdma_cm_id* id) {
   const auto found = calls_.find(id);
   if (found == calls_.end()) return;
+  if (wrong_device(id)) return failed(meeting, id, Reason::no_device, {});
   auto& call = found->second;
   Reason why;
   call.queue_pair = make_queue_pair(id, why);

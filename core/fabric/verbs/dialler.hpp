@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string>
 
 #include "core/fabric/fabric.hpp"
 #include "core/fabric/verbs/queue_pair.hpp"
@@ -17,8 +18,9 @@ class CmDialler final : public Dialler {
   // Called once for each device, when it is first used.
   using Announce = std::function<void(Completions& completions)>;
 
-  // A reason if there is no RDMA on this host. `lock` is the engine's.
-  static std::unique_ptr<CmDialler> make(std::mutex& lock, PinnedBudget& budget, Announce announce, Reason& why);
+  // A reason if there is no RDMA on this host. `lock` is the engine's; `device`: the only one to use, any if empty.
+  static std::unique_ptr<CmDialler> make(std::mutex& lock, PinnedBudget& budget, const std::string& device,
+                                         Announce announce, Reason& why);
   ~CmDialler() override;
 
   std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) override;
@@ -41,7 +43,8 @@ class CmDialler final : public Dialler {
     QueuePair* established = nullptr;       // once the engine owns it
   };
 
-  CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget, Announce announce);
+  CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget,
+            std::string device, Announce announce);
   Device* device_of(rdma_cm_id* id);
   std::unique_ptr<QueuePair> make_queue_pair(rdma_cm_id* id, Reason& why);
   rdma_conn_param parameters(const wire::GreetingBytes& greeting) const;
@@ -51,17 +54,21 @@ class CmDialler final : public Dialler {
   void established(Meeting& meeting, const rdma_cm_event& event);
   void failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting);
   void lost(Meeting& meeting, rdma_cm_id* id);
+  void bury_doomed();
+  bool wrong_device(const rdma_cm_id* id) const;
 
   const Library& library_;
   rdma_event_channel* channel_;
   std::mutex& lock_;
   PinnedBudget& budget_;
+  const std::string device_;
   Announce announce_;
   std::map<ibv_context*, std::unique_ptr<Device>> devices_;
   std::map<uint64_t, rdma_cm_id*> points_;
   std::map<rdma_cm_id*, Call> calls_;
   // Identifiers that may be destroyed only when the event at hand is acknowledged.
   std::vector<rdma_cm_id*> doomed_;
+  bool dispatching_ = false;
   std::vector<std::unique_ptr<QueuePair>> doomed_pairs_;
 };
 
