@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -53,8 +54,8 @@ def has_lane(stats):
 class Program:
     """One process that was started; its output, log and statistics are files."""
 
-    def __init__(self, name, process, files):
-        self.name, self.process, self.files = name, process, files
+    def __init__(self, name, process, files, preloaded):
+        self.name, self.process, self.files, self.preloaded = name, process, files, preloaded
 
     @property
     def pid(self):
@@ -127,6 +128,10 @@ class Program:
         require(len(lines) == 1, f"{self.name} left {len(lines)} lines of statistics, not one")
         return lines[0]
 
+    def decided(self):
+        """Whether its library has decided about some flow."""
+        return re.search("is in its lane|stays on TCP", self.log())
+
     def open_descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -171,7 +176,7 @@ class Lab:
         with open(files["out"], "wb") as out, open(files["err"], "wb") as err:
             process = subprocess.Popen([*map(str, wrap), *words, *command], env=env, stdout=out, stderr=err, cwd=self.folder,
                                        stdin=stdin or subprocess.DEVNULL)
-        program = Program(name, process, files)
+        program = Program(name, process, files, preload)
         self.programs.append(program)
         return program
 

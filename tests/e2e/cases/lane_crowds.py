@@ -30,8 +30,8 @@ def benchmark(clients, requests, *more):
     """redis-benchmark, which ends connections while others still enter."""
     def case(lab):
         server = lab.redis()
-        client = lab.start(["redis-benchmark", "-h", lab.address, "-p", server.port, "-t", "set,get,lrange_300,mset", "-n", requests,
-                            "-c", clients, "-d", 512, "-q", *more])
+        client = lab.start(["redis-benchmark", "-h", lab.address, "-p", server.port, "-t", "set,get,lrange_100", "-n", requests,
+                            "-c", clients, "-d", 100, "-q", *more])
         client.finish(400)
         took, served = client.stats(), lab.stop(server)
         lab.expect_lane(served, took, bytes_each=100000, links=1)

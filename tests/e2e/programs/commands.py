@@ -65,10 +65,7 @@ def blocking_pops(connect):
     assert waiting.ask("BLMOVE", "source", "target", "LEFT", "RIGHT", 5) == b"moved"
     third = connect()
     waiting.send("BLPOP", "fair", 30)
-    time.sleep(0.1)
-    assert waiting.sock is not third.sock and other.ask("CLIENT", "UNBLOCK", 0) == 0
     third.send("BRPOP", "fair", 30)
-    assert other.ask("PING") == b"PONG"
     assert other.ask("RPUSH", "fair", "a", "b") == 2
     assert {waiting.receive()[1], third.receive()[1]} == {b"a", b"b"}
 

@@ -1,4 +1,4 @@
-"""values.py HOST PORT WAY [any|lane [SIZE,...]]: writes values of many sizes and reads them back, byte for byte.
+"""values.py HOST PORT WAY [lane|any [SIZE,...]]: writes values of many sizes and reads them back, byte for byte.
 
 WAY is blocking, epoll, poll or select. With `any`, the connection need not be in its lane."""
 
@@ -17,16 +17,16 @@ SELECTORS = {"epoll": selectors.EpollSelector, "poll": selectors.PollSelector, "
 def asking(host, port, way, lane):
     """A function that sends one command and gives its reply."""
     if way == "blocking":
-        return resp.connect(host, port, lane).ask
+        return resp.connect(host, port, lane == "lane").ask
     loop = resp.Loop(SELECTORS[way])
     loop.connect(host, port)
-    if lane:
+    if lane == "lane":
         loop.enter_lane()
     return lambda *words: loop.ask_all(lambda i: words)[0]
 
 
 def main(host, port, way, lane="lane", sizes=""):
-    ask = asking(host, port, way, lane != "any")
+    ask = asking(host, port, way, lane)
     for size in map(int, sizes.split(",")) if sizes else SIZES:
         value = os.urandom(size)
         key = f"value:{way}:{size}"
