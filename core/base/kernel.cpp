@@ -70,6 +70,11 @@ Result<int> epoll_create() { return value<int>(call(SYS_epoll_create1, EPOLL_CLO
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   return status(call(SYS_epoll_ctl, set, operation, fd, event));
 }
+bool readable(int fd) {
+  pollfd asked{fd, POLLIN, 0};
+  const timespec none{};
+  return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0;
+}
 Result<int> epoll_poll(int set, epoll_event* events, int capacity) {
   return epoll_sleep(set, events, capacity, 0);
 }

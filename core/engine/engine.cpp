@@ -35,6 +35,8 @@ void Engine::arm() {
 void Engine::acknowledge() {
   for (auto* source : completions_) source->acknowledge();
   armed_ = false;
+  // Whoever takes the event may not be the one who sleeps on it.
+  if (asleep > 0) arm();
 }
 
 void Engine::add_source(fabric::Completions& source) {

@@ -65,7 +65,8 @@ class Engine {
   // ---- the service thread: it takes these from here
   // Starts it, once. False if that failed: flows stay on TCP.
   bool start_service();
-  bool has_service() const { return service_ != nullptr; }
+  // For fork(2), which may come while the first flow starts it.
+  Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
   void prepare();             // flows will come: get the fabrics ready
   void seek(Flow& flow);      // an accepted flow is used: find its peer

@@ -68,6 +68,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // A rule selected it: from now on it may enter `lane`, and counts.
   void select(Lane lane);
   bool selected() const { return selected_; }
+  // The application's descriptor `from` is closed; `to` names the flow still.
+  void renamed(int from, int to) {
+    if (fd_ == from) fd_ = to;
+  }
   // Its program used it in this process.
   bool used = false;
   bool expected = false;  // its rendezvous point was asked for
@@ -93,6 +97,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Result<size_t> write(std::span<const iovec> from, size_t skip);
   // A short wait for more is worth it (MSG_MORE): bytes gather until uncork() or a write without it.
   void cork(bool on);
+  void gather(bool on) { corked_ = on; }  // the same, from the next write on
   void cork_expired();
   void count_in(size_t bytes) { raw_in_ += bytes; }
   void count_out(size_t bytes) { raw_out_ += bytes; }
@@ -179,6 +184,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void salvage();
   void fail(int error);
   void finish();
+  void discard_raw();
   void changed(uint32_t what = kAnything);
   static constexpr uint32_t kAnything = ~0u;
 
@@ -237,6 +243,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
   bool closing_ = false, aborting_ = false, finished_ = false;
+
+  // A link may fail from within one of our own actions: that is dealt with after it.
+  bool applying_ = false;
+  std::optional<Reason> link_failure_;
 
   std::vector<Observer*> observers_;
 };

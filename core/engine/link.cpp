@@ -126,6 +126,7 @@ void Link::pump() {
     queued_.pop_front();
     if (!post_message({0, body})) return;
   }
+  return_credits();
   for (auto turns = waiting_.size(); turns > 0 && can_post() && !waiting_.empty(); --turns) {
     auto* flow = waiting_.front();
     waiting_.pop_front();

@@ -1,9 +1,12 @@
 // How the two ends of a connection find each other: the acceptor dials the point that the connector opened. The two are not
-// ordered in time, and a plain peer opens none, so a refusal is an ordinary answer: it is remembered for the peer's address, for
-// longer each time in a row, and whoever waits meanwhile (on TCP, working) is dialled again afterwards, as long as a
-// point could still be open. A plain peer costs at most one dial in a second.
+// ordered in time, and a plain peer opens none, so a refusal is an ordinary answer. A flow whose dial is refused waits, on TCP
+// and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to one address
+// are also spaced: closely at first; far apart once a flow of that address has used up its time and none since was ever linked:
+// then the address is taken for a plain peer's, and only its newest flow is tried, once a second.
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "core/base/log.hpp"
 #include "core/engine/service.hpp"
@@ -12,9 +15,12 @@
 namespace rsock::engine {
 namespace {
 
-constexpr auto kFirstPause = milliseconds(2);
-constexpr auto kLongestPause = milliseconds(1000);
-constexpr unsigned kPauseFactor = 4;
+constexpr auto kFirstPause = milliseconds(2);  // of a flow
+constexpr auto kLongestPause = milliseconds(500);
+constexpr auto kGap = milliseconds(2);  // between refused dials to one address
+constexpr auto kPlainGap = milliseconds(1000);
+constexpr int kPauseFactor = 4;
+constexpr auto kSweep = milliseconds(200);
 constexpr size_t kMostWaiting = 1024;   // for one peer's address
 constexpr size_t kMostLinksAsked = 4;   // before a dial
 constexpr size_t kMostPeers = 4096;     // addresses remembered
@@ -23,6 +29,8 @@ constexpr int kPatience = 2;
 constexpr auto kDiallerRetry = milliseconds(5000);
 
 }  // namespace
+
+void Service::forked() { fabric::verbs::note_fork(); }
 
 bool Service::ensure_dialler(Reason& why) {
   if (dialler_) return true;
@@ -104,7 +112,7 @@ void Service::find_peer(uint64_t id) {
   }
   auto& peer = peers_[address];
   if (peer.waiting.size() >= kMostWaiting) return settle(id, Reason::crowded);
-  peer.waiting.push_back(id);
+  peer.waiting.push_back({id, now(), kFirstPause});
   pump(address, peer);
 }
 
@@ -119,46 +127,55 @@ bool Service::claim_on_links(Flow& flow) {
   return false;
 }
 
+// The next flow to dial: nothing if none is due. `due`: when one will be.
+std::deque<Service::Waiting>::iterator Service::next_waiting(Peer& peer) {
+  if (peer.plain) return std::prev(peer.waiting.end());
+  return std::min_element(peer.waiting.begin(), peer.waiting.end(),
+                          [](const auto& a, const auto& b) { return a.due < b.due; });
+}
+
+Time Service::next_dial(Peer& peer) { return std::max(peer.next_dial, next_waiting(peer)->due); }
+
 void Service::pump(const Address& address, Peer& peer) {
-  while (!peer.dialling && !peer.waiting.empty() && now() >= peer.next_dial) {
-    const auto id = peer.waiting.back();  // the newest: its point is the likeliest to be open
-    peer.waiting.pop_back();
+  while (!peer.dialling && !peer.waiting.empty() && now() >= next_dial(peer)) {
+    const auto at = next_waiting(peer);
+    const auto waiting = *at;
+    peer.waiting.erase(at);
     Endpoint local, remote;
     {
       const std::lock_guard guard(engine_.lock);
-      const auto flow = engine_.find_flow(id);
+      const auto flow = engine_.find_flow(waiting.flow);
       if (!flow || !flow->eligible() || claim_on_links(*flow)) continue;
-      if (now() > flow->sought_until) {
-        flow->settle(peer.refusals ? Reason::plain_peer : Reason::crowded);
-        continue;
-      }
       local = flow->local(), remote = flow->remote();
     }
     statistics.dials.add();
     wire::Greeting greeting;
     greeting.engine = engine_.identity;
-    if (const auto reason = dialler_->dial(id, local, remote, greeting)) {
-      settle(id, *reason);
+    if (const auto reason = dialler_->dial(waiting.flow, local, remote, greeting)) {
+      settle(waiting.flow, *reason);
       continue;
     }
-    peer.dialling = id;
+    peer.dialling = waiting;
     peer.dial_ends = now() + engine_.settings.dial;
     log::debug("dialling {} for a flow to {}", to_string(address), to_string(remote));
   }
 }
 
-void Service::dial_later(Peer& peer) {
-  auto pause = Duration(kFirstPause);
-  for (unsigned i = 0; i < peer.refusals && pause < kLongestPause; ++i) pause *= kPauseFactor;
-  ++peer.refusals;
-  peer.next_dial = now() + std::min<Duration>(pause, kLongestPause);
+// After a refusal: the flow waits again, and so does its peer's address.
+void Service::wait_again(Peer& peer, Waiting waiting) {
+  waiting.due = now() + waiting.pause;
+  waiting.pause = std::min<Duration>(waiting.pause * kPauseFactor, kLongestPause);
+  peer.waiting.push_back(waiting);
+  space(peer);
 }
 
+void Service::space(Peer& peer) { peer.next_dial = now() + (peer.plain ? kPlainGap : kGap); }
+
 void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) {
-  const auto found = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p.second.dialling == cookie; });
+  const auto found = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p.second.dialling && p.second.dialling->flow == cookie; });
   if (found == peers_.end()) return;
   auto& peer = found->second;
-  peer.dialling = 0;
+  const auto waiting = *std::exchange(peer.dialling, {});
   const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
   if (greeting && (greeting->version != wire::kVersion || verdict == wire::Verdict::version)) {
     settle(cookie, Reason::peer_version);
@@ -169,13 +186,11 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
     if (flow && link && link->ready())
       flow->claim(*link);
     else if (flow)
-      peer.waiting.push_front(cookie);
-    if (!link) dial_later(peer);
+      wait_again(peer, waiting);
   } else if (reason == Reason::plain_peer) {
-    dial_later(peer);
-    peer.waiting.push_front(cookie);
+    wait_again(peer, waiting);
   } else {
-    dial_later(peer);
+    space(peer);
     settle(cookie, greeting ? Reason::peer_declined : reason);
   }
   pump(found->first, peer);
@@ -192,12 +207,12 @@ void Service::linked(uint64_t cookie, bool dialled, const Address& address, cons
   const auto found = peers_.find(address);
   if (found == peers_.end()) return;
   auto& peer = found->second;
-  if (peer.dialling == cookie) peer.dialling = 0;
-  peer.refusals = 0;
+  if (peer.dialling && peer.dialling->flow == cookie) peer.dialling.reset();
+  peer.plain = false;
   peer.next_dial = {};
-  peer.waiting.push_back(cookie);
-  for (const auto id : std::exchange(peer.waiting, {}))
-    if (const auto flow = engine_.find_flow(id)) flow->claim(link);
+  if (const auto flow = engine_.find_flow(cookie)) flow->claim(link);
+  for (const auto& waiting : std::exchange(peer.waiting, {}))
+    if (const auto flow = engine_.find_flow(waiting.flow)) flow->claim(link);
 }
 
 void Service::established(fabric::Connection& connection) {
@@ -241,13 +256,28 @@ void Service::expire() {
   });
   for (auto& [address, peer] : peers_) {
     if (peer.dialling && time >= peer.dial_ends) {
-      const auto id = std::exchange(peer.dialling, 0);
+      const auto id = std::exchange(peer.dialling, {})->flow;
       dialler_->cancel_dial(id);
-      dial_later(peer);
+      space(peer);
       settle(id, Reason::dial_timeout);
     }
+    if (time >= peer.next_sweep) sweep(peer);
     pump(address, peer);
   }
+}
+
+// Flows that are gone wait no longer, and those whose peer cannot be waiting either settle.
+void Service::sweep(Peer& peer) {
+  peer.next_sweep = now() + kSweep;
+  const std::lock_guard guard(engine_.lock);
+  std::erase_if(peer.waiting, [&](const Waiting& waiting) {
+    const auto flow = engine_.find_flow(waiting.flow);
+    if (!flow || !flow->eligible()) return true;
+    if (now() <= flow->sought_until) return false;
+    peer.plain = true;
+    flow->settle(Reason::plain_peer);
+    return true;
+  });
 }
 
 }  // namespace rsock::engine

@@ -105,6 +105,7 @@ void Service::run() {
     const auto timeout = wait == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(wait).count());
     const auto count = sys::epoll_sleep(epoll_.get(), events, kEvents, timeout);
     if (!count && !count.is(EINTR)) return log::error("the service thread cannot wait: errno {}", count.error());
+    const std::lock_guard working(at_work);
     for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
     take_orders();
     expire();
@@ -220,11 +221,12 @@ Duration Service::patience() {
   for (const auto& [id, closes] : points_) consider(closes);
   for (const auto& [id, ends] : cutovers_) consider(ends);
   for (const auto& [id, ends] : corks_) consider(ends);
-  for (const auto& [address, peer] : peers_) {
+  for (auto& [address, peer] : peers_) {
     if (peer.dialling)
       consider(peer.dial_ends);
     else if (!peer.waiting.empty())
-      consider(peer.next_dial);
+      consider(next_dial(peer));
+    if (!peer.waiting.empty()) consider(peer.next_sweep);
   }
   if (!first) return Duration::max();
   return std::max(*first - now(), Duration::zero());

@@ -28,6 +28,12 @@ class Service final : private fabric::Meeting {
   static std::unique_ptr<Service> start(Engine& engine);
   ~Service();
 
+  // Held by the thread while it is at work, also in rdma-core and the loader: fork(2) waits for it, since a child would find
+  // their locks taken for ever. Ranks before the engine's lock.
+  std::mutex at_work;
+  // In a child of fork.
+  static void forked();
+
   // ---- any thread, under the engine's lock
   void prepare();
   void seek(uint64_t flow);
@@ -46,13 +52,20 @@ class Service final : private fabric::Meeting {
   std::vector<int> descriptors() const;
 
  private:
+  // A flow that waits to be dialled.
+  struct Waiting {
+    uint64_t flow = 0;
+    Time due{};      // not before
+    Duration pause{};  // after the next refusal
+  };
   // What is known of a peer's address.
   struct Peer {
-    std::deque<uint64_t> waiting;  // flows, oldest first
-    uint64_t dialling = 0;         // the flow whose point is dialled
+    std::deque<Waiting> waiting;      // oldest first
+    std::optional<Waiting> dialling;  // the flow whose point is dialled
     Time dial_ends{};
-    Time next_dial{};      // not before: refusals are remembered
-    unsigned refusals = 0;  // in a row
+    Time next_dial{};    // not before
+    Time next_sweep{};
+    bool plain = false;  // taken for an address where librsock does not run
   };
 
   explicit Service(Engine& engine);
@@ -74,7 +87,11 @@ class Service final : private fabric::Meeting {
   void find_peer(uint64_t id);
   bool claim_on_links(Flow& flow);
   void pump(const Address& address, Peer& peer);
-  void dial_later(Peer& peer);
+  static std::deque<Waiting>::iterator next_waiting(Peer& peer);
+  static Time next_dial(Peer& peer);
+  static void wait_again(Peer& peer, Waiting waiting);
+  static void space(Peer& peer);
+  void sweep(Peer& peer);
   void expire();
   void settle(uint64_t id, Reason reason);
   wire::Greeting asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;

@@ -1,6 +1,7 @@
 // Bytes of the application: recv and send and their kin, on flows that a lane may serve.
 
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -45,6 +46,18 @@ std::optional<Time> timeout_of(int fd, int option) {
   return now() + std::chrono::seconds(limit.tv_sec) + microseconds(limit.tv_usec);
 }
 
+// Whether every handler that is installed asks for interrupted calls to be restarted (SA_RESTART). Which signal it was is not
+// known here; programs that mix the two kinds get EINTR, which they have to expect.
+bool handlers_restart() {
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction action {};
+    if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+      continue;
+    if (!(action.sa_flags & SA_RESTART)) return false;
+  }
+  return true;
+}
+
 // Flags that mean something that no lane serves: the flow goes back to TCP first.
 constexpr int kUnservedReceive = MSG_OOB | MSG_TRUNC;
 constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
@@ -63,6 +76,8 @@ class Call {
     }
     const auto waited = wait_for(section_, flow_, fd_, wanted, limit_);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
+    // As the kernel restarts a call that has no time limit of its own.
+    if (waited.is(EINTR) && !limit_ && handlers_restart()) return Done{};
     return waited;
   }
 
@@ -135,7 +150,7 @@ Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const ms
   }
   const auto wanted = total(from);
   if (wanted == 0) return size_t{0};
-  if (flags & MSG_MORE) flow->cork(true);
+  flow->gather((flags & MSG_MORE) || entry->corked);
   Call call(section, flow, *entry, fd, flags & MSG_DONTWAIT);
   size_t done = 0;
   for (;;) {
@@ -157,7 +172,6 @@ Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const ms
       break;
     }
   }
-  if (!(flags & MSG_MORE) && !entry->corked) flow->cork(false);
   return done;
 }
 
@@ -171,7 +185,11 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
     const long got = offset ? kernel.syscall(SYS_pread64, in, buffer.data(), size, *offset)
                             : kernel.syscall(SYS_read, in, buffer.data(), size);
     if (got < 0) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{errno});
-    if (got == 0) break;
+    if (got == 0) {
+      const Section section;
+      if (const auto flow = lane_flow(fd)) flow->cork(false);  // the last piece said that more would come
+      break;
+    }
     const iovec piece{buffer.data(), static_cast<size_t>(got)};
     const bool more = static_cast<size_t>(got) == size && done + size < count;
     const auto sent = transmit(fd, {&piece, 1}, more ? MSG_MORE : 0);

@@ -46,6 +46,12 @@ Entry& new_flow(engine::Engine& engine, engine::Role role, int fd, bool nonblock
   return entry;
 }
 
+// It will never be a flow of ours.
+void disown(int fd, Entry& entry) {
+  EpollSet::hand_over(*entry.flow);
+  release(fd);
+}
+
 }  // namespace
 
 bool idle() { return !state.engine; }
@@ -66,6 +72,7 @@ void listening(int fd) {
   const bool may = is_inet(bound.ss_family) && state.config->rules.may_listen(reinterpret_cast<sockaddr&>(bound));
   const Section section;
   if (entry_of(fd, Entry::Kind::listener)) return;
+  if (auto* entry = entry_of(fd, Entry::Kind::flow)) disown(fd, *entry);
   if (find(fd)) release(fd);
   if (!may) return;
   set_entry(fd, &new_entry(Entry::Kind::listener));
@@ -105,8 +112,7 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   auto* entry = entry_of(fd, Entry::Kind::flow);
   if (entry && entry->flow->selected()) return true;  // connect(2) again, on a connection under way
   if (!lane) {
-    // Nothing will ever be ours here, unless an epoll set bears our mark for it.
-    if (entry && !EpollSet::watches_anywhere(fd)) release(fd);
+    if (entry) disown(fd, *entry);
     return false;
   }
   if (!entry) {

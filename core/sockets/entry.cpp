@@ -57,7 +57,15 @@ std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** found) {
 void release(int fd) {
   auto* entry = find(fd);
   table[fd].store(nullptr, std::memory_order_release);
-  if (!entry || --entry->descriptors > 0) return;
+  if (!entry) return;
+  if (--entry->descriptors > 0) {
+    // The kernel's calls on the flow go by a descriptor that is still its own.
+    const auto slots = used_table();
+    for (size_t other = 0; entry->flow && other < slots.size(); ++other)
+      if (slots[other].load(std::memory_order_relaxed) == entry)
+        return entry->flow->renamed(fd, static_cast<int>(other));
+    return;
+  }
   if (entry->flow) {
     EpollSet::forget_flow(*entry->flow);
     entry->flow->close(entry->abort_on_close);

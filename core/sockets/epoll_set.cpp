@@ -49,8 +49,19 @@ EpollSet::~EpollSet() {
   for (auto& [fd, watch] : watches_) watch->flow->unobserve(*watch);
 }
 
-bool EpollSet::watches_anywhere(int fd) {
-  return std::any_of(all_sets.begin(), all_sets.end(), [&](const auto* set) { return set->watches(fd); });
+// The flow turns out to be no concern of ours: its kernel entries get the application's data back.
+void EpollSet::hand_over(engine::Flow& flow) {
+  for (auto* set : all_sets)
+    std::erase_if(set->watches_, [&](const auto& item) {
+      auto& watch = *item.second;
+      if (watch.flow.get() != &flow) return false;
+      (void)sys::epoll_ctl(set->kernel_set_.get(), EPOLL_CTL_MOD, watch.fd, &watch.wanted);
+      if (watch.queued) std::erase(set->ready_, &watch);
+      if (!watch.in_kernel) --set->out_of_kernel_;
+      set->marked_.erase(watch.mark);
+      flow.unobserve(watch);
+      return true;
+    });
 }
 
 void EpollSet::forget_all() { all_sets.clear(); }
@@ -81,7 +92,11 @@ Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Fl
   if ((watch.wanted.events | event->events) & EPOLLEXCLUSIVE) return Errno{EINVAL};
   watch.wanted = *event;
   watch.fired = false;
-  if (watch.in_kernel) return enter_kernel(watch, EPOLL_CTL_MOD);
+  if (watch.in_kernel) {
+    const auto done = enter_kernel(watch, EPOLL_CTL_MOD);
+    // A one-shot watch that had fired when its flow came back is not there yet.
+    return done.is(ENOENT) ? enter_kernel(watch, EPOLL_CTL_ADD) : done;
+  }
   changed(watch, ~0u);
   return Done{};
 }
@@ -199,7 +214,8 @@ int EpollSet::translate(epoll_event* events, int count) {
       bell_->silence();
     } else if (mark == mark_ + kSourceMark) {
       state.engine->acknowledge();
-      state.engine->poll();
+      while (state.engine->poll()) {
+      }
     } else if (const auto found = marked_.find(mark); found != marked_.end()) {
       auto& watch = *found->second;
       if (!watch.in_kernel) continue;  // it left while the kernel answered
@@ -231,17 +247,17 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       if (!attendance) attendance.emplace(engine);
       engine.poll();
     }
-    int count = collect(events, capacity);
-    if (count < capacity && (count == 0 || now() - looked_ >= kKernelLook)) {
-      const auto found = look(events + count, capacity - count);
+    int count = 0;
+    if (ready_.empty() || now() - looked_ >= kKernelLook) {
+      const auto found = look(events, capacity);
       if (!found) return Errno{found.error()};
-      count += *found;
-      // Looking at the sources may have made flows ready.
-      if (count == 0) count = collect(events, capacity);
+      count = *found;
     }
+    count += collect(events + count, capacity - count);
     if (count > 0) {
       if (slept || in_lanes()) note_wait(now() - begin);
-      if (exposed_ && !ready_.empty()) bell_->ring();
+      // What is left is for the next thread.
+      if ((exposed_ || sleepers_ > 0) && !ready_.empty()) bell_->ring();
       return count;
     }
     if (deadline && now() >= *deadline) return 0;

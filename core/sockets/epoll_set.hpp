@@ -28,7 +28,7 @@ class EpollSet {
   // Somebody waits for the set itself from outside: it has to look readable when a flow is ready.
   void expose();
 
-  static bool watches_anywhere(int fd);
+  static void hand_over(engine::Flow& flow);
   static void forget_flow(engine::Flow& flow);
   // In a child of fork: the sets are the parent's.
   static void forget_all();

@@ -45,6 +45,14 @@ void new_engine() {
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
 void drain() {
+  // Exit may be called from a signal handler, which may have interrupted the very thread that holds the lock.
+  const auto patience = now() + state.engine->settings.drain;
+  while (!state.engine->lock.try_lock()) {
+    if (now() >= patience) return;
+    const timespec pause{0, 1'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  state.engine->lock.unlock();
   Section section;
   auto& engine = section.engine();
   const auto deadline = now() + engine.settings.drain;
@@ -102,7 +110,9 @@ void finish() {
 }
 
 void before_fork() {
-  if (state.engine) state.engine->lock.lock();
+  if (!state.engine) return;
+  if (auto* service = state.engine->service_if_any()) service->at_work.lock();
+  state.engine->lock.lock();
 }
 
 void after_fork_in_parent() {
@@ -111,6 +121,7 @@ void after_fork_in_parent() {
   for (const auto& [id, flow] : state.engine->flows())
     if (!flow->used && flow->eligible()) flow->settle(Reason::shared);
   state.engine->lock.unlock();
+  if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
 }
 
 // The child starts with nothing: no engine, no thread, no lane. The parent's flows in lanes are not its to use; all others are
@@ -134,8 +145,9 @@ void after_fork_in_child() {
     copy->descriptors = 1;
     slot.store(copy, std::memory_order_relaxed);
   }
-  if (old->has_service())
-    for (const int fd : old->service().descriptors()) (void)sys::close(fd);
+  if (auto* service = old->service_if_any())
+    for (const int fd : service->descriptors()) (void)sys::close(fd);
+  engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
   new_engine();

@@ -12,6 +12,8 @@
 namespace rsock::sockets {
 namespace {
 
+constexpr auto kTurn = milliseconds(10);
+
 // How long waits were of late: an exponential mean, in nanoseconds. Under the lock.
 class Pace {
  public:
@@ -43,11 +45,13 @@ void relax() {
 // Wakes a thread when a flow that it waits for changes.
 class Waiter final : public engine::Observer {
  public:
-  explicit Waiter(Bell& bell) : bell_(bell) {}
-  void flow_changed(engine::Flow&, uint32_t) override { bell_.ring(); }
+  explicit Waiter(Bell* bell) : bell_(bell) {}
+  void flow_changed(engine::Flow&, uint32_t) override {
+    if (bell_) bell_->ring();
+  }
 
  private:
-  Bell& bell_;
+  Bell* bell_;
 };
 
 }  // namespace
@@ -92,7 +96,8 @@ Attendance::~Attendance() {
   if (engine_.asleep == 0) return;
   // Others sleep: what completes from now on has to wake them.
   engine_.arm();
-  engine_.poll();
+  while (engine_.poll()) {
+  }
 }
 
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready) {
@@ -171,9 +176,9 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
     note_wait(now() - begin);
     return Done{};
   }
+  // Without a descriptor for a bell, the wait is cut into turns.
   const auto bell = Bell::borrow();
-  if (!bell) return Errno{ENOBUFS};
-  Waiter waiter(*bell);
+  Waiter waiter(bell.get());
   flow->observe(waiter);
   struct Unobserve {
     engine::Flow& flow;
@@ -181,7 +186,7 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
     ~Unobserve() { flow.unobserve(waiter); }
   } const unobserve{*flow, waiter};
 
-  std::vector<pollfd> fds{{bell->fd(), POLLIN, 0}};
+  std::vector<pollfd> fds{{bell ? bell->fd() : -1, POLLIN, 0}};
   if (was_on_kernel) {
     const short events = static_cast<short>((wanted & EPOLLIN ? POLLIN : 0) | (wanted & EPOLLOUT ? POLLOUT : 0));
     fds.push_back({fd, events, 0});
@@ -191,14 +196,17 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
   while (!ready()) {
     timespec storage;
     int error = 0;
+    auto turn_ends = deadline;
+    if (!bell) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
     const auto woken = sleep(section, !was_on_kernel, ready, [&] {
-      const int count = kernel.ppoll(fds.data(), fds.size(), remaining(deadline, storage), nullptr);
+      const int count = kernel.ppoll(fds.data(), fds.size(), remaining(turn_ends, storage), nullptr);
       error = errno;
       return count;
     });
     if (!woken) break;
-    bell->silence();
+    if (bell) bell->silence();
     if (*woken < 0) return Errno{error};
+    if (*woken == 0 && turn_ends != deadline && (!deadline || now() < *deadline)) continue;
     if (*woken == 0) return Errno{ETIMEDOUT};
     if (was_on_kernel) {
       if (fds[1].revents) break;

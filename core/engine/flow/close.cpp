@@ -129,7 +129,7 @@ void Flow::advance_close() {
     case State::shown_resuming:
     case State::resuming:
     case State::yielded:
-    case State::yielded_seen: return;
+    case State::yielded_seen: return pump_tcp();  // the edge may have come and gone
   }
 }
 
@@ -171,6 +171,7 @@ void Flow::finish() {
     link_ = nullptr;
   }
   anchor_.reset();
+  fd_ = -1;
   engine_.forget(*this);
 }
 

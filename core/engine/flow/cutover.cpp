@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/base/log.hpp"
 #include "core/engine/engine.hpp"
@@ -52,16 +53,27 @@ bool Flow::ensure_anchor() {
 // The offsets that the cutover rests on are counted here; the kernel counts too. Where it knows of bytes that did not pass
 // through us (a stdio stream, another process), the flow is not ours to move.
 bool Flow::offsets_agree() const {
-  tcp_info kernel_view{};
-  socklen_t size = sizeof kernel_view;
-  if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &kernel_view, size)) return false;
-  if (size < offsetof(tcp_info, tcpi_bytes_retrans) + sizeof kernel_view.tcpi_bytes_retrans) return true;
-  int unread = 0;
-  if (!sys::ioctl(shadow(), FIONREAD, &unread)) return false;
-  const auto sent = kernel_view.tcpi_bytes_sent - kernel_view.tcpi_bytes_retrans + kernel_view.tcpi_notsent_bytes;
-  // More may have arrived between the two questions: only bytes that somebody else took can make this larger.
-  const auto taken = static_cast<int64_t>(kernel_view.tcpi_bytes_received) - unread;
-  return sent == raw_out_ && taken <= static_cast<int64_t>(raw_in_);
+  constexpr int kTries = 8;
+  tcp_info before{}, after{};
+  for (int tries = 0; tries < kTries; ++tries) {
+    socklen_t size = sizeof before;
+    int unread = 0, unacknowledged = 0;
+    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &before, size) ||
+        !sys::ioctl(shadow(), SIOCOUTQ, &unacknowledged) || !sys::ioctl(shadow(), FIONREAD, &unread))
+      return false;
+    size = sizeof after;
+    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &after, size)) return false;
+    if (before.tcpi_bytes_acked != after.tcpi_bytes_acked) continue;  // an acknowledgement came in between
+    // The SYN of a connecting end counts as one acknowledged byte.
+    const auto sent = before.tcpi_bytes_acked + static_cast<uint64_t>(unacknowledged);
+    const bool sent_agrees = sent == raw_out_ || (role_ == Role::connector && sent == raw_out_ + 1);
+    // More may have arrived between the questions: only bytes that somebody else took can make this larger.
+    const auto taken = static_cast<int64_t>(before.tcpi_bytes_received) - unread;
+    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_)) return true;
+    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, raw_out_, raw_in_);
+    return false;
+  }
+  return true;  // a busy connection; nothing speaks against it
 }
 
 bool Flow::bind(Link& link) {
@@ -192,7 +204,10 @@ void Flow::apply(Event event, flow::Facts facts) {
     rest_in_.insert(rest_in_.end(), held_in_.begin(), held_in_.end());
     held_in_.clear();
   }
+  applying_ = true;
   for (const auto action : next.actions) act(action);
+  applying_ = false;
+  if (link_failure_) link_failed(*std::exchange(link_failure_, {}));
   if (state_ == State::lane && furthest_ == Lane::tcp) {
     furthest_ = link_lane_;  // there may be no link any more: the peer entered, closed, and is heard of before its token
     statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
@@ -257,9 +272,10 @@ void Flow::freeze() {
   if (!frozen_) {
     frozen_ = true;
     received_ = rx_.landed_total();
-    held_out_from_ = tx_.consumed_total();
+    // Without a link the memory is gone, and the peer had taken all it wanted.
+    held_out_from_ = link_ ? tx_.consumed_total() : tx_.written();
     held_out_.resize(tx_.written() - held_out_from_);
-    tx_.copy_from(held_out_from_, held_out_);
+    if (link_) tx_.copy_from(held_out_from_, held_out_);
     if (!ring_void_) salvage();
   }
   if (ring_void_) held_in_.clear();
@@ -312,10 +328,14 @@ void Flow::leave(Reason reason) {
 
 void Flow::link_failed(Reason reason) {
   log::info("flow {} to {} loses its link: {}", to_string(local_), to_string(remote_), key(reason));
+  if (applying_) {
+    link_failure_ = reason;
+    return;
+  }
   fault_reason_ = reason;
   const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
   if (over)
-    salvage();
+    freeze();
   else
     apply(Event::fault);
   if (link_) release_link();

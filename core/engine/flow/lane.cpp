@@ -158,7 +158,7 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
 }
 
 void Flow::cork(bool on) {
-  corked_ = on;
+  gather(on);
   if (!on) pump();
 }
 
@@ -264,7 +264,8 @@ bool Flow::handle(const wire::Switch&) {
 uint32_t Flow::readiness() {
   uint32_t ready = 0;
   const auto source = flow::receives(state_);
-  if (rest_in() > 0 || error_ || dead_ || read_shut_ || fin_) ready |= EPOLLIN;
+  const bool ended = fin_ && source != Receives::raw_to_boundary;  // the ring's end counts once the ring does
+  if (rest_in() > 0 || error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
   if (flow::delivers_ring(state_) && rx_.readable() > 0) ready |= EPOLLIN;
   if (source == Receives::raw && tcp_has_input()) ready |= EPOLLIN;
   if (source == Receives::raw_to_boundary && boundary_left() > 0 && tcp_has_input()) ready |= EPOLLIN;
@@ -273,8 +274,8 @@ uint32_t Flow::readiness() {
   if (flow::sends(state_) == Sends::ring && tx_.room() > 0) ready |= EPOLLOUT;
   if (flow::sends(state_) == Sends::raw && !rest_out() && tcp_out_ready_) ready |= EPOLLOUT;
 
-  if (fin_ || error_ || dead_ || read_shut_) ready |= EPOLLRDHUP;
-  if (error_ || dead_ || ((fin_ || read_shut_) && write_shut_)) ready |= EPOLLHUP;
+  if (ended || error_ || dead_ || read_shut_) ready |= EPOLLRDHUP;
+  if (error_ || dead_ || ((ended || read_shut_) && write_shut_)) ready |= EPOLLHUP;
   if (error_) ready |= EPOLLERR;
   return ready;
 }

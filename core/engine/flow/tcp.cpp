@@ -52,11 +52,12 @@ void Flow::tcp_ready(uint32_t events) {
 
 // Takes off TCP what is not the application's.
 void Flow::pump_tcp() {
-  for (;;) {
+  while (!finished_) {
     switch (flow::receives(state_)) {
       case Receives::raw:
       case Receives::nothing: return;
       case Receives::raw_to_boundary:
+        if (closing_) discard_raw();
         if (boundary_left() > 0 || !read_token()) return;
         break;
       case Receives::frames:
@@ -203,12 +204,19 @@ bool Flow::flush() {
   return true;
 }
 
+// Asks without taking anything: a look at the bytes would also take a pending error.
 bool Flow::tcp_has_input() {
   if (!tcp_in_ready_) return false;
-  char byte;
-  const auto got = sys::recv(shadow(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
-  if (got.is(EAGAIN)) tcp_in_ready_ = false;
+  tcp_in_ready_ = sys::readable(shadow());
   return tcp_in_ready_;
+}
+
+// The application has closed: nobody will read what is left before the token.
+void Flow::discard_raw() {
+  std::byte sink[4096];
+  const iovec to{sink, sizeof sink};
+  while (!finished_ && flow::receives(state_) == Receives::raw_to_boundary && boundary_left() > 0)
+    if (const auto got = read_raw({&to, 1}, boundary_left(), false); !got || *got == 0) return;
 }
 
 }  // namespace rsock::engine

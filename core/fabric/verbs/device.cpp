@@ -88,6 +88,7 @@ ibv_cq* Device::reserve(uint32_t entries) {
   if (size < entries) return nullptr;
   auto* queue = library_.ibv_create_cq(context_, static_cast<int>(size), nullptr, channel_, 0);
   if (!queue) return nullptr;
+  ibv_req_notify_cq(queue, 0);  // the others may be armed already
   queues_.push_back({queue, size, entries});
   return queue;
 }

@@ -16,6 +16,9 @@ constexpr uint8_t kAckTimeout = 16;
 constexpr uint8_t kRetries = 7;
 constexpr int kBacklog = 4;
 
+// rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
+bool opened = false, inherited = false;
+
 sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
@@ -43,17 +46,24 @@ Reason reason_of(int error) {
   }
 }
 
+void note_fork() { inherited = inherited || opened; }
+
 std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budget, const std::string& device,
                                            Announce announce, Reason& why) {
   const auto* loaded = library();
-  if (!loaded) {
+  if (!loaded || inherited) {
     why = Reason::no_device;
     return nullptr;
   }
   auto* channel = loaded->rdma_create_event_channel();
   if (!channel) {
     why = reason_of(errno);
-    log::info("RDMA is not available: {}", std::strerror(errno));
+    // rdma-core answers "no such file" for a device that it may not open.
+    if (const auto tried = sys::open("/dev/infiniband/rdma_cm", O_RDWR | O_CLOEXEC, 0))
+      (void)sys::close(*tried);
+    else if (tried.is(EACCES) || tried.is(EPERM))
+      why = Reason::no_permission;
+    log::info("RDMA is not available: {}", key(why));
     return nullptr;
   }
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
@@ -94,6 +104,7 @@ std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& loc
     library_.rdma_destroy_id(id);
     return Reason::no_device;
   }
+  opened = true;
   // The context names the point; a request carries its listener.
   id->context = reinterpret_cast<void*>(cookie);
   points_[cookie] = id;
@@ -123,6 +134,7 @@ std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, con
     library_.rdma_destroy_id(id);
     return reason_of(error);
   }
+  opened = true;
   auto& call = calls_[id];
   call.cookie = cookie;
   call.dialled = true;
