@@ -156,7 +156,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool bind(Link& link);
   bool begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
-  bool offsets_agree() const;
+  std::optional<Reason> unfit() const;
   void stop_watching();
   void freeze();
   void resend(uint64_t from);

@@ -52,28 +52,30 @@ bool Flow::ensure_anchor() {
 
 // The offsets that the cutover rests on are counted here; the kernel counts too. Where it knows of bytes that did not pass
 // through us (a stdio stream, another process), the flow is not ours to move.
-bool Flow::offsets_agree() const {
+std::optional<Reason> Flow::unfit() const {
   constexpr int kTries = 8;
+  constexpr uint8_t kEstablished = 1;  // its header cannot be included together with linux/tcp.h
   tcp_info before{}, after{};
   for (int tries = 0; tries < kTries; ++tries) {
     socklen_t size = sizeof before;
     int unread = 0, unacknowledged = 0;
     if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &before, size) ||
         !sys::ioctl(shadow(), SIOCOUTQ, &unacknowledged) || !sys::ioctl(shadow(), FIONREAD, &unread))
-      return false;
+      return Reason::link_failed;
     size = sizeof after;
-    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &after, size)) return false;
+    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &after, size)) return Reason::link_failed;
     if (before.tcpi_bytes_acked != after.tcpi_bytes_acked) continue;  // an acknowledgement came in between
+    if (before.tcpi_state != kEstablished) return Reason::short_lived;  // one end is shut already
     // The SYN of a connecting end counts as one acknowledged byte.
     const auto sent = before.tcpi_bytes_acked + static_cast<uint64_t>(unacknowledged);
     const bool sent_agrees = sent == raw_out_ || (role_ == Role::connector && sent == raw_out_ + 1);
     // More may have arrived between the questions: only bytes that somebody else took can make this larger.
     const auto taken = static_cast<int64_t>(before.tcpi_bytes_received) - unread;
-    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_)) return true;
+    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_)) return {};
     log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, raw_out_, raw_in_);
-    return false;
+    return Reason::shared;
   }
-  return true;  // a busy connection; nothing speaks against it
+  return {};  // a busy connection; nothing speaks against it
 }
 
 bool Flow::bind(Link& link) {
@@ -111,7 +113,7 @@ bool Flow::begin_sending(const wire::RingPlace& place) {
 void Flow::claim(Link& link) {
   if (!eligible()) return;
   tried.insert(link.id());
-  if (!offsets_agree()) return settle(Reason::shared);
+  if (const auto reason = unfit()) return settle(*reason);
   if (!ensure_anchor()) return settle(Reason::descriptors);
   if (!bind(link)) return settle(Reason::locked_memory);
   apply(Event::claim_wanted);
@@ -119,7 +121,7 @@ void Flow::claim(Link& link) {
 
 bool Flow::claimed(Link& link, const wire::Claim& claim) {
   if (!eligible()) return false;
-  if (!offsets_agree()) return settle(Reason::shared), false;
+  if (const auto reason = unfit()) return settle(*reason), false;
   if (!ensure_anchor()) return settle(Reason::descriptors), false;
   if (!bind(link)) return settle(Reason::locked_memory), false;
   if (!begin_sending(claim.ring)) {
