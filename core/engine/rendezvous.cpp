@@ -25,7 +25,7 @@ constexpr size_t kMostWaiting = 1024;   // for one peer's address
 constexpr size_t kMostLinksAsked = 4;   // before a dial
 constexpr size_t kMostPeers = 4096;     // addresses remembered
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
-constexpr int kPatience = 2;
+constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(5000);
 
 }  // namespace

@@ -159,6 +159,14 @@ void CmDialler::bury(std::unique_ptr<Connection> connection) {
   calls_.erase(static_cast<QueuePair&>(*connection).id());
   const std::lock_guard guard(lock_);
   connection.reset();
+  take_flushed();
+}
+
+// A queue pair that is destroyed leaves its flushed receives behind, in a completion queue that nobody may be polling.
+void CmDialler::take_flushed() {
+  for (const auto& [context, device] : devices_)
+    while (device && device->poll() > 0) {
+    }
 }
 
 void CmDialler::dispatch(Meeting& meeting) {
@@ -176,7 +184,9 @@ void CmDialler::bury_doomed() {
   if (dispatching_) return;
   {
     const std::lock_guard guard(lock_);
+    const bool any = !doomed_pairs_.empty();
     doomed_pairs_.clear();
+    if (any) take_flushed();
   }
   for (auto* id : doomed_) library_.rdma_destroy_id(id);
   doomed_.clear();

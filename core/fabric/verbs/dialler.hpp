@@ -55,6 +55,7 @@ class CmDialler final : public Dialler {
   void failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting);
   void lost(Meeting& meeting, rdma_cm_id* id);
   void bury_doomed();
+  void take_flushed();
   bool wrong_device(const rdma_cm_id* id) const;
 
   const Library& library_;

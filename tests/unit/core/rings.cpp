@@ -75,8 +75,8 @@ class Direction {
     auto bytes = stream(tx.written(), size);
     cut = std::min(cut, size);
     // The first bytes of the first piece were taken before.
-    std::vector<std::byte> first(3, std::byte{0xee});
-    first.insert(first.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(cut));
+    std::vector<std::byte> first(3 + cut, std::byte{0xee});
+    std::copy_n(bytes.begin(), cut, first.begin() + 3);
     const iovec pieces[] = {
         {first.data(), first.size()}, {nullptr, 0}, {bytes.data() + cut, bytes.size() - cut}};
     const auto room = tx.room();
