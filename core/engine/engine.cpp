@@ -36,7 +36,7 @@ void Engine::acknowledge() {
   for (auto* source : completions_) source->acknowledge();
   armed_ = false;
   // Whoever takes the event may not be the one who sleeps on it.
-  if (asleep > 0) arm();
+  if (asleep > 0 || guarded) arm();
 }
 
 void Engine::add_source(fabric::Completions& source) {

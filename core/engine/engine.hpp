@@ -38,7 +38,8 @@ class Engine {
   const std::vector<int>& sources() const { return source_fds_; }
   void add_source(fabric::Completions& source);
   const std::vector<fabric::Completions*>& completions() const { return completions_; }
-  int asleep = 0;  // threads that sleep on the sources
+  int asleep = 0;        // threads that sleep on the sources
+  bool guarded = false;  // the service does
 
   // ---- flows
   std::shared_ptr<Flow> make_flow(Role role, int fd);

@@ -128,7 +128,7 @@ void Service::handle(uint64_t data, uint32_t events) {
       if (const auto flow = engine_.find_flow(number_of(data))) flow->tcp_ready(events);
       return;
     case Kind::source:
-      taken_over_ = false;
+      taken_over_ = engine_.guarded = false;
       engine_.acknowledge();
       poll();
       return;
@@ -177,6 +177,7 @@ void Service::attend() {
         (void)sys::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, engine_.sources()[i], &event);
       }
     }
+    engine_.guarded = true;
     engine_.arm();
     poll();
     relaxed_ = true;

@@ -15,15 +15,17 @@ def crowd(connections, rounds, least):
     return case
 
 
-def forty_processes(lab):
-    server = lab.redis()
-    clients = [lab.program("crowd.py", lab.address, server.port, 1, 50) for _ in range(40)]
-    for client in clients:
-        client.finish(300)
-    served = lab.stop(server)
-    lab.expect_lane(served, *(client.stats() for client in clients), bytes_each=20000)
-    require(served["flows"]["rdma"] == 40, f"server: {served['flows']}")
-    require(served["links"] <= 40, f"server: {served['links']} links for 40 processes")
+def processes(count):
+    def case(lab):
+        server = lab.redis()
+        clients = [lab.program("crowd.py", lab.address, server.port, 1, 50) for _ in range(count)]
+        for client in clients:
+            client.finish(300)
+        served = lab.stop(server)
+        lab.expect_lane(served, *(client.stats() for client in clients), bytes_each=20000)
+        require(served["flows"]["rdma"] == count, f"server: {served['flows']}")
+        require(served["links"] <= count, f"server: {served['links']} links for {count} processes")
+    return case
 
 
 def benchmark(clients, requests, *more):
@@ -64,7 +66,8 @@ def unselected_is_untouched(lab):
 CASES = {
     "crowd_of_50": crowd(50, 10, 500000),
     "crowd_of_200": crowd(200, 10, 2000000),
-    "forty_processes": forty_processes,
+    "six_processes": processes(6),
+    "forty_processes": processes(40),
     "benchmark_50": benchmark(50, 4000),
     "benchmark_200_pipelined": benchmark(200, 8000, "-P", 16),
     "benchmark_threads": benchmark_threads,
