@@ -108,6 +108,7 @@ void Flow::close(bool abort) {
   }
   pump();
   advance_close();
+  if (!finished_ && link_) engine_.in_cutover(*this);
 }
 
 void Flow::advance_close() {

@@ -317,6 +317,8 @@ void Flow::release_link() {
 
 void Flow::give_up() {
   if (state_ == State::accepted || state_ == State::confirmed) apply(Event::fault);
+  // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for that.
+  if (closing_ && !finished_ && link_ && !peer_slot_known_) link_->fail(Reason::link_failed);
 }
 
 void Flow::leave(Reason reason) {
