@@ -35,7 +35,7 @@ void after_in_child() {
 // The program may go on if exec fails, and a parent goes on after posix_spawn, system and popen: its flows
 // are on TCP then.
 void before_exec() {
-  if (nothing_concerns_us() || sockets::in_borrowed_memory()) return;
+  if (sockets::idle() || sockets::in_borrowed_memory()) return;
   const int saved = errno;
   {
     Uncancellable here;
@@ -90,7 +90,7 @@ RSOCK_EXPORT pid_t fork() noexcept { return real::fork(); }
 
 // fork(2) without handlers.
 RSOCK_EXPORT pid_t _Fork() noexcept {
-  if (nothing_concerns_us()) return real::_Fork();
+  if (sockets::idle()) return real::_Fork();
   before_fork();
   const pid_t child = real::_Fork();
   child == 0 ? after_in_child() : after_in_parent();

@@ -23,11 +23,11 @@ namespace rsock::preload {
 using sockets::find;
 
 // No descriptor above this one was ever announced to the core, so none is of concern; -1 at first. Bounds
-// walks over the table, and lets poll and select see at once that there is nothing to look for.
+// walks over the table.
 inline constinit std::atomic<int> highest{-1};
 
 inline bool nothing_concerns_us() {
-  return highest.load(std::memory_order_relaxed) < 0;
+  return sockets::concerned.load(std::memory_order_relaxed) == 0;
 }
 
 // Before every announcement of a descriptor to the core.

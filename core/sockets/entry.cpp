@@ -7,6 +7,7 @@
 namespace rsock::sockets {
 
 constinit std::atomic<Entry*> table[kTableSize]{};
+constinit std::atomic<int> concerned{0};
 constinit State state{};
 
 namespace {
@@ -32,6 +33,7 @@ Entry& new_entry(Entry::Kind kind) {
 void set_entry(int fd, Entry* entry) {
   if (entry) ++entry->descriptors;
   highest = std::max(highest, fd);
+  concerned.fetch_add((entry != nullptr) - (find(fd) != nullptr), std::memory_order_relaxed);
   table[fd].store(entry, std::memory_order_release);
 }
 
@@ -56,7 +58,7 @@ std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** found) {
 
 void release(int fd) {
   auto* entry = find(fd);
-  table[fd].store(nullptr, std::memory_order_release);
+  set_entry(fd, nullptr);
   if (!entry) return;
   if (--entry->descriptors > 0) {
     // The kernel's calls on the flow go by a descriptor that is still its own.

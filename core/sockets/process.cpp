@@ -138,6 +138,7 @@ void after_fork_in_child() {
     const bool foreign = entry->kind == Entry::Kind::foreign || (entry->flow && !entry->flow->on_kernel());
     if (!foreign) {
       slot.store(nullptr, std::memory_order_relaxed);
+      concerned.fetch_sub(1, std::memory_order_relaxed);
       continue;
     }
     auto* copy = new Entry;

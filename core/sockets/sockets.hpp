@@ -63,6 +63,8 @@ void before_exec();
 class Entry;
 inline constexpr int kTableSize = 1 << 20;
 extern std::atomic<Entry*> table[kTableSize];
+// How many descriptors concern us now; while it is 0 there is nothing to look for.
+extern std::atomic<int> concerned;
 
 inline Entry* find(int fd) {
   if (static_cast<unsigned>(fd) >= static_cast<unsigned>(kTableSize)) return nullptr;

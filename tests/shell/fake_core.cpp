@@ -21,6 +21,7 @@
 namespace rsock::sockets {
 
 std::atomic<Entry*> table[kTableSize];
+std::atomic<int> concerned{1};  // as if there were always something to look for
 
 namespace {
 
