@@ -229,10 +229,13 @@ def rules_say_tcp(lab):
     """One end's rules keep it out of every lane."""
     server = lab.redis()
     lab.lane = "tcp"
-    client = use(lab, server)
+    # The client's flows are not selected: it has nothing to decide.
+    client = lab.program("values.py", lab.address, server.port, "blocking", "any", SIZES)
+    client.finish()
     stats = client.stats()
     require(stats["flows"]["rdma"] == 0 and stats["bytes_in"]["rdma"] == 0, f"{stats}")
-    lab.stop(server)
+    served = lab.stop(server)
+    require(served["flows"]["rdma"] == 0 and served["flows"]["tcp"] > 0, f"{served}")
 
 
 CASES = {case.__name__: case for case in (
