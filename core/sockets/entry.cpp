@@ -6,7 +6,7 @@
 
 namespace rsock::sockets {
 
-constinit std::atomic<Entry*> table[kTableSize]{};
+TableSlot table[kTableSize];
 constinit std::atomic<int> concerned{0};
 constinit State state{};
 
@@ -37,7 +37,7 @@ void set_entry(int fd, Entry* entry) {
   table[fd].store(entry, std::memory_order_release);
 }
 
-std::span<std::atomic<Entry*>> used_table() { return {table, static_cast<size_t>(highest + 1)}; }
+std::span<TableSlot> used_table() { return {table, static_cast<size_t>(highest + 1)}; }
 
 Entry* entry_of(int fd, Entry::Kind kind) {
   auto* entry = find(fd);

@@ -88,7 +88,7 @@ class Section {
 Entry& new_entry(Entry::Kind kind);
 void set_entry(int fd, Entry* entry);
 // The part of the table that was ever used.
-std::span<std::atomic<Entry*>> used_table();
+std::span<TableSlot> used_table();
 // The entry of a descriptor, if it is still that and of this kind.
 Entry* entry_of(int fd, Entry::Kind kind);
 // The flow behind a descriptor, unless the kernel serves it: then the entry is marked so.

@@ -62,7 +62,16 @@ void before_exec();
 
 class Entry;
 inline constexpr int kTableSize = 1 << 20;
-extern std::atomic<Entry*> table[kTableSize];
+// An atomic pointer whose constructor is trivial: the table is all zeros, and costs no page until it is used.
+class TableSlot {
+ public:
+  Entry* load(std::memory_order order) const { return __atomic_load_n(&entry_, static_cast<int>(order)); }
+  void store(Entry* entry, std::memory_order order) { __atomic_store_n(&entry_, entry, static_cast<int>(order)); }
+
+ private:
+  Entry* entry_;
+};
+extern TableSlot table[kTableSize];
 // How many descriptors concern us now; while it is 0 there is nothing to look for.
 extern std::atomic<int> concerned;
 

@@ -20,7 +20,7 @@
 
 namespace rsock::sockets {
 
-std::atomic<Entry*> table[kTableSize];
+TableSlot table[kTableSize];
 std::atomic<int> concerned{1};  // as if there were always something to look for
 
 namespace {
@@ -45,7 +45,7 @@ int process = 0;
 
 void concern(int fd, bool is = true) {
   static int something;
-  table[fd] = is ? reinterpret_cast<Entry*>(&something) : nullptr;
+  table[fd].store(is ? reinterpret_cast<Entry*>(&something) : nullptr, std::memory_order_release);
 }
 
 size_t total(std::span<const iovec> parts) {
