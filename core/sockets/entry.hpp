@@ -1,6 +1,6 @@
 #pragma once
 // What a descriptor of concern stands for. Entries are found without a lock, so their memory is never given back: an entry that
-// is not in use waits in a pool. Whoever found one takes the lock and looks again before trusting it (Concern).
+// is not in use waits in a pool. Whoever found one takes the lock and looks again before trusting it.
 
 #include <pthread.h>
 

@@ -10,8 +10,6 @@ namespace {
 // Marks are the set's random number plus a small ordinal; the first ones are ours.
 constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
 constexpr uint64_t kMarks = 1ull << 32;
-// Kernel descriptors do not starve behind lane flows: they are looked at this often.
-constexpr auto kKernelLook = microseconds(100);
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kFlags = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 

@@ -12,8 +12,6 @@
 namespace rsock::sockets {
 namespace {
 
-constexpr auto kKernelLook = microseconds(100);
-
 class Waiter final : public engine::Observer {
  public:
   explicit Waiter(Bell& bell) : bell_(bell) {}

@@ -17,6 +17,9 @@
 
 namespace rsock::sockets {
 
+// Kernel descriptors do not starve behind flows in lanes: while there are any, the kernel is looked at this often.
+inline constexpr auto kKernelLook = microseconds(100);
+
 // A bell wakes one sleeping thread: an eventfd of the library's own.
 class Bell {
  public:
