@@ -36,7 +36,7 @@ bool good_page(uintptr_t address, Use use) {
   const bool good = use == Use::read ? can_read(address) : can_write(address);
   errno = saved;
   const uintptr_t page = address >> kPageBits;
-  if (good) remembered[static_cast<size_t>(use)][page % kRemembered] = page;
+  if (good) remembered[static_cast<size_t>(use)][page % kRemembered].store(page, std::memory_order_relaxed);
   return good;
 }
 

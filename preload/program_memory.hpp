@@ -2,11 +2,12 @@
 // Whether memory that the program points to may be touched. The kernel answers a bad pointer with EFAULT; so
 // must we, without faulting and without a system call each time.
 //
-// A page that was found good is remembered for the thread, so a buffer that is used again costs a comparison.
+// A page that was found good is remembered for the process, so a buffer that is used again costs a comparison.
 // Not seen: a page that the program unmapped since, and pages between the first and the last of a buffer of
 // more than kAllPages. Any thread, any signal handler; errno untouched. Children of fork inherit what is
 // remembered, which is still true there.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,18 +19,18 @@ bool writable(const void* at, size_t size);
 namespace memory {
 
 inline constexpr unsigned kPageBits = 12;
-inline constexpr size_t kRemembered = 64;  // pages, by their low bits
+inline constexpr size_t kRemembered = 4096;  // pages, by their low bits: 16 MiB of buffers
 inline constexpr size_t kAllPages = 8;
 enum class Use { read, write };
 
 bool probe(uintptr_t first, uintptr_t last, Use use);
 
-// Page 0 is never good, so 0 means nothing.
-inline thread_local constinit uintptr_t remembered[2][kRemembered]{};
+// Page 0 is never good, so 0 means nothing. Shared by all threads, since memory is.
+inline constinit std::atomic<uintptr_t> remembered[2][kRemembered]{};
 
 inline bool remembers(uintptr_t address, Use use) {
   const uintptr_t page = address >> kPageBits;
-  return page != 0 && remembered[static_cast<size_t>(use)][page % kRemembered] == page;
+  return page != 0 && remembered[static_cast<size_t>(use)][page % kRemembered].load(std::memory_order_relaxed) == page;
 }
 
 inline bool good(const void* at, size_t size, Use use) {

@@ -128,7 +128,7 @@ bool beyond_usual_size(int count, Sets sets) {
 }
 
 [[gnu::noinline]] int epoll_ctl_concerned(int set, int operation, int fd, epoll_event* event) {
-  if (sockets::in_borrowed_memory() || (operation != EPOLL_CTL_DEL && !readable(event, sizeof *event)))
+  if (operation != EPOLL_CTL_DEL && !readable(event, sizeof *event))
     return real::epoll_ctl(set, operation, fd, event);
   note(set);
   const auto answer = sockets::epoll_ctl(set, operation, fd, event);

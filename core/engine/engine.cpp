@@ -22,7 +22,7 @@ Engine::~Engine() = default;
 bool Engine::poll() {
   int found = 0;
   for (size_t i = 0; i < completions_.size(); ++i) found += completions_[i]->poll();
-  ++polls;
+  polls.store(polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return found > 0;
 }
 
@@ -88,12 +88,16 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
 Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer,
                        const wire::Greeting& greeting) {
   links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
+  any_links = true;
   statistics.links.add();
   log::info("link {} to {}", links_.back()->id(), to_string(peer));
   return *links_.back();
 }
 
-void Engine::link_failed(Link&) { service_->wake(); }
+void Engine::link_failed(Link&) {
+  any_failed = true;
+  service_->wake();
+}
 
 std::vector<Link*> Engine::links_to(const Address& peer) {
   std::vector<Link*> found;
@@ -119,6 +123,8 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
   for (auto& link : links_)
     if (!link->alive() && link->flows() == 0) dead.push_back(std::move(link));
   std::erase(links_, nullptr);
+  any_links = !links_.empty();
+  any_failed = std::any_of(links_.begin(), links_.end(), [](const auto& link) { return !link->alive(); });
   return dead;
 }
 

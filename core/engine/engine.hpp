@@ -2,12 +2,13 @@
 // The engine: the completion sources, the links and the flows of the process, under one lock. Application threads drive it from
 // within their calls; the service thread drives it when none of them does.
 
+#include <atomic>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "core/base/clock.hpp"
+#include "core/base/lock.hpp"
 #include "core/engine/flow.hpp"
 #include "core/engine/link.hpp"
 #include "core/engine/settings.hpp"
@@ -22,14 +23,19 @@ class Engine {
   explicit Engine(const Settings& settings);
   ~Engine();
 
-  std::mutex lock;  // guards everything below and every flow and link
+  Lock lock;  // guards everything below and every flow and link
   const Settings settings;
   const uint64_t identity;  // random; tells the engines of one peer address apart
 
   // ---- progress
   // Handles what completed; true if anything did.
   bool poll();
-  uint64_t polls = 0;
+  std::atomic<uint64_t> polls{0};  // written under the lock, like the next one; looked at without it as well
+  // Posts what links gather. For a thread that is about to wait: no further write of its can be joined with them.
+  void flush() {
+    while (!gathering.empty()) gathering.back()->flush();
+  }
+  std::vector<Link*> gathering;
   // Asks all sources for an event, unless that is asked already. poll() again before sleeping.
   void arm();
   // Some source's descriptor is readable: takes the events off.
@@ -38,7 +44,7 @@ class Engine {
   const std::vector<int>& sources() const { return source_fds_; }
   void add_source(fabric::Completions& source);
   const std::vector<fabric::Completions*>& completions() const { return completions_; }
-  int asleep = 0;        // threads that sleep on the sources
+  std::atomic<int> asleep{0};  // threads that sleep on the sources
   bool guarded = false;  // the service does
 
   // ---- flows
@@ -56,6 +62,7 @@ class Engine {
   // ---- links
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
   void link_failed(Link& link);
+  std::atomic<bool> any_links{false}, any_failed{false};  // for the service thread, without the lock
   std::vector<Link*> links_to(const Address& peer);  // usable ones, newest first
   Link* link_of(uint64_t peer_engine);
   Link* link_with(const fabric::Connection& connection);

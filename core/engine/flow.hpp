@@ -49,6 +49,7 @@ class Observer {
 };
 
 enum class Role { connector, acceptor };
+enum class Gather : bool { no, yes };
 
 class Flow : public std::enable_shared_from_this<Flow> {
  public:
@@ -126,11 +127,13 @@ class Flow : public std::enable_shared_from_this<Flow> {
   int shadow() const { return anchor_ ? anchor_.get() : fd_; }
 
   // ---- from the link
-  bool data_landed(uint32_t length);
-  void pump();
-  void set_outstanding(uint32_t ordinal) { outstanding_ = ordinal, gathering_ = true; }
-  uint32_t outstanding() const { return outstanding_; }
-  void sends_completed();
+  bool data_landed(uint32_t length);                 // by a write into the ring
+  bool data_landed(std::span<const uint8_t> bytes);  // to be put into the ring
+  // Posts what was appended, unless it is worth waiting for more.
+  void pump(Gather gather = Gather::yes);
+  // The bytes that may go in a message beside those of other flows: all that is not posted, if it is little.
+  size_t packable() const;
+  void pack(wire::Packer& packer);
   // False if the message cannot be expected here: the peer loses its link.
   bool handle(const wire::Accept& accept);
   bool handle(const wire::Confirm& confirm);
@@ -176,6 +179,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   size_t read_rest(std::span<const iovec> to, bool peek);
   size_t read_ring(std::span<const iovec> to, bool peek);
   void tell_window();
+  template <class Data>
+  bool landed(Data data);
+  bool worth_gathering() const;
   void offer_growth();
   void collect_memory();
   // close.cpp
@@ -223,9 +229,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool peer_slot_known_ = false, retired_ = false, peer_retired_ = false;
   flow::TxRing tx_;
   flow::RxRing rx_;
-  bool gathering_ = false, corked_ = false, cork_timed_ = false, said_blocked_ = false;
-  uint32_t outstanding_ = 0;
-  unsigned burst_ = 0;  // writes since the last byte came in
+  bool corked_ = false, cork_timed_ = false, said_blocked_ = false;
 
   // the way back: once frozen, nothing refers to the link's memory any more
   bool frozen_ = false, ring_void_ = false, salvaged_ = false;

@@ -58,10 +58,10 @@ void Link::note_sent(bool signaled) {
   if (signaled) signaled_ = sent_;
 }
 
-bool Link::post_message(wire::Message message) {
+bool Link::post_message(wire::Message message, bool signaled) {
   message.returned = received_;
   const auto bytes = wire::encode(message);
-  const bool signaled = must_signal();
+  signaled = signaled || must_signal();
   if (!connection_->post_message(bytes.span(), signaled)) {
     connection_failed();
     return false;
@@ -85,36 +85,68 @@ void Link::pump_later(Flow& flow) {
   if (std::find(waiting_.begin(), waiting_.end(), &flow) == waiting_.end()) waiting_.push_back(&flow);
 }
 
-bool Link::post_write(Flow& flow, const flow::TxRing::Write& write, wire::Slot slot, bool signaled) {
-  const bool report = signaled || must_signal();
-  if (!connection_->post_write(write, wire::immediate(slot), report)) {
+bool Link::post_write(const flow::TxRing::Write& write, wire::Slot slot) {
+  const bool signaled = signal_data() || must_signal();
+  if (!connection_->post_write(write, wire::immediate(slot), signaled)) {
     connection_failed();
     return false;
   }
-  note_sent(report);
-  if (signaled) {
-    flow.set_outstanding(sent_);
-    gathering_.push_back(&flow);
-  }
+  note_sent(signaled);
   return true;
+}
+
+// Whether the data that is posted next begins the gathering.
+bool Link::signal_data() {
+  const bool further = burst_++ > 0 || bursty_;
+  if (burst_out_ || !further) return false;
+  burst_out_ = true;
+  burst_end_ = sent_ + 1;
+  return true;
+}
+
+void Link::note_arrival() {
+  if (burst_ == 0) return;
+  bursty_ = burst_ > 1;
+  burst_ = 0;
+}
+
+void Link::gather(Flow& flow) {
+  ++burst_;
+  if (gathered_.empty()) engine_.gathering.push_back(this);
+  if (std::find(gathered_.begin(), gathered_.end(), &flow) == gathered_.end()) gathered_.push_back(&flow);
+}
+
+void Link::flush() {
+  if (gathered_.empty()) return;
+  std::erase(engine_.gathering, this);
+  const auto flows = std::exchange(gathered_, {});
+  wire::Packer pack;
+  const auto post = [&] {
+    if (!pack.empty()) post_message({0, pack.pieces()}, signal_data());
+    pack.clear();
+  };
+  for (auto* flow : flows)
+    while (const auto size = flow->packable()) {
+      if (size > pack.room()) post();
+      if (failed_ || (pack.empty() && !can_post())) break;
+      flow->pack(pack);
+    }
+  post();
+  // What is too large for a message, or may not go yet.
+  for (auto* flow : flows)
+    if (!failed_) flow->pump(Gather::no);
 }
 
 void Link::forget(Flow& flow) {
   std::erase(waiting_, &flow);
-  std::erase(gathering_, &flow);
+  std::erase(gathered_, &flow);
 }
 
 void Link::sends_completed(uint32_t count) {
   completed_ = count;
-  for (size_t i = 0; i < gathering_.size();) {
-    auto* flow = gathering_[i];
-    if (static_cast<int32_t>(completed_ - flow->outstanding()) < 0) {
-      ++i;
-      continue;
-    }
-    gathering_[i] = gathering_.back();
-    gathering_.pop_back();
-    flow->sends_completed();
+  if (burst_out_ && static_cast<int32_t>(completed_ - burst_end_) >= 0) {
+    burst_out_ = false;
+    flush();
   }
   pump();
 }
@@ -147,6 +179,7 @@ void Link::return_credits() {
 
 void Link::data_landed(uint32_t immediate, uint32_t length) {
   ready_ = true;
+  note_arrival();
   auto* flow = flow_at(immediate);
   if (!flow || !flow->data_landed(length)) return protocol_fault("data for no flow, or beyond its window");
   received_one();
@@ -170,12 +203,23 @@ void Link::handle(const wire::Message& message) {
         using Kind = std::remove_cvref_t<decltype(body)>;
         if constexpr (std::is_same_v<Kind, wire::Claim>) {
           claimed(body);
+        } else if constexpr (std::is_same_v<Kind, wire::Pieces>) {
+          pieces_landed(body);
         } else if constexpr (!std::is_same_v<Kind, wire::Credit>) {
           auto* flow = flow_at(body.to);
           if (!flow || !flow->handle(body)) protocol_fault("a message that its flow cannot expect");
         }
       },
       message.body);
+}
+
+void Link::pieces_landed(wire::Pieces pieces) {
+  note_arrival();
+  while (const auto piece = wire::next_piece(pieces)) {
+    auto* flow = flow_at(piece->to);
+    if (!flow || !flow->data_landed(piece->bytes)) return protocol_fault("data for no flow, or beyond its window");
+    if (failed_) return;
+  }
 }
 
 void Link::claimed(const wire::Claim& claim) {
@@ -198,7 +242,8 @@ void Link::fail(Reason reason) {
   connection_->detach();
   queued_.clear();
   waiting_.clear();
-  gathering_.clear();
+  gathered_.clear();
+  std::erase(engine_.gathering, this);
   const auto flows = slots_;
   for (auto* flow : flows)
     if (flow) flow->link_failed(reason);

@@ -44,8 +44,12 @@ class Link final : public fabric::Sink {
   // Whether a flow may post now; if not, and it says so, it is pumped as soon as it may.
   bool can_post() const;
   void pump_later(Flow& flow);
-  // Posts, and returns the ordinal of the work request; its completion pumps `flow` when `signaled`.
-  bool post_write(Flow& flow, const flow::TxRing::Write& write, wire::Slot slot, bool signaled);
+  bool post_write(const flow::TxRing::Write& write, wire::Slot slot);
+  // While a burst is under way small writes wait for each other: gather() instead of posting.
+  bool bursting() const { return burst_out_; }
+  void gather(Flow& flow);
+  // Posts what flows have gathered, as few messages as they fit in. For a thread that is about to wait.
+  void flush();
   // Forgets that `flow` waits for anything.
   void forget(Flow& flow);
 
@@ -64,12 +68,15 @@ class Link final : public fabric::Sink {
   bool may_send(int32_t reserve) const { return credits() > reserve && entries() > reserve; }
   bool must_signal() const { return sent_ - signaled_ >= connection_->send_depth() / 4; }
   void note_sent(bool signaled);
-  bool post_message(wire::Message message);
+  bool post_message(wire::Message message, bool signaled = false);
+  bool signal_data();
+  void note_arrival();
   void received_one();
   void return_credits();
   void pump();
   Flow* flow_at(wire::Slot slot);
   void handle(const wire::Message& message);
+  void pieces_landed(wire::Pieces pieces);
   void claimed(const wire::Claim& claim);
   void protocol_fault(const char* what);
 
@@ -85,9 +92,15 @@ class Link final : public fabric::Sink {
   uint32_t sent_ = 0, completed_ = 0, signaled_ = 0;  // ordinals of work requests
   uint32_t received_ = 0, told_ = 0;                   // receives consumed and posted again; what the peer knows of it
 
+  // A burst: data posts since data last arrived. From the second on (from the first, if the last burst had a second) small
+  // writes gather until the completion of one that was signaled for that.
+  unsigned burst_ = 0;
+  bool bursty_ = false, burst_out_ = false;
+  uint32_t burst_end_ = 0;  // the ordinal of that one
+  std::vector<Flow*> gathered_;
+
   std::deque<wire::Body> queued_;
-  std::deque<Flow*> waiting_;    // for credits or send-queue entries
-  std::vector<Flow*> gathering_;  // with a signaled work request out
+  std::deque<Flow*> waiting_;  // for credits or send-queue entries
   std::vector<Flow*> slots_;
   std::vector<wire::Slot> free_slots_;
   size_t bound_ = 0;

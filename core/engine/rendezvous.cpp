@@ -261,7 +261,7 @@ void Service::expire() {
       space(peer);
       settle(id, Reason::dial_timeout);
     }
-    if (time >= peer.next_sweep) sweep(peer);
+    if (!peer.waiting.empty() && time >= peer.next_sweep) sweep(peer);
     pump(address, peer);
   }
 }

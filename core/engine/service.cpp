@@ -107,21 +107,23 @@ void Service::run() {
     if (!count && !count.is(EINTR)) return log::error("the service thread cannot wait: errno {}", count.error());
     const std::lock_guard working(at_work);
     for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
-    take_orders();
+    if (std::exchange(called_, false)) take_orders();
     expire();
     attend();
-    bury();
+    if (engine_.any_failed) bury();
   }
 }
 
 void Service::handle(uint64_t data, uint32_t events) {
   if (kind_of(data) == Kind::dialler) return dialler_->dispatch(*this);
   const std::lock_guard guard(engine_.lock);
+  engine_.bury_flows();
   switch (kind_of(data)) {
     case Kind::bell: {
       uint64_t count;
       (void)sys::read(bell_.get(), &count, sizeof count);
       rung_ = false;
+      called_ = true;
       return;
     }
     case Kind::shadow:
@@ -155,11 +157,17 @@ void Service::take_orders() {
 }
 
 void Service::attend() {
-  const std::lock_guard guard(engine_.lock);
   next_tick_.reset();
+  if (!engine_.any_links) return;
+  const auto polls = engine_.polls - own_polls_;
+  const bool quiet = polls == std::exchange(seen_polls_, polls);
+  // While application threads are awake and poll they are not disturbed, not even by a look at the lock.
+  if (!quiet && engine_.asleep == 0 && !relaxed_) {
+    next_tick_ = now() + kTick;
+    return;
+  }
+  const std::lock_guard guard(engine_.lock);
   relaxed_ = false;
-  if (engine_.links().empty()) return;
-  const bool quiet = engine_.polls - own_polls_ == seen_polls_;
   // Whoever sleeps on the sources relies on their being armed, whoever took the last event.
   if (engine_.asleep > 0) {
     engine_.arm();
@@ -184,11 +192,11 @@ void Service::attend() {
   } else {
     next_tick_ = now() + kTick;
   }
-  seen_polls_ = engine_.polls - own_polls_;
 }
 
 // Until nothing is left: what came before an arming gives no event.
 void Service::poll() {
+  engine_.flush();
   do ++own_polls_;
   while (engine_.poll());
 }

@@ -116,7 +116,7 @@ class Service final : private fabric::Meeting {
   std::map<uint64_t, Time> cutovers_;  // by flow: when they must be over
   std::map<uint64_t, Time> corks_;     // by flow: when what gathered has to go
 
-  bool taken_over_ = false;
+  bool taken_over_ = false, called_ = false;
   uint64_t seen_polls_ = 0, own_polls_ = 0;  // polls of application threads at the last look; the service's own
   std::optional<Time> next_tick_;
 };

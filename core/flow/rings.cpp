@@ -115,12 +115,25 @@ bool RxRing::switched() {
   return true;
 }
 
+bool RxRing::within_window(uint64_t length) const {
+  if (!last().block) return false;
+  const auto limit = std::max(consumed_, last().start) + last().block.size;
+  return length <= limit - landed_;
+}
+
 bool RxRing::landed(uint64_t length) {
-  const auto& last = next_.block ? next_ : current_;
-  if (!last.block) return false;
-  const auto limit = std::max(consumed_, last.start) + last.block.size;
-  if (length > limit - landed_) return false;
+  if (!within_window(length)) return false;
   landed_ += length;
+  return true;
+}
+
+bool RxRing::landed(std::span<const uint8_t> bytes) {
+  if (!within_window(bytes.size())) return false;
+  while (!bytes.empty()) {
+    const auto to = stretch(last().block, last().start, landed_, bytes.size());
+    std::memcpy(to.data(), bytes.data(), to.size());
+    bytes = bytes.subspan(to.size()), landed_ += to.size();
+  }
   return true;
 }
 

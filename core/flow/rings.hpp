@@ -108,6 +108,8 @@ class RxRing {
 
   // False if the sender wrote more than its window.
   bool landed(uint64_t length);
+  // The same for bytes that did not come by a write into the ring: they are put there.
+  bool landed(std::span<const uint8_t> bytes);
   uint64_t readable() const { return landed_ - consumed_; }
   // The readable bytes from `skip` on, at most `most`.
   Stretches peek(uint64_t skip, size_t most) const;
@@ -131,6 +133,9 @@ class RxRing {
     Block block;
     uint64_t start = 0;
   };
+  const Segment& last() const { return next_.block ? next_ : current_; }
+  bool within_window(uint64_t length) const;
+
   Segment current_, next_;
   Block offered_, retired_;
   uint64_t landed_ = 0, consumed_ = 0, told_ = 0;

@@ -227,44 +227,41 @@ int EpollSet::translate(epoll_event* events, int count) {
 }
 
 Result<int> EpollSet::look(epoll_event* events, int capacity) {
-  looked_ = now();
   const auto found = sys::epoll_poll(kernel_set_.get(), events, capacity);
   if (!found) return found;
-  return translate(events, *found);
+  const int kept = translate(events, *found);
+  looks_.looked(kept > 0);
+  return kept;
 }
 
-// What is ready now, in lanes first, then in the kernel; else spin; else sleep in the kernel's own wait.
+// What is ready now, in lanes and in the kernel; else spin; else sleep in the kernel's own wait.
 Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
                            const sigset_t* mask) {
   auto& engine = section.engine();
-  const auto begin = now();
   std::optional<Attendance> attendance;
   bool slept = false;
   for (;;) {
     if (in_lanes()) {
       if (!attendance) attendance.emplace(engine);
+      engine.flush();
       engine.poll();
     }
-    int count = 0;
-    if (ready_.empty() || now() - looked_ >= kKernelLook) {
-      const auto found = look(events, capacity);
-      if (!found) return Errno{found.error()};
-      count = *found;
-    }
-    count += collect(events + count, capacity - count);
-    if (count > 0) {
-      if (slept || in_lanes()) note_wait(now() - begin);
+    Result<int> found = 0;
+    const auto something = [&] {
+      if (looks_.due()) found = look(events, capacity);
+      return !ready_.empty() || !found || *found > 0;
+    };
+    const bool over = deadline && now() >= *deadline;
+    if (!something() && in_lanes() && !slept && !over) spin(section, deadline, something);
+    if (found && *found == 0 && over && ready_.empty()) found = look(events, capacity);
+    if (!found) return Errno{found.error()};
+    if (const int count = *found + collect(events + *found, capacity - *found); count > 0) {
       // What is left is for the next thread.
       if ((exposed_ || sleepers_ > 0) && !ready_.empty()) bell_->ring();
       return count;
     }
-    if (deadline && now() >= *deadline) return 0;
+    if (over) return 0;
 
-    const auto something = [&] { return !ready_.empty(); };
-    // Kernel descriptors are looked at between stretches of spinning.
-    if (in_lanes() && !slept && spin(section, deadline, [&] { return something() || now() - looked_ >= kKernelLook; })) {
-      if (something() || now() - begin < engine.settings.spin) continue;
-    }
     timespec storage;
     int error = 0;
     ++sleepers_;
@@ -272,22 +269,20 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       int& sleepers;
       ~Awake() { --sleepers; }
     } const awake{sleepers_};
-    const auto woken = sleep(section, in_lanes(), something, [&] {
+    const auto woken = sleep(section, in_lanes(), [&] { return !ready_.empty(); }, [&] {
       const auto* left = remaining(deadline, storage);
       // Rounded up, as a wait must not end early.
       const int timeout = left ? static_cast<int>(std::min<int64_t>(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000, INT32_MAX)) : -1;
-      const int found = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
+      const int count = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
       error = errno;
-      return found;
+      return count;
     });
     slept = true;
     if (!woken) continue;
     if (*woken < 0) return Errno{error};
-    looked_ = now();
-    if (const int found = translate(events, *woken); found > 0) {
-      if (in_lanes()) note_wait(now() - begin);
-      return found;
-    }
+    const int kept = translate(events, *woken);
+    looks_.looked(kept > 0);
+    if (kept > 0) return kept;
   }
 }
 

@@ -73,7 +73,7 @@ class EpollSet {
   size_t sources_ = 0;
   int sleepers_ = 0;
   bool exposed_ = false;
-  Time looked_{};  // at the kernel's set
+  Looks looks_;  // at the kernel's set
 };
 
 }  // namespace rsock::sockets

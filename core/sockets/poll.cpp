@@ -81,6 +81,14 @@ class Round {
     asked_.insert(asked_.end(), more.begin(), more.end());
     return asked_;
   }
+  // Asks the kernel what is ready now, about those that are its own.
+  Result<int> look() {
+    const auto& asked = ask({});
+    if (std::all_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd < 0; })) return take();
+    const timespec none{};
+    if (kernel.syscall(SYS_ppoll, asked_.data(), asked_.size(), &none, nullptr, 0) < 0) return Errno{errno};
+    return take();
+  }
   // Takes the kernel's answer over for the descriptors that it was asked for; how many have any.
   int take() {
     int count = 0;
@@ -100,7 +108,7 @@ class Round {
 
 }  // namespace
 
-Answer<int> epoll_ctl(int set, int operation, int fd, epoll_event* event) {
+Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) {
   if (idle()) return Answer<int>::pass();
   const Section section;
   auto* member = find(fd);
@@ -114,12 +122,6 @@ Answer<int> epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   const bool flow = member && member->kind == Entry::Kind::flow && !member->passes.load(std::memory_order_relaxed);
   if (!watched && !flow) return Answer<int>::pass();
   if (!watched && operation != EPOLL_CTL_ADD) return Answer<int>::pass();  // the kernel knows the errno
-  epoll_event wanted{};
-  if (operation != EPOLL_CTL_DEL) {
-    iovec to{&wanted, sizeof wanted}, from{event, sizeof wanted};
-    if (kernel.syscall(SYS_process_vm_readv, sys::process_id(), &to, 1, &from, 1, 0) != sizeof wanted)
-      return Errno{EFAULT};
-  }
   if (!entry) {
     auto made = EpollSet::make(set);  // the first flow of this set
     if (!made) {
@@ -130,7 +132,7 @@ Answer<int> epoll_ctl(int set, int operation, int fd, epoll_event* event) {
     entry->set = std::move(made);
     set_entry(set, entry);
   }
-  const auto done = entry->set->control(operation, fd, member ? member->flow : nullptr, &wanted);
+  const auto done = entry->set->control(operation, fd, member ? member->flow : nullptr, event);
   if (!done) return Errno{done.error()};
   return 0;
 }
@@ -151,36 +153,35 @@ Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigse
   Round round({fds, count});
   if (!round.has_flows()) return Answer<int>::pass();
   const auto deadline = deadline_of(timeout);
-  const auto begin = now();
   const auto bell = Bell::borrow();
   if (!bell) return Errno{ENOMEM};
   Waiter waiter(*bell);
   round.observe(waiter);
   std::optional<Attendance> attendance;
-  Time looked{};
+  Looks looks;
   bool slept = false;
   for (;;) {
     const bool lanes = round.in_lanes();
     if (lanes && !attendance) attendance.emplace(engine);
-    if (lanes) engine.poll();
-    int found = round.collect();
-    {
-      looked = now();
-      auto& asked = round.ask({});
-      const timespec none{};
-      const long answered = kernel.syscall(SYS_ppoll, asked.data(), asked.size(), &none, nullptr, 0);
-      if (answered < 0) return Errno{errno};
-      found += round.take();
+    if (lanes) {
+      engine.flush();
+      engine.poll();
     }
-    if (found > 0) {
-      if (lanes) note_wait(now() - begin);
-      return found;
-    }
-    if (deadline && now() >= *deadline) return 0;
+    Result<int> found = round.look();
+    looks.looked(found && *found > 0);
     const auto something = [&] { return round.collect() > 0 || round.in_lanes() != lanes; };
-    if (lanes && !slept && spin(section, deadline, [&] { return something() || now() - looked >= kKernelLook; })) {
-      if (something() || now() - begin < engine.settings.spin) continue;
-    }
+    const bool over = deadline && now() >= *deadline;
+    if (found && *found == 0 && !something() && lanes && !slept && !over)
+      spin(section, deadline, [&] {
+        if (something()) return true;
+        if (!looks.due()) return false;
+        found = round.look();
+        looks.looked(found && *found > 0);
+        return !found || *found > 0;
+      });
+    if (!found) return Errno{found.error()};
+    if (const int ready = *found + round.collect(); ready > 0) return ready;
+    if (over) return 0;
     std::vector<pollfd> ours{{bell->fd(), POLLIN, 0}};
     if (lanes)
       for (const int source : engine.sources()) ours.push_back({source, POLLIN, 0});

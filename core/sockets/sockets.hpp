@@ -124,8 +124,9 @@ void unserved(int fd, Reason reason = Reason::unserved_call);
 
 // ---- waiting; may block ---------------------------------------------------------------------------------------------
 
+// `event`: may be read, unless the operation is EPOLL_CTL_DEL.
+Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event);
 // nullptr timeout: for ever. `mask`: as of epoll_pwait; nullptr none.
-Answer<int> epoll_ctl(int set, int operation, int fd, epoll_event* event);
 Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
 // `timeout` is updated with the time left, as Linux does for select (not for pselect: give a copy).

@@ -14,17 +14,25 @@ namespace {
 
 constexpr auto kTurn = milliseconds(10);
 
-// How long waits were of late: an exponential mean, in nanoseconds. Under the lock.
+// Whether spinning has paid of late. Each wait in a row that was too long for it doubles the number of waits that then sleep
+// at once; one that was not ends the row. The length of a wait that slept says little, since waking takes long: so
+// the next spin is a trial, and a single hiccup costs a single sleep. Under the lock.
 class Pace {
  public:
-  void note(Duration length, Duration most) {
-    const auto capped = std::min<int64_t>(length.count(), 4 * most.count());
-    mean_ += (capped - mean_) / 8;
+  bool worth_spinning() {
+    if (to_skip_ == 0) return true;
+    --to_skip_;
+    return false;
   }
-  bool worth_spinning(Duration most) const { return mean_ < most.count(); }
+  void found() { penalty_ = 0; }
+  void in_vain() {
+    penalty_ = std::min(2 * penalty_ + 1, kMost);
+    to_skip_ = penalty_;
+  }
 
  private:
-  int64_t mean_ = 0;
+  static constexpr int kMost = 63;
+  int penalty_ = 0, to_skip_ = 0;
 };
 
 Pace pace;
@@ -103,23 +111,25 @@ Attendance::~Attendance() {
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready) {
   auto& engine = section.engine();
   const auto most = engine.settings.spin;
-  if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning(most)) return false;
-  const auto begin = now();
-  auto until = begin + most;
-  if (deadline) until = std::min(until, *deadline);
+  if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning()) return false;
+  const auto until = now() + most;
+  const auto stop = deadline ? std::min(until, *deadline) : until;
   spinning = true;
   bool found = false;
   for (;;) {
     engine.poll();
-    if ((found = ready()) || now() >= until) break;
+    if ((found = ready()) || now() >= stop) break;
     const Section::Outside outside(section, false);
+    engine.lock.give_way();
     relax();
   }
   spinning = false;
+  if (found)
+    pace.found();
+  else if (stop == until)
+    pace.in_vain();
   return found;
 }
-
-void note_wait(Duration length) { pace.note(length, state.engine->settings.spin); }
 
 std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
                          const std::function<int()>& kernel_wait) {
@@ -162,7 +172,6 @@ std::optional<Time> deadline_of(const timespec* timeout) {
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
                 std::optional<Time> deadline) {
   auto& engine = section.engine();
-  const auto begin = now();
   const auto was_on_kernel = flow->on_kernel();
   // Errors and ends end every wait.
   const auto ready = [&] {
@@ -171,11 +180,11 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
   };
   if (ready()) return Done{};
   std::optional<Attendance> attendance;
-  if (!was_on_kernel) attendance.emplace(engine);
-  if (!was_on_kernel && spin(section, deadline, ready)) {
-    note_wait(now() - begin);
-    return Done{};
+  if (!was_on_kernel) {
+    attendance.emplace(engine);
+    engine.flush();
   }
+  if (!was_on_kernel && spin(section, deadline, ready)) return Done{};
   // Without a descriptor for a bell, the wait is cut into turns.
   const auto bell = Bell::borrow();
   Waiter waiter(bell.get());
@@ -216,7 +225,6 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
       engine.poll();
     }
   }
-  if (!was_on_kernel) note_wait(now() - begin);
   return Done{};
 }
 

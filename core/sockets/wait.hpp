@@ -2,8 +2,8 @@
 // The one place where application threads wait: first on the completion queues, for a bounded time that adapts, then in the
 // kernel.
 //
-// Spinning. One thread at a time spins. It spins when the last waits were shorter than the bound (option spin_us), since then the
-// next one probably is too; otherwise it sleeps at once. It never spins on a machine with one CPU.
+// Spinning. One thread at a time spins, for spin_us at most. While that was in vain of late, most waits sleep at once and few try.
+// It never spins on a machine with one CPU.
 //
 // Sleeping. arm, poll again, sleep: what completed before the arming gives no event, so it has to be looked for once more. Every
 // sleeper's descriptors include the engine's sources. A thread that leaves while others sleep arms again, since it may
@@ -17,8 +17,23 @@
 
 namespace rsock::sockets {
 
-// Kernel descriptors do not starve behind flows in lanes: while there are any, the kernel is looked at this often.
-inline constexpr auto kKernelLook = microseconds(100);
+// Kernel descriptors do not starve behind flows in lanes: while there are any, the kernel is looked at this often; less often,
+// up to the second figure, while it has nothing.
+inline constexpr auto kKernelLook = microseconds(100), kKernelLookMost = microseconds(1000);
+
+// When the kernel is to be looked at next.
+class Looks {
+ public:
+  bool due() const { return now() - last_ >= gap_; }
+  void looked(bool found) {
+    last_ = now();
+    gap_ = found ? kKernelLook : std::min<Duration>(2 * gap_, kKernelLookMost);
+  }
+
+ private:
+  Time last_{};
+  Duration gap_ = kKernelLook;
+};
 
 // A bell wakes one sleeping thread: an eventfd of the library's own.
 class Bell {
@@ -55,8 +70,6 @@ class Attendance {
 
 // Spins until `ready` (called under the lock after each poll) says so; false if it did not come true in time.
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready);
-// Tells the pace how long a whole wait took, so that the next one knows whether to spin.
-void note_wait(Duration length);
 
 // Sleeps by means of `kernel_wait` (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait
 // returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources.

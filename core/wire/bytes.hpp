@@ -22,6 +22,14 @@ class Writer {
   void raw(const std::array<uint8_t, N>& bytes) {
     for (const auto b : bytes) byte(b);
   }
+  void raw(std::span<const uint8_t> bytes) {
+    if (bytes.size() > to_.size() - size_) {
+      good_ = false;
+      return;
+    }
+    if (!bytes.empty()) std::memcpy(to_.data() + size_, bytes.data(), bytes.size());
+    size_ += bytes.size();
+  }
   size_t size() const { return size_; }
   bool good() const { return good_; }
 
@@ -51,6 +59,15 @@ class Reader {
   template <size_t N>
   void raw(std::array<uint8_t, N>& bytes) {
     for (auto& b : bytes) b = byte();
+  }
+  // The next `size` bytes where they are; none if there are not so many.
+  std::span<const uint8_t> take(size_t size) {
+    if (size > left()) {
+      good_ = false;
+      return {};
+    }
+    next_ += size;
+    return from_.subspan(next_ - size, size);
   }
   size_t left() const { return from_.size() - next_; }
   bool good() const { return good_; }

@@ -10,7 +10,8 @@ namespace {
 // Each body is listed once, as its fields in order; writing and reading both follow that list.
 template <class Visit>
 void fields(auto& body, Visit visit)
-  requires requires { body.to; } || requires { body.from; } || std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
+  requires requires { body.to; } || requires { body.from; } || requires { body.packed; } ||
+           std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
 {
   using Kind = std::remove_cvref_t<decltype(body)>;
   if constexpr (std::is_same_v<Kind, Claim>) {
@@ -29,6 +30,8 @@ void fields(auto& body, Visit visit)
     visit(body.to), visit(body.total), visit(body.closed);
   } else if constexpr (std::is_same_v<Kind, Retire>) {
     visit(body.to), visit(body.finished);
+  } else if constexpr (std::is_same_v<Kind, Pieces>) {
+    visit(body);
   } else if constexpr (!std::is_same_v<Kind, Credit>) {
     visit(body.to);
   }
@@ -51,6 +54,7 @@ struct Put {
     writer.number(ring.key);
     writer.number(ring.size);
   }
+  void operator()(const Pieces& pieces) const { writer.raw(pieces.packed); }
   void operator()(const Endpoint& endpoint) const {
     writer.number(static_cast<uint8_t>(endpoint.address.v6));
     writer.raw(endpoint.address.bytes);
@@ -93,6 +97,17 @@ struct Get {
         if (endpoint.address.bytes[i] != 0) valid = false;
   }
 
+  void operator()(Pieces& pieces) const {
+    pieces.packed = reader.take(reader.left());
+    if (pieces.packed.empty()) valid = false;
+    Reader each(pieces.packed);
+    while (each.left() > 0) {
+      const auto slot = each.number<Slot>();
+      const auto length = each.number<uint16_t>();
+      if (slot >= kSlotLimit || length == 0 || each.take(length).size() != length) return void(valid = false);
+    }
+  }
+
  private:
   void flag(bool& value) const {
     const auto number = reader.number<uint8_t>();
@@ -122,6 +137,7 @@ MessageBytes encode(const Message& message) {
 }
 
 std::optional<Message> decode_message(std::span<const uint8_t> bytes) {
+  if (bytes.size() > kMessageMax) return {};
   Reader reader(bytes);
   auto body = make_body(reader.number<uint8_t>(), std::make_index_sequence<std::variant_size_v<Body>>());
   if (!body) return {};
@@ -134,6 +150,24 @@ std::optional<Message> decode_message(std::span<const uint8_t> bytes) {
   if (!valid || !reader.complete()) return {};
   message.body = *body;
   return message;
+}
+
+std::optional<Piece> next_piece(Pieces& pieces) {
+  if (pieces.packed.empty()) return {};
+  Reader reader(pieces.packed);
+  Piece piece;
+  piece.to = reader.number<Slot>();
+  piece.bytes = reader.take(reader.number<uint16_t>());
+  pieces.packed = pieces.packed.last(reader.left());
+  return piece;
+}
+
+void Packer::add(Slot to, std::span<const uint8_t> bytes) {
+  Writer writer(std::span<uint8_t>(bytes_).subspan(size_));
+  writer.number(to);
+  writer.number(static_cast<uint16_t>(bytes.size()));
+  writer.raw(bytes);
+  size_ += writer.size();
 }
 
 }  // namespace rsock::wire

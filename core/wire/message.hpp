@@ -1,5 +1,6 @@
 #pragma once
-// Control messages: small SENDs on a link, in order with its data. Big-endian, each at most kMessageMax bytes.
+// Messages: small SENDs on a link, in order with its writes. Big-endian, each at most kMessageMax bytes. All but PIECES are
+// control messages; PIECES carries data of several flows at once.
 //
 //   0   1   kind
 //   1   3   zero
@@ -21,7 +22,7 @@
 
 namespace rsock::wire {
 
-inline constexpr size_t kMessageMax = 192;
+inline constexpr size_t kMessageMax = 1024;
 inline constexpr uint32_t kSlotLimit = 1u << 24;  // the immediate of a write carries a slot in 24 bits
 
 using Slot = uint32_t;
@@ -97,8 +98,14 @@ struct Retire {
 // Nothing but the header.
 struct Credit {};
 
+// Small pieces of data, for any number of flows: each as if it had been written into its flow's ring. `packed`: per piece the
+// receiver's slot (4), its length (2, not 0) and its bytes; decode_message() has seen that they fit.
+struct Pieces {
+  std::span<const uint8_t> packed;
+};
+
 using Body = std::variant<Claim, Accept, Confirm, ConfirmAck, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
-                          Retire, Credit>;
+                          Retire, Credit, Pieces>;
 
 struct Message {
   uint32_t returned = 0;
@@ -114,6 +121,31 @@ struct MessageBytes {
 MessageBytes encode(const Message& message);
 // Nothing if a length, a kind, a zero or a value is not as described above.
 std::optional<Message> decode_message(std::span<const uint8_t> bytes);
+
+struct Piece {
+  Slot to = 0;
+  std::span<const uint8_t> bytes;
+};
+// Takes the first piece off; nothing when there is none left.
+std::optional<Piece> next_piece(Pieces& pieces);
+
+// Puts pieces together for one message.
+class Packer {
+ public:
+  static constexpr size_t kHead = 6;  // bytes in front of each piece
+  static constexpr size_t kLargest = kMessageMax - 8 - kHead;
+  // The longest piece that fits.
+  size_t room() const { return bytes_.size() - size_ > kHead ? bytes_.size() - size_ - kHead : 0; }
+  // At most room() bytes, and at least one.
+  void add(Slot to, std::span<const uint8_t> bytes);
+  bool empty() const { return size_ == 0; }
+  Pieces pieces() const { return {{bytes_.data(), size_}}; }
+  void clear() { size_ = 0; }
+
+ private:
+  std::array<uint8_t, kLargest + kHead> bytes_;
+  size_t size_ = 0;
+};
 
 // The immediate of a data write: the receiver's slot.
 constexpr uint32_t immediate(Slot slot) { return slot; }

@@ -40,6 +40,7 @@ void messages(Folder folder) {
   v6.address.v6 = true, v6.address.bytes = {0x20, 1, 0xd, 0xb8}, v6.port = 50000;
   const RingPlace ring{0x7f0000000000, 0x1234, 16384};
   const Token token{1, 2, 3};
+  const uint8_t pieces[] = {0, 0, 0, 1, 0, 2, 'a', 'b', 0, 0, 0, 2, 0, 1, 'c'};
   const Body bodies[] = {Claim{1, v4, v4, ring, token},
                          Claim{2, v6, v6, ring, token},
                          Accept{1, 3, ring, token, 77},
@@ -53,7 +54,8 @@ void messages(Folder folder) {
                          Fin{1, 99, true},
                          Reset{1},
                          Retire{1},
-                         Credit{}};
+                         Credit{},
+                         Pieces{pieces}};
   for (const auto& body : bodies) folder.add(text(encode(Message{5, body}).span()));
 }
 

@@ -161,7 +161,7 @@ void unserved(int fd, Reason reason) {
   tell("unserved(%d,%s)", fd, key(reason).data());
 }
 
-Answer<int> epoll_ctl(int set, int, int fd, epoll_event*) {
+Answer<int> epoll_ctl(int set, int, int fd, const epoll_event*) {
   concern(set);
   tell("epoll_ctl(%d,%d)", set, fd);
   return 0;

@@ -93,11 +93,10 @@ bool Flow::bind(Link& link) {
   tx_ = {};
   expected_token_ = wire::make_token();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
-  gathering_ = said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
+  said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
   fin_.reset();
   held_in_.clear();
   held_out_.clear();
-  burst_ = 0;
   return true;
 }
 

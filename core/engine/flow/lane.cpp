@@ -169,14 +169,19 @@ void Flow::cork_expired() {
   corked_ = corked;
 }
 
-// Posts what was appended. The first write since bytes came in leaves at once and unsignaled: an answer needs no completion. A
-// further one asks for a completion, and until it comes small writes gather and leave as one.
-void Flow::pump() {
+bool Flow::worth_gathering() const {
+  return tx_.unposted() < kGather && tx_.room() > 0 && !closing_ && !write_shut_;
+}
+
+// The first write of a burst leaves at once. While the burst lasts (see Link) small ones gather and leave together, and with those
+// of other flows.
+void Flow::pump(Gather gather) {
   while (link_ && flow::sends(state_) == Sends::ring && tx_.unposted() > 0) {
-    if ((gathering_ || corked_) && tx_.unposted() < kGather && tx_.room() > 0 && !closing_ && !write_shut_) {
-      if (corked_ && !std::exchange(cork_timed_, true)) engine_.corked(*this);
+    if (corked_ && worth_gathering()) {
+      if (!std::exchange(cork_timed_, true)) engine_.corked(*this);
       return;
     }
+    if (gather == Gather::yes && link_->bursting() && worth_gathering()) return link_->gather(*this);
     if (!link_->can_post()) return link_->pump_later(*this);
     if (tx_.at_switch()) {
       link_->send(wire::Switch{peer_slot_});
@@ -185,27 +190,36 @@ void Flow::pump() {
       continue;
     }
     const auto write = tx_.next(link_->connection().largest_write());
-    const bool signaled = burst_++ > 0 && !gathering_;
-    if (!link_->post_write(*this, write, peer_slot_, signaled)) return;
+    if (!link_->post_write(write, peer_slot_)) return;
     tx_.posted(write.length);
   }
   send_fin();
 }
 
-void Flow::sends_completed() {
-  gathering_ = false;
-  pump();
+size_t Flow::packable() const {
+  if (!link_ || flow::sends(state_) != Sends::ring || corked_ || tx_.at_switch()) return 0;
+  return tx_.unposted() <= wire::Packer::kLargest ? static_cast<size_t>(tx_.unposted()) : 0;
 }
 
-bool Flow::data_landed(uint32_t length) {
+// Less than packable() where the ring ends or changes.
+void Flow::pack(wire::Packer& packer) {
+  const auto write = tx_.next(static_cast<uint32_t>(packer.room()));
+  packer.add(peer_slot_, {reinterpret_cast<const uint8_t*>(write.local), write.length});
+  tx_.posted(write.length);
+}
+
+bool Flow::data_landed(uint32_t length) { return landed(length); }
+bool Flow::data_landed(std::span<const uint8_t> bytes) { return landed(bytes); }
+
+template <class Data>
+bool Flow::landed(Data data) {
   if (peer_retired_) return false;
   if (closing_ && !peer_closed_ && !frozen_ && !aborting_ && state_ == State::lane) {
     aborting_ = true;  // as a closed socket answers bytes: with RST
     if (link_ && !retired_) link_->send(wire::Reset{peer_slot_});
   }
   if (frozen_ || closing_ || peer_closed_) return true;  // no longer counts
-  if (fin_ || !peer_slot_known_ || !rx_.landed(length)) return false;
-  burst_ = 0;
+  if (fin_ || !peer_slot_known_ || !rx_.landed(data)) return false;
   changed(EPOLLIN);
   return true;
 }

@@ -48,7 +48,7 @@ Reason reason_of(int error) {
 
 void note_fork() { inherited = inherited || opened; }
 
-std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budget, const std::string& device,
+std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, const std::string& device,
                                            Announce announce, Reason& why) {
   const auto* loaded = library();
   if (!loaded || inherited) {
@@ -71,7 +71,7 @@ std::unique_ptr<CmDialler> CmDialler::make(std::mutex& lock, PinnedBudget& budge
   return std::unique_ptr<CmDialler>(new CmDialler(*loaded, channel, lock, budget, device, std::move(announce)));
 }
 
-CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget,
+CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, Lock& lock, PinnedBudget& budget,
                      std::string device, Announce announce)
     : library_(library),
       channel_(channel),

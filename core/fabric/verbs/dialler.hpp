@@ -5,9 +5,9 @@
 
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 
+#include "core/base/lock.hpp"
 #include "core/fabric/fabric.hpp"
 #include "core/fabric/verbs/queue_pair.hpp"
 
@@ -19,7 +19,7 @@ class CmDialler final : public Dialler {
   using Announce = std::function<void(Completions& completions)>;
 
   // A reason if there is no RDMA on this host. `lock` is the engine's; `device`: the only one to use, any if empty.
-  static std::unique_ptr<CmDialler> make(std::mutex& lock, PinnedBudget& budget, const std::string& device,
+  static std::unique_ptr<CmDialler> make(Lock& lock, PinnedBudget& budget, const std::string& device,
                                          Announce announce, Reason& why);
   ~CmDialler() override;
 
@@ -43,7 +43,7 @@ class CmDialler final : public Dialler {
     QueuePair* established = nullptr;       // once the engine owns it
   };
 
-  CmDialler(const Library& library, rdma_event_channel* channel, std::mutex& lock, PinnedBudget& budget,
+  CmDialler(const Library& library, rdma_event_channel* channel, Lock& lock, PinnedBudget& budget,
             std::string device, Announce announce);
   Device* device_of(rdma_cm_id* id);
   std::unique_ptr<QueuePair> make_queue_pair(rdma_cm_id* id, Reason& why);
@@ -60,7 +60,7 @@ class CmDialler final : public Dialler {
 
   const Library& library_;
   rdma_event_channel* channel_;
-  std::mutex& lock_;
+  Lock& lock_;
   PinnedBudget& budget_;
   const std::string device_;
   Announce announce_;

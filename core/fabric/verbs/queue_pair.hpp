@@ -56,7 +56,7 @@ class QueuePair final : public Connection {
 
  private:
   static constexpr uint32_t kDepth = 128;         // work requests in each direction
-  static constexpr uint32_t kBufferSize = 256;    // of a receive, and of a staged message
+  static constexpr uint32_t kBufferSize = wire::kMessageMax;  // of a receive, and of a staged message
   static constexpr uint32_t kInline = 220;
 
   QueuePair(Device& device, rdma_cm_id* id, PinnedBudget& budget);

@@ -66,6 +66,8 @@ const RingPlace kRing{0x0102030405060708, 0x090a0b0c, 0x10000};
 constexpr Slot kTo = 0xa1b2c3, kFrom = 0xd1e2f3;
 constexpr uint64_t kOffset = 0x1112131415161718;
 
+constexpr uint8_t kOnePiece[] = {0x00, 0xa1, 0xb2, 0xc3, 0x00, 0x03, 'a', 'b', 'c'};
+
 struct Golden {
   std::string_view kind;
   Body body;
@@ -95,6 +97,7 @@ const Golden kGolden[] = {
     {"Reset", Reset{kTo}, "0a000000 5a5b5c5d 00a1b2c3"},
     {"Retire", Retire{kTo, true}, "0b000000 5a5b5c5d 00a1b2c3 01"},
     {"Credit", Credit{}, "0c000000 5a5b5c5d"},
+    {"Pieces", Pieces{kOnePiece}, "0d000000 5a5b5c5d 00a1b2c3 0003 616263"},
 };
 static_assert(std::variant_size_v<Body> == std::size(kGolden));
 
@@ -166,6 +169,41 @@ TEST_CASE("messages: the ends of each range", "[wire]") {
   far.address.bytes.fill(0xff), far.port = 0xffff;
   CHECK(survives(message(Claim{0, far, far, kRing, Token{}})));
   CHECK(survives(message(Claim{0, Endpoint{}, Endpoint{}, kRing, Token{}})));
+}
+
+TEST_CASE("messages: pieces are packed and come apart", "[wire]") {
+  Packer packer;
+  CHECK(packer.empty());
+  CHECK(packer.room() == Packer::kLargest);
+  const Bytes first{'a', 'b', 'c'};
+  packer.add(kTo, first);
+  CHECK(packer.room() == Packer::kLargest - first.size() - Packer::kHead);
+  const Bytes second(packer.room(), 'x');
+  packer.add(kSlotLimit - 1, second);
+  CHECK(packer.room() == 0);
+  const auto sent = encoded(message(packer.pieces()));
+  CHECK(sent.size() == kMessageMax);
+  auto pieces = std::get<Pieces>(decode_message(sent)->body);
+  auto piece = next_piece(pieces);
+  REQUIRE(piece);
+  CHECK(piece->to == kTo);
+  CHECK(Bytes(piece->bytes.begin(), piece->bytes.end()) == first);
+  piece = next_piece(pieces);
+  REQUIRE(piece);
+  CHECK(piece->to == kSlotLimit - 1);
+  CHECK(Bytes(piece->bytes.begin(), piece->bytes.end()) == second);
+  CHECK_FALSE(next_piece(pieces));
+  packer.clear();
+  CHECK(packer.empty());
+}
+
+TEST_CASE("messages: pieces that are none", "[wire]") {
+  CHECK_FALSE(accepted(bytes("0d000000 00000000")));                               // no piece
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0000")));                 // an empty one
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 01000000 0001 61")));              // no slot
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0002 61")));              // longer than the message
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0001 61 00a1b2c3 0001")));  // the second one, too
+  CHECK(accepted(bytes("0d000000 00000000 00a1b2c3 0001 61 00a1b2c3 0001 62")));
 }
 
 TEST_CASE("messages: a part or more than one is none", "[wire]") {
