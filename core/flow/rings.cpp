@@ -54,16 +54,6 @@ size_t TxRing::append(std::span<const iovec> from, size_t skip) {
   return done;
 }
 
-Stretches TxRing::reserve(size_t size) {
-  const auto most = std::min<uint64_t>(size, room());
-  Stretches places;
-  if (most == 0) return places;
-  places.parts[0] = stretch(current_.block, current_.start, written_, most);
-  if (const auto rest = most - places.parts[0].size())
-    places.parts[1] = stretch(current_.block, current_.start, written_ + places.parts[0].size(), rest);
-  return places;
-}
-
 bool TxRing::consumed(uint64_t offset) {
   if (offset > posted_) return false;
   consumed_ = std::max(consumed_, offset);

@@ -54,9 +54,6 @@ class TxRing {
   bool grow(Block mirror, wire::RingPlace place);
   // Copies from `from`, skipping `skip` bytes of it; returns what fitted into the window.
   size_t append(std::span<const iovec> from, size_t skip = 0);
-  // Where up to `size` appended bytes go, for a caller that fills them itself and then says how many.
-  Stretches reserve(size_t size);
-  void commit(size_t size) { written_ += size; }
 
   // The receiver's word on what its application consumed. False if it claims bytes that were never posted.
   bool consumed(uint64_t offset);
