@@ -1,4 +1,4 @@
-// epoll_ctl and epoll_wait find their set; poll and select wait for flows and kernel descriptors together.
+// poll, select and blocking calls wait for flows and kernel descriptors together.
 
 #include <poll.h>
 #include <sys/select.h>
@@ -12,9 +12,12 @@
 namespace rsock::sockets {
 namespace {
 
+// A thread without a descriptor for a bell waits in turns of this length.
+constexpr auto kTurn = milliseconds(10);
+
+// Wakes a thread when a flow that it waits for changes.
 class Waiter final : public engine::Observer {
  public:
-  explicit Waiter(Bell& bell) : bell_(bell) {}
   ~Waiter() {
     for (const auto& flow : flows_) flow->unobserve(*this);
   }
@@ -22,10 +25,16 @@ class Waiter final : public engine::Observer {
     flow->observe(*this);
     flows_.push_back(flow);
   }
-  void flow_changed(engine::Flow&, uint32_t) override { bell_.ring(); }
+  void flow_changed(engine::Flow&, uint32_t) override {
+    if (bell_) bell_->ring();
+  }
+  int fd() const { return bell_ ? bell_->fd() : -1; }
+  void silence() {
+    if (bell_) bell_->silence();
+  }
 
  private:
-  Bell& bell_;
+  const Bell::Loan bell_ = Bell::borrow();
   std::vector<std::shared_ptr<engine::Flow>> flows_;
 };
 
@@ -39,17 +48,23 @@ short poll_events(uint32_t ready) {
   return static_cast<short>(ready);
 }
 
-// One poll(2): the program's descriptors, with flows that the kernel does not know of taken out of what it is asked.
+std::vector<std::shared_ptr<engine::Flow>> flows_of(std::span<const pollfd> fds) {
+  std::vector<std::shared_ptr<engine::Flow>> flows(fds.size());
+  for (size_t i = 0; i < fds.size(); ++i) {
+    auto* entry = find(fds[i].fd);
+    if (!entry) continue;
+    if (entry->set) entry->set->expose();
+    flows[i] = lane_flow(fds[i].fd);
+  }
+  return flows;
+}
+
+// One poll(2): the program's descriptors and the flows behind them. What the kernel does not know of is taken out of what it is
+// asked.
 class Round {
  public:
-  Round(std::span<pollfd> fds) : fds_(fds), asked_(fds.begin(), fds.end()), flows_(fds.size()) {
-    for (size_t i = 0; i < fds_.size(); ++i) {
-      auto* entry = find(fds_[i].fd);
-      if (!entry) continue;
-      if (entry->set) entry->set->expose();
-      flows_[i] = lane_flow(fds_[i].fd);
-    }
-  }
+  Round(std::span<pollfd> fds, std::vector<std::shared_ptr<engine::Flow>> flows)
+      : fds_(fds), asked_(fds.begin(), fds.end()), flows_(std::move(flows)) {}
   bool has_flows() const {
     return std::any_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow != nullptr; });
   }
@@ -106,62 +121,17 @@ class Round {
   std::vector<std::shared_ptr<engine::Flow>> flows_;
 };
 
-}  // namespace
-
-Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) {
-  if (idle()) return Answer<int>::pass();
-  const Section section;
-  auto* member = find(fd);
-  auto* entry = find(set);
-  if (entry && entry->kind != Entry::Kind::set) return Answer<int>::pass();
-  if (member && member->set) {
-    member->set->expose();
-    return Answer<int>::pass();
-  }
-  const bool watched = entry && entry->set->watches(fd);
-  const bool flow = member && member->kind == Entry::Kind::flow && !member->passes.load(std::memory_order_relaxed);
-  if (!watched && !flow) return Answer<int>::pass();
-  if (!watched && operation != EPOLL_CTL_ADD) return Answer<int>::pass();  // the kernel knows the errno
-  if (!entry) {
-    auto made = EpollSet::make(set);  // the first flow of this set
-    if (!made) {
-      if (member->flow->on_kernel()) member->flow->settle(Reason::descriptors);
-      return Answer<int>::pass();
-    }
-    entry = &new_entry(Entry::Kind::set);
-    entry->set = std::move(made);
-    set_entry(set, entry);
-  }
-  const auto done = entry->set->control(operation, fd, member ? member->flow : nullptr, event);
-  if (!done) return Errno{done.error()};
-  return 0;
-}
-
-Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask) {
-  if (idle() || capacity <= 0) return Answer<int>::pass();
-  Section section;
-  auto* entry = entry_of(set, Entry::Kind::set);
-  if (!entry) return Answer<int>::pass();
-  const auto kept = entry->set;  // another thread may close the set while this one sleeps in it
-  return kept->wait(section, events, capacity, deadline_of(timeout), mask);
-}
-
-Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  if (idle()) return Answer<int>::pass();
-  Section section;
+// Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
+// leaves its lane, if `until_moved`.
+Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, const sigset_t* mask, bool until_moved) {
   auto& engine = section.engine();
-  Round round({fds, count});
-  if (!round.has_flows()) return Answer<int>::pass();
-  const auto deadline = deadline_of(timeout);
-  const auto bell = Bell::borrow();
-  if (!bell) return Errno{ENOMEM};
-  Waiter waiter(*bell);
-  round.observe(waiter);
   std::optional<Attendance> attendance;
+  std::optional<Waiter> waiter;
   Looks looks;
   bool slept = false;
-  for (;;) {
+  for (const bool lanes_first = round.in_lanes();;) {
     const bool lanes = round.in_lanes();
+    if (until_moved && lanes != lanes_first) return 0;
     if (lanes && !attendance) attendance.emplace(engine);
     if (lanes) {
       engine.flush();
@@ -179,27 +149,53 @@ Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigse
         looks.looked(found && *found > 0);
         return !found || *found > 0;
       });
-    if (!found) return Errno{found.error()};
+    if (!found) return found;
     if (const int ready = *found + round.collect(); ready > 0) return ready;
     if (over) return 0;
-    std::vector<pollfd> ours{{bell->fd(), POLLIN, 0}};
+
+    if (!waiter) round.observe(waiter.emplace());
+    std::vector<pollfd> ours{{waiter->fd(), POLLIN, 0}};
     if (lanes)
       for (const int source : engine.sources()) ours.push_back({source, POLLIN, 0});
     auto& asked = round.ask(ours);
+    auto turn_ends = deadline;
+    if (waiter->fd() < 0) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
     timespec storage;
     int error = 0;
     const auto woken = sleep(section, lanes, something, [&] {
-      const int answered = kernel.ppoll(asked.data(), asked.size(), remaining(deadline, storage), mask);
+      const int answered = kernel.ppoll(asked.data(), asked.size(), remaining(turn_ends, storage), mask);
       error = errno;
       return answered;
     });
     slept = true;
-    bell->silence();
+    waiter->silence();
     if (!woken) continue;
     if (*woken < 0) return Errno{error};
-    for (size_t i = count + 1; i < asked.size(); ++i)
-      if (asked[i].revents) engine.acknowledge();
+    for (auto at = asked.end() - static_cast<ptrdiff_t>(ours.size() - 1); at != asked.end(); ++at)
+      if (at->revents) engine.acknowledge();
   }
+}
+
+}  // namespace
+
+Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
+                std::optional<Time> deadline) {
+  pollfd one{fd, static_cast<short>(wanted), 0};
+  Round round({&one, 1}, {flow});
+  const auto waited = wait(section, round, deadline, nullptr, true);
+  if (!waited) return Errno{waited.error()};
+  if (*waited == 0 && deadline && now() >= *deadline) return Errno{ETIMEDOUT};
+  return Done{};
+}
+
+Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  if (idle()) return Answer<int>::pass();
+  Section section;
+  Round round({fds, count}, flows_of({fds, count}));
+  if (!round.has_flows()) return Answer<int>::pass();
+  const auto waited = wait(section, round, deadline_of(timeout), mask, false);
+  if (!waited) return Errno{waited.error()};
+  return *waited;
 }
 
 Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const sigset_t* mask) {

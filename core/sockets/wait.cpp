@@ -1,6 +1,5 @@
 #include "core/sockets/wait.hpp"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -11,8 +10,6 @@
 
 namespace rsock::sockets {
 namespace {
-
-constexpr auto kTurn = milliseconds(10);
 
 // Whether spinning has paid of late. Each wait in a row that was too long for it doubles the number of waits that then sleep
 // at once; one that was not ends the row. The length of a wait that slept says little, since waking takes long: so
@@ -49,18 +46,6 @@ void relax() {
   for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
 #endif
 }
-
-// Wakes a thread when a flow that it waits for changes.
-class Waiter final : public engine::Observer {
- public:
-  explicit Waiter(Bell* bell) : bell_(bell) {}
-  void flow_changed(engine::Flow&, uint32_t) override {
-    if (bell_) bell_->ring();
-  }
-
- private:
-  Bell* bell_;
-};
 
 }  // namespace
 
@@ -167,65 +152,6 @@ std::optional<Time> deadline_of(const timespec* timeout) {
   constexpr int64_t kFar = 1'000'000'000;  // seconds: further than any process lives, and no overflow
   const auto seconds = std::min<int64_t>(timeout->tv_sec, kFar);
   return now() + std::chrono::seconds(seconds) + std::chrono::nanoseconds(timeout->tv_nsec);
-}
-
-Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
-                std::optional<Time> deadline) {
-  auto& engine = section.engine();
-  const auto was_on_kernel = flow->on_kernel();
-  // Errors and ends end every wait.
-  const auto ready = [&] {
-    return flow->on_kernel() != was_on_kernel ||
-           (!was_on_kernel && (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0);
-  };
-  if (ready()) return Done{};
-  std::optional<Attendance> attendance;
-  if (!was_on_kernel) {
-    attendance.emplace(engine);
-    engine.flush();
-  }
-  if (!was_on_kernel && spin(section, deadline, ready)) return Done{};
-  // Without a descriptor for a bell, the wait is cut into turns.
-  const auto bell = Bell::borrow();
-  Waiter waiter(bell.get());
-  flow->observe(waiter);
-  struct Unobserve {
-    engine::Flow& flow;
-    Waiter& waiter;
-    ~Unobserve() { flow.unobserve(waiter); }
-  } const unobserve{*flow, waiter};
-
-  std::vector<pollfd> fds{{bell ? bell->fd() : -1, POLLIN, 0}};
-  if (was_on_kernel) {
-    const short events = static_cast<short>((wanted & EPOLLIN ? POLLIN : 0) | (wanted & EPOLLOUT ? POLLOUT : 0));
-    fds.push_back({fd, events, 0});
-  } else {
-    for (const int source : engine.sources()) fds.push_back({source, POLLIN, 0});
-  }
-  while (!ready()) {
-    timespec storage;
-    int error = 0;
-    auto turn_ends = deadline;
-    if (!bell) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
-    const auto woken = sleep(section, !was_on_kernel, ready, [&] {
-      const int count = kernel.ppoll(fds.data(), fds.size(), remaining(turn_ends, storage), nullptr);
-      error = errno;
-      return count;
-    });
-    if (!woken) break;
-    if (bell) bell->silence();
-    if (*woken < 0) return Errno{error};
-    if (*woken == 0 && turn_ends != deadline && (!deadline || now() < *deadline)) continue;
-    if (*woken == 0) return Errno{ETIMEDOUT};
-    if (was_on_kernel) {
-      if (fds[1].revents) break;
-    } else {
-      for (size_t i = 1; i < fds.size(); ++i)
-        if (fds[i].revents) engine.acknowledge();
-      engine.poll();
-    }
-  }
-  return Done{};
 }
 
 }  // namespace rsock::sockets

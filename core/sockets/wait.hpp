@@ -76,7 +76,7 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
 std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
                          const std::function<int()>& kernel_wait);
 
-// Waits for `flow` to show any of `wanted`, or to be on_kernel() and `fd` to do so. EINTR: a signal; ETIMEDOUT.
+// Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. EINTR: a signal; ETIMEDOUT.
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
                 std::optional<Time> deadline);
 
