@@ -316,16 +316,14 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
   answer.receives = queue_pair->receive_depth();
   const auto bytes = wire::encode(answer);
   auto with = parameters(bytes);
-  if (library_.rdma_accept(id, &with) != 0) {
-    doomed_pairs_.push_back(std::move(queue_pair));
-    return;
-  }
   auto& call = calls_[id];
   call.cookie = cookie;
   call.peer = from.address;
   call.established = queue_pair.get();
   auto& device = queue_pair->device();
+  // The link comes first: once accepted, the peer speaks, and whoever polls takes what it said.
   meeting.linked(cookie, false, from.address, *greeting, std::move(queue_pair), device);
+  if (library_.rdma_accept(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
 }
 
 void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
