@@ -19,7 +19,7 @@ constexpr std::array kTable = {
     Option{"rendezvous_ms", &Options::rendezvous_ms, 2000, 10, 60000, false,
            "How long the connecting end waits to be dialled."},
     Option{"dial_ms", &Options::dial_ms, 2000, 10, 60000, false,
-           "How long the accepting end tries to dial before the flow stays on TCP."},
+           "How long a dial of the accepting end may go unanswered before it is repeated."},
     Option{
         "spin_us", &Options::spin_us, 400, 0, 100000, false,
         "The longest time to poll for completions before sleeping; waits adapt below it, and 0 never polls."},

@@ -1,6 +1,6 @@
 // How the two ends of a connection find each other: the acceptor dials the point that the connector opened. The two are not
-// ordered in time, and a plain peer opens none, so a refusal is an ordinary answer. A flow whose dial is refused waits, on TCP
-// and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to one address
+// ordered in time, and a plain peer opens none, so a refusal is an ordinary answer. A flow whose dial is refused, or not answered,
+// waits, on TCP and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to one address
 // are also spaced: closely at first; far apart once a flow of that address has used up its time and none since was ever linked:
 // then the address is taken for a plain peer's, and only its newest flow is tried, once a second.
 
@@ -112,7 +112,7 @@ void Service::find_peer(uint64_t id) {
   }
   auto& peer = peers_[address];
   if (peer.waiting.size() >= kMostWaiting) return settle(id, Reason::crowded);
-  peer.waiting.push_back({id, now(), kFirstPause});
+  peer.waiting.push_back({.flow = id, .due = now(), .pause = kFirstPause});
   pump(address, peer);
 }
 
@@ -175,7 +175,7 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
   const auto found = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p.second.dialling && p.second.dialling->flow == cookie; });
   if (found == peers_.end()) return;
   auto& peer = found->second;
-  const auto waiting = *std::exchange(peer.dialling, {});
+  auto waiting = *std::exchange(peer.dialling, {});
   const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
   if (greeting && (greeting->version != wire::kVersion || verdict == wire::Verdict::version)) {
     settle(cookie, Reason::peer_version);
@@ -187,7 +187,8 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
       flow->claim(*link);
     else if (flow)
       wait_again(peer, waiting);
-  } else if (reason == Reason::plain_peer) {
+  } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout) {
+    waiting.failure = reason;
     wait_again(peer, waiting);
   } else {
     space(peer);
@@ -256,10 +257,11 @@ void Service::expire() {
   });
   for (auto& [address, peer] : peers_) {
     if (peer.dialling && time >= peer.dial_ends) {
-      const auto id = std::exchange(peer.dialling, {})->flow;
-      dialler_->cancel_dial(id);
-      space(peer);
-      settle(id, Reason::dial_timeout);
+      auto waiting = *std::exchange(peer.dialling, {});
+      dialler_->cancel_dial(waiting.flow);
+      // What a dial rests on are datagrams, which may be lost: a silent one is repeated like a refused one.
+      waiting.failure = Reason::dial_timeout;
+      wait_again(peer, waiting);
     }
     if (!peer.waiting.empty() && time >= peer.next_sweep) sweep(peer);
     pump(address, peer);
@@ -275,7 +277,7 @@ void Service::sweep(Peer& peer) {
     if (!flow || !flow->eligible()) return true;
     if (now() <= flow->sought_until) return false;
     peer.plain = true;
-    flow->settle(Reason::plain_peer);
+    flow->settle(waiting.failure);
     return true;
   });
 }

@@ -57,6 +57,7 @@ class Service final : private fabric::Meeting {
     uint64_t flow = 0;
     Time due{};      // not before
     Duration pause{};  // after the next refusal
+    Reason failure = Reason::plain_peer;  // of the last dial
   };
   // What is known of a peer's address.
   struct Peer {
