@@ -18,6 +18,7 @@ COUNTERS = pathlib.Path("/sys/class/infiniband/rxe0/ports/1/hw_counters")
 NOBODY = 65534
 START_SECONDS = 60  # an emulated processor on a busy machine takes its time
 RUN_SECONDS = 180
+LOG = os.environ.get("RSOCK_E2E_LOG", "info")
 
 
 class Failed(Exception):
@@ -33,12 +34,12 @@ def require(condition, why):
         raise Failed(why)
 
 
-def eventually(what, condition, seconds=20):
+def eventually(what, condition, seconds=20, pause=0.05):
     """The first true value of condition(), which is asked again and again."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         require(time.monotonic() < deadline, f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return value
 
 
@@ -155,7 +156,7 @@ class Lab:
         rules = [f'[[rule]]\n{side} = "{self.address}:{SELECTED}"\nlane = "{self.lane}"\n' for side in ("listen", "connect")]
         path.write_text("\n".join(rules) + "\n[options]\n" + options)
 
-    def start(self, command, preload=True, options="", name=None, limits=None, user=None, log="info", wrap=(), stdin=None):
+    def start(self, command, preload=True, options="", name=None, limits=None, user=None, log=None, wrap=(), stdin=None):
         """Starts `command`; `limits` are {resource: value}, `user` a numeric one without privileges, `wrap` what runs it."""
         command = [str(word) for word in command]
         name = name or os.path.basename(command[1 if command[0] == PYTHON else 0])
@@ -168,7 +169,7 @@ class Lab:
         if preload:
             self.config(files["toml"], options)
             words = ["env", f"LD_PRELOAD={self.stage / 'librsock.so'}", f"RSOCK_CONFIG={files['toml']}",
-                     f"RSOCK_STATS_FILE={files['stats']}", f"RSOCK_LOG={log}:{files['log']}"]
+                     f"RSOCK_STATS_FILE={files['stats']}", f"RSOCK_LOG={log or LOG}:{files['log']}"]
         if limits:
             words = ["prlimit", *(f"--{key}={value}" for key, value in limits.items()), "--", *words]
         if user:

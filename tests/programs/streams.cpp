@@ -1,12 +1,13 @@
 // Streams of known bytes in both directions over many connections, by the ways in which programs use sockets.
 //
-//   streams server ADDRESS PORT STYLE CONNECTIONS
-//   streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED
+//   streams server ADDRESS PORT STYLE CONNECTIONS [FILE]
+//   streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED [FILE]
 //
-// Each connection: the client sends 16 bytes (its number, how many bytes each way), then both ends send that many bytes of a
+// Each connection: the client sends 24 bytes (its number, how many bytes go each way), then both ends send that many bytes of a
 // sequence that only they know, in pieces of random size, while they read the other's; each shuts down its sending half at its
 // end, reads to the end of stream, and compares every byte. STYLE says how an end waits: threads (blocking, one thread to send and
-// one to receive), epoll, edge, oneshot, poll, select. Exit status 0 when every byte was right; bounded by an alarm.
+// one to receive), epoll, edge, oneshot, poll, select. Until FILE is there, an end sends a few bytes now and then. Exit
+// status 0 when every byte was right; bounded by an alarm.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -32,10 +33,12 @@
 namespace {
 
 struct Hello {
-  uint64_t number = 0, bytes = 0;
+  uint64_t number = 0, to_server = 0, to_client = 0;
 };
 
-std::atomic<bool> failed{false};
+std::atomic<bool> failed{false}, slow{false};
+
+void pause() { ::usleep(4000); }
 
 void complain(uint64_t number, const char* what, int error = 0) {
   failed = true;
@@ -67,8 +70,8 @@ class Stream {
       size = head_left_;
       std::memcpy(piece, head_ + sizeof hello_ - head_left_, size);
     } else {
-      const uint64_t most = random() % 8 == 0 ? sizeof piece : 1 + random() % 300;
-      size = static_cast<size_t>(std::min<uint64_t>(most, hello_.bytes - sent_));
+      const uint64_t most = slow ? 1 + random() % 8 : random() % 8 == 0 ? sizeof piece : 1 + random() % 300;
+      size = static_cast<size_t>(std::min<uint64_t>(most, to_send() - sent_));
       for (size_t i = 0; i < size; ++i) piece[i] = byte_at(hello_.number, client_, sent_ + i);
     }
     if (size > 0) {
@@ -80,7 +83,7 @@ class Stream {
       else
         sent_ += static_cast<uint64_t>(done);
     }
-    if (head_left_ == 0 && sent_ == hello_.bytes) {
+    if (head_left_ == 0 && sent_ == to_send()) {
       sent_all_ = true;
       if (::shutdown(fd_, SHUT_WR) != 0) complain(hello_.number, "shutdown", errno);
     }
@@ -96,7 +99,7 @@ class Stream {
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return blocked = errno == EAGAIN, errno == EINTR;
     if (got < 0) return complain(hello_.number, "recv", errno), received_all_ = true, false;
     if (got == 0) {
-      if (!known_ || received_ != hello_.bytes) complain(hello_.number, "the stream ended early");
+      if (!known_ || received_ != to_receive()) complain(hello_.number, "the stream ended early");
       received_all_ = true;
       return false;
     }
@@ -113,7 +116,7 @@ class Stream {
         return false;
       }
     received_ += static_cast<uint64_t>(got);
-    if (received_ > hello_.bytes) return complain(hello_.number, "too many bytes"), received_all_ = true, false;
+    if (received_ > to_receive()) return complain(hello_.number, "too many bytes"), received_all_ = true, false;
     return true;
   }
 
@@ -121,9 +124,15 @@ class Stream {
   bool wants_out() const { return known_ && !sent_all_; }
   bool done() const { return received_all_ && (sent_all_ || !known_); }
   int fd() const { return fd_; }
+  bool closed() const { return closed_; }
+  void close() { closed_ = true, ::close(fd_); }
 
  private:
+  uint64_t to_send() const { return client_ ? hello_.to_server : hello_.to_client; }
+  uint64_t to_receive() const { return client_ ? hello_.to_client : hello_.to_server; }
+
   int fd_;
+  bool closed_ = false;
   bool client_;
   Hello hello_;
   std::atomic<bool> known_;
@@ -143,13 +152,13 @@ void drive_by_threads(std::vector<Stream*> streams) {
       std::thread sender([stream] {
         std::minstd_rand other(static_cast<unsigned>(stream->fd() + 1000));
         bool full;
-        while (stream->send_some(other, full)) {
-        }
+        while (stream->send_some(other, full))
+          if (slow) pause();
       });
       while (stream->receive_some(random, blocked)) {
       }
       sender.join();
-      ::close(stream->fd());
+      stream->close();
     });
   for (auto& thread : threads) thread.join();
 }
@@ -159,7 +168,7 @@ void serve(Stream& stream, bool in, bool out, bool to_the_end, std::minstd_rand&
   bool blocked = false;
   for (int turns = 0; in && (to_the_end || turns < 4) && stream.receive_some(random, blocked); ++turns) {
   }
-  for (int turns = 0; out && (to_the_end || turns < 4) && stream.send_some(random, blocked); ++turns) {
+  for (int turns = 0; out && (to_the_end || turns < 4) && stream.send_some(random, blocked) && !slow; ++turns) {
   }
 }
 
@@ -178,17 +187,28 @@ void drive_by_epoll(std::vector<Stream*> streams, const std::string& style) {
     ::epoll_ctl(set, EPOLL_CTL_ADD, stream->fd(), &event);
   }
   size_t left = streams.size();
-  while (left > 0) {
+  for (bool was_slow = slow; left > 0;) {
     epoll_event events[64];
-    const int count = ::epoll_wait(set, events, 64, 20000);
+    const int count = ::epoll_wait(set, events, 64, was_slow ? 1 : 20000);
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return complain(0, count == 0 ? "nothing for 20 s" : "epoll_wait", count ? errno : 0);
+    if (count < 0 || (count == 0 && !was_slow)) return complain(0, count == 0 ? "nothing for 20 s" : "epoll_wait", count ? errno : 0);
+    if (was_slow) {
+      pause();
+      was_slow = slow;
+      // No edge tells of what could be sent all the time.
+      for (auto* stream : streams)
+        if (flags == EPOLLET && !stream->closed()) {
+          serve(*stream, false, true, true, random);
+          if (stream->done()) stream->close(), --left;
+        }
+    }
     for (int i = 0; i < count; ++i) {
       auto& stream = *static_cast<Stream*>(events[i].data.ptr);
+      if (stream.closed()) continue;
       // Edge-triggered: what was learnt by reading may be what sending waited for.
       serve(stream, true, flags == EPOLLET || (events[i].events & EPOLLOUT), flags == EPOLLET, random);
       if (stream.done()) {
-        ::close(stream.fd());
+        stream.close();
         --left;
       } else if (flags != EPOLLET) {
         epoll_event event{};
@@ -230,10 +250,11 @@ void drive_by_poll(std::vector<Stream*> streams, bool by_select) {
     }
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return complain(0, count == 0 ? "nothing for 20 s" : "poll or select", count ? errno : 0);
+    if (slow) pause();
     for (size_t i = streams.size(); i-- > 0;) {
       serve(*streams[i], in[i], out[i], false, random);
       if (!streams[i]->done()) continue;
-      ::close(streams[i]->fd());
+      streams[i]->close();
       streams.erase(streams.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
@@ -270,10 +291,18 @@ int listen_at(const char* address, const char* port) {
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool server = mode == "server";
-  if ((server && argc != 6) || (!server && (mode != "client" || argc != 8)))
-    return std::fprintf(stderr, "usage: streams server ADDRESS PORT STYLE CONNECTIONS\n"
-                                "       streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED\n"), 2;
+  const int words = server ? 6 : 8;
+  if ((!server && mode != "client") || argc < words || argc > words + 1)
+    return std::fprintf(stderr, "usage: streams server ADDRESS PORT STYLE CONNECTIONS [FILE]\n"
+                                "       streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED [FILE]\n"), 2;
   ::alarm(240);
+  if (argc > words) {
+    slow = true;
+    std::thread([file = argv[words]] {
+      while (::access(file, F_OK) != 0) ::usleep(20000);
+      slow = false;
+    }).detach();
+  }
   const std::string style = argv[4];
   const auto count = std::strtoul(argv[5], nullptr, 10);
   const int listener = server ? listen_at(argv[2], argv[3]) : -1;
@@ -283,7 +312,11 @@ int main(int argc, char** argv) {
   for (unsigned long i = 0; i < count; ++i) {
     const int fd = connection(argv[2], argv[3], server, listener);
     if (fd < 0) return std::perror("streams: connection"), 1;
-    const Hello hello = server ? Hello{} : Hello{i + 1, std::strtoull(argv[6], nullptr, 10) / (1 + random() % 4)};
+    Hello hello;
+    if (!server) {
+      const auto bytes = std::strtoull(argv[6], nullptr, 10);
+      hello = {i + 1, bytes / (1 + random() % 4), bytes / (1 + random() % 4)};
+    }
     if (style != "threads") ::fcntl(fd, F_SETFL, O_NONBLOCK);
     streams.push_back(new Stream(fd, !server, hello));
   }
