@@ -1,8 +1,8 @@
 // How the two ends of a connection find each other: the acceptor dials the point that the connector opened. The two are not
 // ordered in time, and a plain peer opens none, so a refusal is an ordinary answer. A flow whose dial is refused, or not answered,
-// waits, on TCP and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to one address
-// are also spaced: closely at first; far apart once a flow of that address has used up its time and none since was ever linked:
-// then the address is taken for a plain peer's, and only its newest flow is tried, once a second.
+// waits, on TCP and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to
+// one address are also spaced: closely at first; far apart once a flow of that address has used up its time and none since was
+// ever linked: then the address is taken for a plain peer's, and only its newest flow is tried, once a second.
 
 #include <algorithm>
 #include <iterator>

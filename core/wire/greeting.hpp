@@ -18,7 +18,11 @@
 namespace rsock::wire {
 
 inline constexpr uint32_t kMagic = 0x7273636b;
+#ifdef RSOCK_OTHER_VERSION  // a library that the end-to-end tests let this one meet
+inline constexpr uint16_t kVersion = RSOCK_OTHER_VERSION;
+#else
 inline constexpr uint16_t kVersion = 1;
+#endif
 inline constexpr size_t kGreetingSize = 24;
 
 enum class Verdict : uint16_t { welcome = 0, version = 1, linked = 2, resources = 3, stranger = 4 };

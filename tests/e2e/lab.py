@@ -156,7 +156,8 @@ class Lab:
         rules = [f'[[rule]]\n{side} = "{self.address}:{SELECTED}"\nlane = "{self.lane}"\n' for side in ("listen", "connect")]
         path.write_text("\n".join(rules) + "\n[options]\n" + options)
 
-    def start(self, command, preload=True, options="", name=None, limits=None, user=None, log=None, wrap=(), stdin=None):
+    def start(self, command, preload=True, options="", name=None, limits=None, user=None, log=None, wrap=(), stdin=None,
+              library="librsock.so"):
         """Starts `command`; `limits` are {resource: value}, `user` a numeric one without privileges, `wrap` what runs it."""
         command = [str(word) for word in command]
         name = name or os.path.basename(command[1 if command[0] == PYTHON else 0])
@@ -168,7 +169,7 @@ class Lab:
         words = []
         if preload:
             self.config(files["toml"], options)
-            words = ["env", f"LD_PRELOAD={self.stage / 'librsock.so'}", f"RSOCK_CONFIG={files['toml']}",
+            words = ["env", f"LD_PRELOAD={self.stage / library}", f"RSOCK_CONFIG={files['toml']}",
                      f"RSOCK_STATS_FILE={files['stats']}", f"RSOCK_LOG={log or LOG}:{files['log']}"]
         if limits:
             words = ["prlimit", *(f"--{key}={value}" for key, value in limits.items()), "--", *words]

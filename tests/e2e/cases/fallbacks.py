@@ -238,6 +238,23 @@ def rules_say_tcp(lab):
     require(served["flows"]["rdma"] == 0 and served["flows"]["tcp"] > 0, f"{served}")
 
 
+def other_version(lab):
+    """A peer of another version of the protocol, at either end."""
+    other = {"library": "librsock_other_version.so"}
+    for at_server, at_client in ((other, {}), ({}, other)):
+        server = lab.redis(**at_server)
+        client = use(lab, server, **at_client)
+        expect_tcp(client, "peer-version")
+        expect_tcp(server, "peer-version", stats=lab.stop(server))
+        for end in client, server:
+            require(end.stats()["fallback"].get("peer-version", 0) > 0, f"{end.name}: {end.stats()['fallback']}")
+    # Two of them understand each other.
+    server = lab.redis(**other)
+    client = lab.program("crowd.py", lab.address, server.port, 1, 1, **other)
+    client.finish()
+    lab.expect_lane(lab.stop(server), client.stats())
+
+
 CASES = {case.__name__: case for case in (
     plain_clients, plain_server, plain_and_preloaded, without_device, device_comes_back, loopback, without_permission, unprivileged,
-    locked_memory, max_pinned, few_descriptors, server_descriptors, without_rdma_core, rules_say_tcp)}
+    locked_memory, max_pinned, few_descriptors, server_descriptors, without_rdma_core, rules_say_tcp, other_version)}
