@@ -11,9 +11,10 @@ namespace rsock::fabric::verbs {
 namespace {
 
 constexpr int kResolveTimeoutMs = 1000;
-// 4.096 us * 2^16 = 268 ms for an acknowledgement; with seven retries a dead path is known within two seconds.
-constexpr uint8_t kAckTimeout = 16;
-constexpr uint8_t kRetries = 7;
+// 4.096 us * 2^17 = 537 ms for an acknowledgement; with six retries a dead path is known within four seconds. Not seven retries,
+// the most: Soft-RoCE takes that for no end of them.
+constexpr uint8_t kAckTimeout = 17;
+constexpr uint8_t kRetries = 6;
 constexpr int kBacklog = 4;
 
 // rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
