@@ -43,9 +43,17 @@ def eventually(what, condition, seconds=20, pause=0.05):
     return value
 
 
-def packets():
-    """The packets that the RDMA device has sent so far."""
-    return int((COUNTERS / "sent_pkts").read_text())
+def packets(host=1, counter="sent_pkts"):
+    """The packets that the RDMA device of a host has sent so far."""
+    return int(on_host(host, "cat", COUNTERS / counter))
+
+
+def on_host(host, *command):
+    """What a command prints there."""
+    words = [*(["on-host", "2"] if host == 2 else []), *map(str, command)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    require(done.returncode == 0, f"host {host}: {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def has_lane(stats):
@@ -55,8 +63,8 @@ def has_lane(stats):
 class Program:
     """One process that was started; its output, log and statistics are files."""
 
-    def __init__(self, name, process, files, preloaded):
-        self.name, self.process, self.files, self.preloaded = name, process, files, preloaded
+    def __init__(self, name, process, files, preloaded, host=1):
+        self.name, self.process, self.files, self.preloaded, self.host = name, process, files, preloaded, host
 
     @property
     def pid(self):
@@ -125,7 +133,7 @@ class Program:
 
     def stats(self):
         """The line of the process itself."""
-        lines = [line for line in self.all_stats() if line["pid"] == self.pid]
+        lines = [line for line in self.all_stats() if line["pid"] == self.pid or self.host == 2]
         require(len(lines) == 1, f"{self.name} left {len(lines)} lines of statistics, not one")
         return lines[0]
 
@@ -157,8 +165,10 @@ class Lab:
         path.write_text("\n".join(rules) + "\n[options]\n" + options)
 
     def start(self, command, preload=True, options="", name=None, limits=None, user=None, log=None, wrap=(), stdin=None,
-              library="librsock.so"):
-        """Starts `command`; `limits` are {resource: value}, `user` a numeric one without privileges, `wrap` what runs it."""
+              library="librsock.so", host=1):
+        """Starts `command`; `limits` are {resource: value}, `user` a numeric one without privileges, `wrap` what runs it. On host
+        2 its process is that of on-host, and its input is empty."""
+        wrap = [*(["on-host", 2] if host == 2 else []), *wrap]
         command = [str(word) for word in command]
         name = name or os.path.basename(command[1 if command[0] == PYTHON else 0])
         stem = self.folder / f"{next(self.numbers):02}-{name}"
@@ -178,7 +188,7 @@ class Lab:
         with open(files["out"], "wb") as out, open(files["err"], "wb") as err:
             process = subprocess.Popen([*map(str, wrap), *words, *command], env=env, stdout=out, stderr=err, cwd=self.folder,
                                        stdin=stdin or subprocess.DEVNULL)
-        program = Program(name, process, files, preload)
+        program = Program(name, process, files, preload, host)
         self.programs.append(program)
         return program
 
