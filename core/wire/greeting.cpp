@@ -25,6 +25,9 @@ std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
   greeting.verdict = static_cast<Verdict>(verdict);
   greeting.engine = reader.number<uint64_t>();
   greeting.receives = reader.number<uint32_t>();
+  // What another version means by it is not ours to say.
+  const bool credits = greeting.version == kVersion && greeting.verdict == Verdict::welcome;
+  if (credits && (greeting.receives < kFewestReceives || greeting.receives > kMostReceives)) return {};
   return greeting;
 }
 

@@ -6,7 +6,7 @@
 //   4   2   version of the protocol; peers of different versions stay on TCP
 //   6   2   verdict: 0 in a request or an answer, else why the dial is refused
 //   8   8   engine: random number that names the sender's engine
-//  16   4   receives: how many receive work requests the sender has posted, the first credits
+//  16   4   receives: how many receive work requests the sender has posted, the first credits; if welcome, 32 to 2^20
 //  20   4   zero
 
 #include <cstdint>
@@ -24,6 +24,8 @@ inline constexpr uint16_t kVersion = RSOCK_OTHER_VERSION;
 inline constexpr uint16_t kVersion = 1;
 #endif
 inline constexpr size_t kGreetingSize = 24;
+// With fewer credits a link cannot carry data; more are not to be had of any device.
+inline constexpr uint32_t kFewestReceives = 32, kMostReceives = 1 << 20;
 
 enum class Verdict : uint16_t { welcome = 0, version = 1, linked = 2, resources = 3, stranger = 4 };
 

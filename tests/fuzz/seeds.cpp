@@ -62,6 +62,8 @@ void messages(Folder folder) {
 void greetings(Folder folder) {
   for (const auto verdict : {Verdict::welcome, Verdict::version, Verdict::stranger})
     folder.add(text(encode(Greeting{kVersion, verdict, 42, 256})));
+  for (const uint32_t receives : {kFewestReceives - 1, kMostReceives + 1})
+    folder.add(text(encode(Greeting{kVersion, Verdict::welcome, 42, receives})));
 }
 
 void frames(Folder folder) {

@@ -320,7 +320,7 @@ TEST_CASE("greetings: the bytes", "[wire]") {
 }
 
 TEST_CASE("greetings: what is one and what is not", "[wire]") {
-  const auto made = encode(Greeting{});
+  const auto made = encode(Greeting{kVersion, Verdict::welcome, 1, 128});
   const Bytes good(made.begin(), made.end());
   for (size_t size = 0; size < kGreetingSize; ++size) CHECK_FALSE(decode_greeting(std::span(good).first(size)));
   for (size_t bit = 0; bit < 32; ++bit) {
@@ -334,6 +334,11 @@ TEST_CASE("greetings: what is one and what is not", "[wire]") {
     const bool got = decode_greeting(other).has_value();
     if (got != (verdict <= 4)) FAIL("verdict " << verdict);
   }
+  // A welcome names receives that a link can live on; a refusal names none.
+  const auto welcome = [](uint32_t receives) { return encode(Greeting{kVersion, Verdict::welcome, 1, receives}); };
+  for (const auto receives : {kFewestReceives, 128u, kMostReceives}) CHECK(decode_greeting(welcome(receives)));
+  for (const auto receives : {0u, kFewestReceives - 1, kMostReceives + 1, UINT32_MAX}) CHECK_FALSE(decode_greeting(welcome(receives)));
+  CHECK(decode_greeting(encode(Greeting{kVersion, Verdict::linked, 1, 0})));
 }
 
 // The version is the caller's to judge, and what later versions add must not keep it from being read.
