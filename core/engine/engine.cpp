@@ -8,6 +8,8 @@
 namespace rsock::engine {
 namespace {
 
+constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
+
 uint64_t random_identity() {
   uint64_t identity = 0;
   sys::random(&identity, sizeof identity);
@@ -24,6 +26,12 @@ bool Engine::poll() {
   for (size_t i = 0; i < completions_.size(); ++i) found += completions_[i]->poll();
   polls.store(polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return found > 0;
+}
+
+bool Engine::drain() {
+  for (int rounds = 0; rounds < kMostRounds; ++rounds)
+    if (!poll()) return true;
+  return false;
 }
 
 void Engine::arm() {

@@ -30,6 +30,8 @@ class Engine {
   // ---- progress
   // Handles what completed; true if anything did.
   bool poll();
+  // Until nothing is left. False if there is no end to it: then it goes on another time.
+  bool drain();
   std::atomic<uint64_t> polls{0};  // written under the lock, like the next one; looked at without it as well
   // Posts what links gather. For a thread that is about to wait: no further write of its can be joined with them.
   void flush() {

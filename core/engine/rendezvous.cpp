@@ -226,8 +226,7 @@ void Service::disconnected(fabric::Connection& connection) {
   auto* link = engine_.link_with(connection);
   if (!link) return;
   // What the peer sent before it left is there already.
-  while (engine_.poll()) {
-  }
+  engine_.drain();
   link->fail(Reason::link_failed);
 }
 

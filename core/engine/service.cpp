@@ -168,10 +168,11 @@ void Service::attend() {
   }
   const std::lock_guard guard(engine_.lock);
   relaxed_ = false;
+  bool empty = true;
   // Whoever sleeps on the sources relies on their being armed, whoever took the last event.
   if (engine_.asleep > 0) {
     engine_.arm();
-    poll();
+    empty = poll();
   }
   if (engine_.asleep > 0 && quiet) {
     relaxed_ = true;
@@ -187,18 +188,21 @@ void Service::attend() {
     }
     engine_.guarded = true;
     engine_.arm();
-    poll();
+    empty = poll();
     relaxed_ = true;
   } else {
     next_tick_ = now() + kTick;
   }
+  if (!empty) next_tick_ = now();
 }
 
-// Until nothing is left: what came before an arming gives no event.
-void Service::poll() {
+// Until nothing is left: what came before an arming gives no event. False if something may be.
+bool Service::poll() {
   engine_.flush();
-  do ++own_polls_;
-  while (engine_.poll());
+  const uint64_t before = engine_.polls;
+  const bool empty = engine_.drain();
+  own_polls_ += engine_.polls - before;
+  return empty;
 }
 
 void Service::bury() {

@@ -75,7 +75,7 @@ class Service final : private fabric::Meeting {
   void handle(uint64_t tag, uint32_t events);
   void take_orders();
   void attend();
-  void poll();
+  bool poll();
   void bury();
   Duration patience();
 

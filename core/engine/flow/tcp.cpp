@@ -117,8 +117,7 @@ bool Flow::read_frame() {
 // put on the link before may still be on its way to us.
 void Flow::tcp_ended(int error) {
   tcp_in_ready_ = false;
-  while (engine_.poll()) {
-  }
+  engine_.drain();
   tcp_eof_ = true;
   if (state_ == State::tcp || state_ == State::broken || peer_closed_) return;
   if (!fin_) return fail(error ? error : ECONNRESET);
@@ -153,8 +152,7 @@ Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool pee
     return Errno{EAGAIN};
   }
   // A claim may have been answered already: then this is no clean end.
-  while (state_ == State::claimed && engine_.poll()) {
-  }
+  if (state_ == State::claimed) engine_.drain();
   if (state_ == State::claimed) apply(Event::fault);
   if (state_ != State::tcp) {
     tcp_ended(0);
