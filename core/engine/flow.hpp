@@ -186,6 +186,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void collect_memory();
   // close.cpp
   void send_fin();
+  bool peer_may_end() const;
   void advance_close();
   void salvage();
   void fail(int error);

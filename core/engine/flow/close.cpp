@@ -65,9 +65,14 @@ void Flow::send_fin() {
   }
 }
 
+// FIN and RESET come from a peer in `lane`, which has seen our token.
+bool Flow::peer_may_end() const {
+  return state_ == State::shown || state_ == State::lane || state_ == State::broken;
+}
+
 bool Flow::handle(const wire::Fin& fin) {
   if (frozen_) return true;
-  if (peer_closed_ || (fin_ && (*fin_ != fin.total || !fin.closed))) return false;
+  if (!peer_may_end() || peer_closed_ || (fin_ && (*fin_ != fin.total || !fin.closed))) return false;
   if (!closing_ && fin.total != rx_.landed_total()) return false;
   fin_ = fin.total;
   peer_closed_ = fin.closed;
@@ -82,6 +87,7 @@ bool Flow::handle(const wire::Fin& fin) {
 
 bool Flow::handle(const wire::Reset&) {
   if (frozen_) return true;
+  if (!peer_may_end()) return false;
   peer_closed_ = true;
   salvage();
   leave_link(true);

@@ -176,16 +176,17 @@ bool Flow::handle(const wire::Confirm& confirm) {
 }
 
 bool Flow::handle(const wire::ConfirmAck&) {
-  // Never expected by the connecting end; on the way back it is only late.
-  if (role_ != Role::acceptor) return false;
+  // Never expected by the connecting end, nor before it accepted; on the way back it is only late.
+  if (role_ != Role::acceptor || !peer_slot_known_) return false;
   if (state_ != State::tcp) apply(Event::ack_received);
   return true;
 }
 
 bool Flow::handle(const wire::Retire& retire) {
-  if (peer_retired_) return false;
+  if (peer_retired_ || !peer_slot_known_) return false;
   peer_retired_ = true;
-  const bool finished = retire.finished && (fin_sent_ || aborting_);
+  // As long as the application may read, what is in the ring is its own.
+  const bool finished = retire.finished && (closed_told_ || aborting_);
   if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken) apply(Event::fault);
   leave_link(false);
   release_link();

@@ -247,7 +247,7 @@ bool Flow::handle(const wire::Blocked&) {
 void Flow::offer_growth() {
   if (!link_ || retired_ || !peer_slot_known_ || rx_.size() >= engine_.settings.ring_max) return;
   if (rx_.consumed_total() > 0) tell_window();
-  if (!rx_.can_grow()) return;
+  if (!link_ || !rx_.can_grow()) return;  // telling the window may have failed the link
   const auto size = std::min(rx_.size() * kGrowthFactor, engine_.settings.ring_max);
   auto block = link_->connection().allocate(size, fabric::Use::peer_writes);
   if (!block) return;
