@@ -8,6 +8,7 @@
 namespace rsock::engine {
 namespace {
 
+constexpr size_t kMostIdleLinks = 16;  // to one address
 constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
 
 uint64_t random_identity() {
@@ -95,11 +96,23 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
 
 Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer,
                        const wire::Greeting& greeting) {
+  fail_idle_links(peer);
   links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
   any_links = true;
   statistics.links.add();
   log::info("link {} to {}", links_.back()->id(), to_string(peer));
   return *links_.back();
+}
+
+// A peer costs us the links that its flows need, and a few more.
+void Engine::fail_idle_links(const Address& peer) {
+  std::vector<Link*> idle;
+  for (const auto& link : links_)
+    if (link->alive() && link->flows() == 0 && link->peer() == peer) idle.push_back(link.get());
+  for (size_t i = 0; i + kMostIdleLinks < idle.size() + 1; ++i) {
+    log::info("link {} to {} is one too many without flows", idle[i]->id(), to_string(peer));
+    idle[i]->fail(Reason::link_failed);
+  }
 }
 
 void Engine::link_failed(Link&) {

@@ -89,6 +89,8 @@ class Engine {
   void watch(Flow& flow);     // its shadow socket wants looking after
 
  private:
+  void fail_idle_links(const Address& peer);
+
   std::vector<fabric::Completions*> completions_;
   std::vector<int> source_fds_;
   bool armed_ = false;
