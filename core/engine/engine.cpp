@@ -127,9 +127,9 @@ std::vector<Link*> Engine::links_to(const Address& peer) {
   return found;
 }
 
-Link* Engine::link_of(uint64_t peer_engine) {
+Link* Engine::link_of(uint64_t peer_engine, const Address& peer) {
   for (const auto& link : links_)
-    if (link->alive() && link->peer_engine() == peer_engine) return link.get();
+    if (link->alive() && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
   return nullptr;
 }
 

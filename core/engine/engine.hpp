@@ -65,8 +65,8 @@ class Engine {
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
   void link_failed(Link& link);
   std::atomic<bool> any_links{false}, any_failed{false};  // for the service thread, without the lock
-  std::vector<Link*> links_to(const Address& peer);  // usable ones, newest first
-  Link* link_of(uint64_t peer_engine);
+  std::vector<Link*> links_to(const Address& peer);  // usable ones whose peer answers, newest first
+  Link* link_of(uint64_t peer_engine, const Address& peer);
   Link* link_with(const fabric::Connection& connection);
   const std::vector<std::unique_ptr<Link>>& links() const { return links_; }
   // Failed links that no flow names any more, for the service thread to destroy.

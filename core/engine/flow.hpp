@@ -150,6 +150,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // Links that were asked for this flow already.
   std::set<uint64_t> tried;
   Time sought_until{};  // the end of the search for its peer, once that began
+  int times_found = 0;  // how often its own point was answered
   Lane wanted = Lane::rdma;
 
  private:

@@ -24,6 +24,7 @@ constexpr auto kSweep = milliseconds(200);
 constexpr size_t kMostWaiting = 1024;   // for one peer's address
 constexpr size_t kMostLinksAsked = 4;   // before a dial
 constexpr size_t kMostPeers = 4096;     // addresses remembered
+constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(5000);
@@ -76,11 +77,12 @@ wire::Greeting Service::asked(uint64_t cookie, const Address& from, const wire::
   wire::Greeting answer;
   answer.engine = engine_.identity;
   const auto flow = engine_.find_flow(cookie);
-  if (greeting.version != wire::kVersion)
-    answer.verdict = wire::Verdict::version;
-  else if (!flow || (engine_.settings.check_peer_address && flow->remote().address != from))
+  // A stranger decides nothing about the flow.
+  if (!flow || (engine_.settings.check_peer_address && flow->remote().address != from))
     answer.verdict = wire::Verdict::stranger;
-  else if (engine_.link_of(greeting.engine))
+  else if (greeting.version != wire::kVersion)
+    answer.verdict = wire::Verdict::version;
+  else if (engine_.link_of(greeting.engine, from))
     answer.verdict = wire::Verdict::linked;
   if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
   return answer;
@@ -104,6 +106,8 @@ void Service::find_peer(uint64_t id) {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow) return;
+    // Whoever answers there and yet does not take the flow, or loses the link each time, is dialled no more.
+    if (flow->times_found >= kMostFound) return flow->settle(Reason::peer_declined);
     if (flow->sought_until == Time{}) flow->sought_until = now() + kPatience * engine_.settings.rendezvous;
   }
   if (peers_.size() >= kMostPeers && !peers_.contains(address)) {
@@ -182,9 +186,9 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
   } else if (greeting && verdict == wire::Verdict::linked) {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(cookie);
-    auto* link = engine_.link_of(greeting->engine);
-    if (flow && link && link->ready())
-      flow->claim(*link);
+    auto* link = flow ? engine_.link_of(greeting->engine, flow->remote().address) : nullptr;
+    if (link && link->ready())
+      ++flow->times_found, flow->claim(*link);
     else if (flow)
       wait_again(peer, waiting);
   } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout) {
@@ -211,7 +215,7 @@ void Service::linked(uint64_t cookie, bool dialled, const Address& address, cons
   if (peer.dialling && peer.dialling->flow == cookie) peer.dialling.reset();
   peer.plain = false;
   peer.next_dial = {};
-  if (const auto flow = engine_.find_flow(cookie)) flow->claim(link);
+  if (const auto flow = engine_.find_flow(cookie)) ++flow->times_found, flow->claim(link);
   for (const auto& waiting : std::exchange(peer.waiting, {}))
     if (const auto flow = engine_.find_flow(waiting.flow)) flow->claim(link);
 }
