@@ -233,7 +233,7 @@ Device* CmDialler::device_of(rdma_cm_id* id) {
 std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& why) {
   why = Reason::link_failed;
   auto* device = device_of(id);
-  if (!device) return nullptr;
+  if (!device) return doomed_.push_back(id), nullptr;
   Shortage shortage = Shortage::none;
   const std::lock_guard guard(lock_);
   auto made = QueuePair::make(*device, id, budget_, shortage);
