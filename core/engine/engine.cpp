@@ -123,7 +123,7 @@ void Engine::link_failed(Link&) {
 std::vector<Link*> Engine::links_to(const Address& peer) {
   std::vector<Link*> found;
   for (auto at = links_.rbegin(); at != links_.rend(); ++at)
-    if ((*at)->ready() && (*at)->peer() == peer) found.push_back(at->get());
+    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer) found.push_back(at->get());
   return found;
 }
 

@@ -87,7 +87,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool on_kernel() const;
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
-  // The peer had time enough to answer in the cutover: an end that has shown no token gives up.
+  // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not
+  // wait for a peer that has gone.
   void give_up();
   // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
   void leave(Reason reason);
@@ -161,6 +162,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
   std::optional<Reason> unfit() const;
+  bool tcp_over() const;
   void stop_watching();
   void freeze();
   void resend(uint64_t from);
@@ -249,6 +251,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
   bool closing_ = false, aborting_ = false, finished_ = false;
+  bool peer_over_ = false;  // closing, and the peer's end of TCP was gone when that was last looked at
 
   // A link may fail from within one of our own actions: that is dealt with after it.
   bool applying_ = false;

@@ -11,6 +11,9 @@ namespace {
 
 constexpr int32_t kControlReserve = 2;  // credits that only CREDIT may use
 constexpr int32_t kDataReserve = 16;    // credits that only control messages may use
+// Messages that may wait for credits: more than a peer that takes them can ever make us say at once.
+constexpr size_t kMostQueued = 1024, kMostQueuedPerFlow = 32;
+constexpr auto kAnswer = milliseconds(250);  // of a claim, on a link that is worth another
 
 }  // namespace
 
@@ -77,7 +80,20 @@ void Link::send(const wire::Body& body) {
     post_message({0, body});
   else
     queued_.push_back(body);
+  if (queued_.size() > kMostQueued + kMostQueuedPerFlow * bound_) protocol_fault("questions without credits for the answers");
 }
+
+void Link::note_claim() {
+  if (claims_++ == 0) claimed_since_ = now();
+}
+
+void Link::note_answer() {
+  answered_ = true;
+  if (claims_ > 0) --claims_;
+  claimed_since_ = now();
+}
+
+bool Link::silent() const { return claims_ > 0 && now() - claimed_since_ > kAnswer; }
 
 bool Link::can_post() const { return !failed_ && queued_.empty() && may_send(kDataReserve); }
 
@@ -225,7 +241,8 @@ void Link::pieces_landed(wire::Pieces pieces) {
 void Link::claimed(const wire::Claim& claim) {
   auto* flow = engine_.find_connector(claim, *this);
   if (!flow) return send(wire::Decline{claim.from, wire::DeclineCause::unknown_flow});
-  if (!flow->claimed(*this, claim)) send(wire::Decline{claim.from, wire::DeclineCause::resources});
+  if (!flow->claimed(*this, claim)) return send(wire::Decline{claim.from, wire::DeclineCause::resources});
+  answered_ = true;
 }
 
 void Link::protocol_fault(const char* what) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/base/clock.hpp"
 #include "core/base/endpoint.hpp"
 #include "core/fabric/fabric.hpp"
 #include "core/wire/message.hpp"
@@ -36,6 +37,9 @@ class Link final : public fabric::Sink {
   bool ready() const { return ready_ && !failed_; }
   void set_ready() { ready_ = true; }
   size_t flows() const { return bound_; }
+  // Whether the peer ever answered a claim or claimed a flow, and whether it lets one wait now.
+  bool answered() const { return answered_; }
+  bool silent() const;
 
   // ---- for flows
   Result<wire::Slot> bind(Flow& flow);
@@ -53,8 +57,12 @@ class Link final : public fabric::Sink {
   // Forgets that `flow` waits for anything.
   void forget(Flow& flow);
 
+  void note_claim();
+  void note_answer();
+
   // The link is no longer used: its flows take the way back.
   void fail(Reason reason);
+  void protocol_fault(const char* what);
 
   // ---- fabric::Sink
   void data_landed(uint32_t immediate, uint32_t length) override;
@@ -78,7 +86,6 @@ class Link final : public fabric::Sink {
   void handle(const wire::Message& message);
   void pieces_landed(wire::Pieces pieces);
   void claimed(const wire::Claim& claim);
-  void protocol_fault(const char* what);
 
   Engine& engine_;
   const uint64_t id_;
@@ -87,6 +94,9 @@ class Link final : public fabric::Sink {
   const uint64_t peer_engine_;
   const uint32_t receives_;
   bool ready_ = false, failed_ = false;
+  bool answered_ = false;
+  size_t claims_ = 0;    // not answered yet
+  Time claimed_since_{};  // that long nothing was answered
 
   uint32_t returned_ = 0;                              // the peer's word
   uint32_t sent_ = 0, completed_ = 0, signaled_ = 0;  // ordinals of work requests

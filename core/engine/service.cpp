@@ -145,7 +145,10 @@ void Service::take_orders() {
   {
     const std::lock_guard guard(engine_.lock);
     prepare = std::exchange(prepare_, false);
-    for (const auto id : std::exchange(in_cutover_, {})) cutovers_[id] = now() + engine_.settings.dial;
+    // Half the time for a claim: it may have to be made elsewhere yet.
+    for (const auto id : std::exchange(in_cutover_, {}))
+      if (const auto flow = engine_.find_flow(id))
+        cutovers_[id] = now() + engine_.settings.dial / (flow->state() == flow::State::claimed ? 2 : 1);
     for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }

@@ -124,6 +124,8 @@ void Flow::advance_close() {
     case State::tcp:
     case State::broken:
       if (link_ && !retired_) leave_link(false);
+      // A lost connection is reset at once; only the slot waits for the peer.
+      if (state_ == State::broken) anchor_.reset(), fd_ = -1;
       if (link_ || (state_ == State::tcp && rest_out() && !flush() && !tcp_eof_)) return;
       return finish();
     case State::lane:

@@ -115,7 +115,9 @@ void Flow::claim(Link& link) {
   if (const auto reason = unfit()) return settle(*reason);
   if (!ensure_anchor()) return settle(Reason::descriptors);
   if (!bind(link)) return settle(Reason::locked_memory);
+  link.note_claim();
   apply(Event::claim_wanted);
+  engine_.in_cutover(*this);
 }
 
 bool Flow::claimed(Link& link, const wire::Claim& claim) {
@@ -138,6 +140,7 @@ bool Flow::claimed(Link& link, const wire::Claim& claim) {
 
 bool Flow::handle(const wire::Accept& accept) {
   if (peer_slot_known_) return false;
+  link_->note_answer();
   peer_slot_ = accept.from;
   peer_slot_known_ = true;
   if (state_ != State::claimed) {  // given up meanwhile; C has to hear of it
@@ -157,6 +160,7 @@ bool Flow::handle(const wire::Accept& accept) {
 
 bool Flow::handle(const wire::Decline& decline) {
   if (peer_slot_known_) return false;
+  link_->note_answer();
   if (state_ == State::claimed) apply(Event::declined);
   peer_retired_ = retired_ = true;
   release_link();
@@ -317,8 +321,23 @@ void Flow::release_link() {
 
 void Flow::give_up() {
   if (state_ == State::accepted || state_ == State::confirmed) apply(Event::fault);
+  // Nobody has ever answered there: the flow's own end may be elsewhere at that address, and still wait to be found.
+  if (state_ == State::claimed && !closing_ && !link_->answered()) return link_->fail(Reason::link_failed);
+  if (!closing_ || finished_ || !link_) return;
   // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for that.
-  if (closing_ && !finished_ && link_ && !peer_slot_known_) link_->fail(Reason::link_failed);
+  if (!peer_slot_known_) return link_->fail(Reason::link_failed);
+  // A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor for ever.
+  if (std::exchange(peer_over_, tcp_over())) return link_->protocol_fault("a slot that is never given back");
+  engine_.in_cutover(*this);
+}
+
+// The peer's end of the TCP connection is no more.
+bool Flow::tcp_over() const {
+  constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &info, size)) return true;
+  return info.tcpi_state != kEstablished && info.tcpi_state != kFinWait1 && info.tcpi_state != kFinWait2;
 }
 
 void Flow::leave(Reason reason) {
