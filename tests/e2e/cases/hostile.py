@@ -1,0 +1,145 @@
+"""A peer that breaks the protocol (tests/programs/hostile.cpp) costs itself its link, and nobody else anything: the process it
+attacks lives, flows beside it keep their lane and every byte, new ones enter it, and nothing of the attack stays."""
+
+import re
+
+from lab import PORTS, eventually, require
+
+OPTIONS = "dial_ms = 500\n"
+# What each misdeed comes to: of the link, and of the TCP connection below it.
+LOST, GONE = "link lost, tcp works", "link lost, tcp over"
+KEPT, SPOILT = "link kept, tcp works", "link kept, tcp over"
+REFUSED, NEVER = "link refused, tcp works", "link never, tcp works"
+
+LEAVING = {
+    "link-leaves-claimed": LOST, "link-leaves-accepted": LOST, "link-leaves-acknowledged": LOST, "link-leaves-lane": GONE,
+    # The link alone would stay, with a slot that is never given back.
+    "tcp-leaves-claimed": GONE, "tcp-leaves-accepted": GONE, "tcp-leaves-acknowledged": GONE, "tcp-leaves-lane": GONE,
+}
+MESSAGES = dict.fromkeys((
+    "random-message", "empty-message", "short-message", "unknown-kind", "long-message", "slot-of-nobody", "data-for-nobody",
+    "data-of-no-slot", "unused-credits", "too-many-messages", "starved-claims"), LOST)
+IN_LANE = dict.fromkeys((
+    "data-beyond-window", "data-elsewhere", "data-by-wrong-key", "window-beyond-posted", "growth-without-end",
+    "growth-of-odd-size", "switch-to-nothing", "starved-windows", "ended-twice", "ended-elsewhere", "retired-twice",
+    "garbage-frame", "resume-beyond", "resume-elsewhere"), GONE)
+
+
+def judge(hostile, misdeeds):
+    """Each came to what it was to come to."""
+    hostile.await_words("done", 90)
+    for name, expected in misdeeds.items():
+        found = re.search(f"^{name.rstrip('+')}: (link .*), \\d+ dials$", hostile.out(), re.M)
+        require(found, f"{name} was not done: {hostile.end_of_output()}")
+        require(found[1] == expected, f"{name}: {found[1]}, not {expected}")
+
+
+def open_links(program):
+    log = program.log()
+    made = set(re.findall(r"info \S+ link (\d+) to \S+$", log, re.M))
+    return len(made - set(re.findall(r"link (\d+) to \S+ failed", log)))
+
+
+def unharmed(victim, before, reasons):
+    """Nothing of the attack stays, and the log says what it was."""
+    descriptors, memory = before
+    require(victim.process.poll() is None, f"{victim.name} ended with {victim.process.poll()}")
+    eventually(f"{victim.name} closes what it opened ({victim.open_descriptors()} descriptors, {descriptors} before)",
+               lambda: victim.open_descriptors() <= descriptors, 10)
+    require(victim.resident_kib() < memory + 12000, f"{victim.name} grew from {memory} to {victim.resident_kib()} KiB")
+    for reason in reasons:
+        require(reason in victim.log(), f"{victim.name} never said: {reason}")
+
+
+def kept_lane(good, least):
+    """It was right all the time, and in its lane."""
+    good.process.terminate()
+    require(int(good.finish().split()[-1]) > least, f"{good.name} was not served: {good.end_of_output()}")
+    require(good.preloaded and not good.stats()["fallback"].keys() - {"short-lived", "protocol", "link-failed", "peer-version"},
+            f"{good.stats()['fallback']}")
+
+
+def at_server(misdeeds, *reasons):
+    """Redis is dialled at by a client whose point misbehaves."""
+    def case(lab):
+        server = lab.redis(options=OPTIONS)
+        good = lab.program("steady.py", lab.address, server.port, 2)
+        good.await_words("ready")
+        before = server.open_descriptors(), server.resident_kib()
+        hostile = lab.start([lab.stage / "hostile", "client", lab.address, server.port, *misdeeds], preload=False)
+        judge(hostile, misdeeds)
+        dials = [int(count) for count in re.findall(r"(\d+) dials", hostile.out())]
+        require(max(dials) <= 3, f"{max(dials)} dials for one connection")
+        late = lab.program("steady.py", lab.address, server.port, 1)
+        late.await_words("ready", 30)
+        kept_lane(late, 0)
+        unharmed(server, before, reasons)
+        require(not re.search("loses its link|stays on TCP", good.log()), "the good client lost its lane")
+        kept_lane(good, 100)
+        lab.expect_lane(lab.stop(server), good.stats(), late.stats(), bytes_each=50)
+    return case
+
+
+def at_client(misdeeds, *reasons):
+    """A client that is dialled by a server that misbehaves."""
+    def case(lab):
+        server, port = lab.redis(), next(PORTS)
+        hostile = lab.start([lab.stage / "hostile", "server", lab.address, port, *misdeeds], preload=False)
+        hostile.await_words("ready")
+        client = lab.program("echoing.py", lab.address, server.port, port, len(misdeeds), options=OPTIONS)
+        client.await_words("ready")
+        before = client.open_descriptors(), client.resident_kib()
+        own = re.search(r"flow (\S+) to \S+ is in its lane", client.log())[1]
+        judge(hostile, misdeeds)
+        links = open_links(client)
+        require(links <= 18, f"the client holds {links} links")
+        if any(name.endswith("+") for name in misdeeds):
+            hostile.kill()
+        unharmed(client, before, reasons)
+        require(not re.search(f"flow {own} .*(loses its link|stays on TCP)", client.log()), "the good flow lost its lane")
+        kept_lane(client, 30)
+        late = lab.program("steady.py", lab.address, server.port, 1)
+        late.await_words("ready", 30)
+        kept_lane(late, 0)
+        lab.expect_lane(lab.stop(server), client.stats(), late.stats(), bytes_each=50)
+    return case
+
+
+def retired_after_half_close(lab):
+    """The bytes that a server has not read yet are still there when its peer gives the slot back, unasked."""
+    port = next(PORTS)
+    server = lab.program("halving.py", lab.address, port)
+    server.await_words("listening")
+    hostile = lab.start([lab.stage / "hostile", "client", lab.address, port, "retired-half"], preload=False)
+    judge(hostile, {"retired-half": SPOILT})
+    require("64 bytes were read" in server.finish(30), server.end_of_output())
+    lab.expect_lane(server.stats(), bytes_each=64)
+
+
+CASES = {
+    "hostile_greetings_to_server": at_server(
+        dict.fromkeys(("garbage-greeting", "no-greeting", "wrong-magic", "wrong-version", "unknown-verdict", "short-greeting",
+                       "no-receives", "endless-receives", "long-greeting"), LOST), "peer-version"),
+    "hostile_messages_to_server": at_server(
+        MESSAGES, "a message that cannot be read", "data for no flow", "more than its credits", "credits that were never used",
+        "questions without credits"),
+    "hostile_cutovers_to_server": at_server(
+        {"accepted-twice": LOST, "acknowledged-early": LOST, "offset-too-large": KEPT, "retired-early": LOST, "ended-early": LOST,
+         "closed-early": LOST, "reset-early": LOST, "wrong-token": KEPT, "half-a-token": KEPT, "ring-of-nobody": LOST},
+        "a message that its flow cannot expect"),
+    "hostile_lanes_to_server": at_server(IN_LANE, "a message that its flow cannot expect", "beyond its window"),
+    "hostile_leaving_server": at_server(LEAVING, "a slot that is never given back"),
+    "hostile_silence_to_server": at_server(
+        {"mute-when-claimed": LOST, "mute-when-accepted": KEPT, "mute-when-acknowledged": KEPT, "mute-when-lane": SPOILT,
+         "never-answered": NEVER, "always-declined": KEPT, "always-hung-up": NEVER}),
+    "hostile_messages_to_client": at_client(
+        {"garbage-greeting": REFUSED, "short-greeting": REFUSED, "wrong-version": REFUSED, **MESSAGES, "claims-of-nobody": KEPT,
+         "claimed-twice": KEPT, "ring-of-odd-size": LOST},
+        "a message that cannot be read", "data for no flow", "more than its credits", "questions without credits"),
+    "hostile_lanes_to_client": at_client(
+        {"acknowledged-unasked": LOST, "closed-early": LOST, "wrong-token": KEPT, **IN_LANE, "mute-when-claimed": KEPT},
+        "a message that its flow cannot expect", "beyond its window"),
+    "hostile_leaving_client": at_client({**LEAVING, "many-dials+": KEPT}, "a slot that is never given back",
+                                        "is one too many without flows"),
+    "retired_after_half_close": retired_after_half_close,
+}
