@@ -212,8 +212,7 @@ int EpollSet::translate(epoll_event* events, int count) {
       bell_->silence();
     } else if (mark == mark_ + kSourceMark) {
       state.engine->acknowledge();
-      while (state.engine->poll()) {
-      }
+      (void)state.engine->drain();
     } else if (const auto found = marked_.find(mark); found != marked_.end()) {
       auto& watch = *found->second;
       if (!watch.in_kernel) continue;  // it left while the kernel answered

@@ -65,8 +65,7 @@ void drain() {
   };
   while (!done() && now() < deadline) {
     engine.arm();
-    while (engine.poll()) {
-    }
+    (void)engine.drain();
     if (done()) break;
     std::vector<pollfd> fds;
     for (const int source : engine.sources()) fds.push_back({source, POLLIN, 0});

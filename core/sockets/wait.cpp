@@ -89,8 +89,7 @@ Attendance::~Attendance() {
   if (engine_.asleep == 0) return;
   // Others sleep: what completes from now on has to wake them.
   engine_.arm();
-  while (engine_.poll()) {
-  }
+  (void)engine_.drain();
 }
 
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready) {
@@ -121,8 +120,7 @@ std::optional<int> sleep(Section& section, bool covers, const std::function<bool
   auto& engine = section.engine();
   if (covers) {
     engine.arm();
-    while (engine.poll()) {
-    }
+    if (!engine.drain()) return {};  // there is more, and no event would say so
   }
   if (ready()) return {};
   // Undone on cancellation, too.
