@@ -31,6 +31,7 @@ uint64_t total(std::span<const iovec> pieces) {
 // Copies into the pieces from `at` on; the bytes that fitted.
 size_t scatter(std::span<const std::byte> from, std::span<const iovec> to, size_t at) {
   size_t done = 0;
+  if (from.empty()) return 0;  // memcpy takes no null pointer
   for (const auto& piece : to) {
     if (at >= piece.iov_len) {
       at -= piece.iov_len;
