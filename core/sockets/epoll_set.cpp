@@ -245,16 +245,20 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       engine.flush();
       engine.poll();
     }
-    Result<int> found = 0;
-    const auto something = [&] {
-      if (looks_.due()) found = look(events, capacity);
-      return !ready_.empty() || !found || *found > 0;
-    };
     const bool over = deadline && now() >= *deadline;
-    if (!something() && in_lanes() && !slept && !over) spin(section, deadline, something);
-    if (found && *found == 0 && over && ready_.empty()) found = look(events, capacity);
-    if (!found) return Errno{found.error()};
-    if (const int count = *found + collect(events + *found, capacity - *found); count > 0) {
+    Result<int> found = 0;  // in the kernel
+    if (looks_.due()) found = look(events, capacity);
+    // Queued watches may turn out not to be ready any more: only collect() knows.
+    int count = found ? *found + collect(events + *found, capacity - *found) : 0;
+    if (found && count == 0 && over) found = look(events, capacity);
+    if (found && count == 0 && !over && in_lanes() && !slept)
+      spin(section, deadline, [&] {
+        if (ready_.empty() && looks_.due()) found = look(events, capacity);
+        if (found) count = *found + collect(events + *found, capacity - *found);
+        return !found || count > 0;
+      });
+    if (!found) return found;
+    if (count = std::max(count, *found); count > 0) {
       // What is left is for the next thread.
       if ((exposed_ || sleepers_ > 0) && !ready_.empty()) bell_->ring();
       return count;
@@ -272,9 +276,9 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       const auto* left = remaining(deadline, storage);
       // Rounded up, as a wait must not end early.
       const int timeout = left ? static_cast<int>(std::min<int64_t>(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000, INT32_MAX)) : -1;
-      const int count = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
+      const int found_asleep = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
       error = errno;
-      return count;
+      return found_asleep;
     });
     slept = true;
     if (!woken) continue;

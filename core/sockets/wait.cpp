@@ -11,9 +11,9 @@
 namespace rsock::sockets {
 namespace {
 
-// Whether spinning has paid of late. Each wait in a row that was too long for it doubles the number of waits that then sleep
-// at once; one that was not ends the row. The length of a wait that slept says little, since waking takes long: so
-// the next spin is a trial, and a single hiccup costs a single sleep. Under the lock.
+// Whether spinning has paid of late. A few spins in vain prove nothing: where both ends spin, a hiccup of one sends the other to
+// sleep, and both must try again for either to find the other awake. After more of them in a row, waits sleep at once, twice as
+// many after each further spin that was tried in vain. Under the lock.
 class Pace {
  public:
   bool worth_spinning() {
@@ -21,15 +21,15 @@ class Pace {
     --to_skip_;
     return false;
   }
-  void found() { penalty_ = 0; }
+  void found() { in_vain_ = 0; }
   void in_vain() {
-    penalty_ = std::min(2 * penalty_ + 1, kMost);
-    to_skip_ = penalty_;
+    in_vain_ = std::min(in_vain_ + 1, kTrials + kDoublings);
+    if (in_vain_ > kTrials) to_skip_ = (1 << (in_vain_ - kTrials)) - 1;
   }
 
  private:
-  static constexpr int kMost = 63;
-  int penalty_ = 0, to_skip_ = 0;
+  static constexpr int kTrials = 4, kDoublings = 5;
+  int in_vain_ = 0, to_skip_ = 0;
 };
 
 Pace pace;
