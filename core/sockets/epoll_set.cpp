@@ -252,8 +252,8 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
     int count = found ? *found + collect(events + *found, capacity - *found) : 0;
     if (found && count == 0 && over) found = look(events, capacity);
     if (found && count == 0 && !over && in_lanes() && !slept)
-      spin(section, deadline, [&] {
-        if (ready_.empty() && looks_.due()) found = look(events, capacity);
+      spin(section, deadline, [&](Time time) {
+        if (ready_.empty() && looks_.due(time)) found = look(events, capacity);
         if (found) count = *found + collect(events + *found, capacity - *found);
         return !found || count > 0;
       });

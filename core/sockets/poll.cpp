@@ -142,9 +142,9 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     const auto something = [&] { return round.collect() > 0 || round.in_lanes() != lanes; };
     const bool over = deadline && now() >= *deadline;
     if (found && *found == 0 && !something() && lanes && !slept && !over)
-      spin(section, deadline, [&] {
+      spin(section, deadline, [&](Time time) {
         if (something()) return true;
-        if (!looks.due()) return false;
+        if (!looks.due(time)) return false;
         found = round.look();
         looks.looked(found && *found > 0);
         return !found || *found > 0;

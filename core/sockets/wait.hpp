@@ -24,7 +24,7 @@ inline constexpr auto kKernelLook = microseconds(100), kKernelLookMost = microse
 // When the kernel is to be looked at next.
 class Looks {
  public:
-  bool due() const { return now() - last_ >= gap_; }
+  bool due(Time time = now()) const { return time - last_ >= gap_; }
   void looked(bool found) {
     last_ = now();
     gap_ = found ? kKernelLook : std::min<Duration>(2 * gap_, kKernelLookMost);
@@ -68,8 +68,9 @@ class Attendance {
   engine::Engine& engine_;
 };
 
-// Spins until `ready` (called under the lock after each poll) says so; false if it did not come true in time.
-bool spin(Section& section, std::optional<Time> deadline, const std::function<bool()>& ready);
+// Spins until `ready` (called under the lock after each poll, with the time as of late) says so; false if it did not come true in
+// time.
+bool spin(Section& section, std::optional<Time> deadline, const std::function<bool(Time)>& ready);
 
 // Sleeps by means of `kernel_wait` (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait
 // returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources.
