@@ -96,19 +96,21 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   auto& engine = section.engine();
   const auto most = engine.settings.spin;
   if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning()) return false;
-  constexpr unsigned kPollsPerClock = 4;  // the clock costs as much as a look at the completion queue
+  constexpr int kPolls = 4;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
   auto time = now();
   const auto until = time + most;
   const auto stop = deadline ? std::min(until, *deadline) : until;
   spinning = true;
   bool found = false;
-  for (unsigned polls = 1;; ++polls) {
-    engine.poll();
-    if (polls % kPollsPerClock == 0) time = now();
-    if ((found = ready(time)) || time >= stop) break;
+  for (;;) {
+    for (int i = 0; i < kPolls && !found; ++i) {
+      found = engine.poll() && ready(time);
+      if (!found) relax();
+    }
+    // What another thread polled, or the kernel has.
+    if (found || (found = ready(time = now())) || time >= stop) break;
     const Section::Outside outside(section, false);
     engine.lock.give_way();
-    relax();
   }
   spinning = false;
   if (found)
