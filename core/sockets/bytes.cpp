@@ -64,17 +64,17 @@ constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
 
 class Call {
  public:
-  Call(Section& section, std::shared_ptr<engine::Flow> flow, const Entry& entry, int fd, bool dont_wait)
-      : section_(section), flow_(std::move(flow)), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
+  Call(Section& section, engine::Flow& flow, const Entry& entry, int fd, bool dont_wait)
+      : section_(section), flow_(flow), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
 
   bool waits() const { return waits_; }
   // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes.
   Status wait(uint32_t wanted, int limit_option) {
-    if (!limit_known_) {
+    if (!kept_) {
+      kept_ = flow_.shared_from_this();
       limit_ = timeout_of(fd_, limit_option);
-      limit_known_ = true;
     }
-    const auto waited = wait_for(section_, flow_, fd_, wanted, limit_);
+    const auto waited = wait_for(section_, kept_, fd_, wanted, limit_);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
     // As the kernel restarts a call that has no time limit of its own.
     if (waited.is(EINTR) && !limit_ && handlers_restart()) return Done{};
@@ -83,32 +83,38 @@ class Call {
 
  private:
   Section& section_;
-  std::shared_ptr<engine::Flow> flow_;
+  engine::Flow& flow_;
   int fd_;
-  bool waits_, limit_known_ = false;
+  bool waits_;
+  std::shared_ptr<engine::Flow> kept_;  // once it has waited: another thread may close the flow meanwhile
   std::optional<Time> limit_;
 };
 
-bool kernel_serves(int fd) {
+// Known without the lock.
+bool kernel_serves(const Entry* entry) { return !entry || entry->passes.load(std::memory_order_acquire); }
+
+// Under the lock: the flow or foreign entry behind the descriptor, whatever it was before.
+Entry* stream_entry(int fd) {
   auto* entry = find(fd);
-  return !entry || entry->passes.load(std::memory_order_acquire) || entry->kind == Entry::Kind::set ||
-         entry->kind == Entry::Kind::listener;
+  const bool stream = entry && (entry->kind == Entry::Kind::flow || entry->kind == Entry::Kind::foreign);
+  return stream && !kernel_serves(entry) ? entry : nullptr;
 }
 
 }  // namespace
 
 Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* message) {
-  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   Section section;
-  Entry* entry = nullptr;
-  const auto flow = lane_flow(fd, &entry);
-  if (entry_of(fd, Entry::Kind::foreign)) return Errno{ECONNRESET};
+  auto* entry = stream_entry(fd);
+  if (!entry) return Answer<size_t>::pass();
+  if (entry->kind == Entry::Kind::foreign) return Errno{ECONNRESET};
+  auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
   auto& engine = section.engine();
   use(engine, *flow);
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
   if (flags & kUnservedReceive) {
-    leave_and_wait(section, flow, fd, Reason::unserved_call);
+    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
   if (message) message->msg_flags = 0, message->msg_controllen = 0, message->msg_namelen = 0;
@@ -116,7 +122,7 @@ Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* mes
   if (wanted == 0) return size_t{0};
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
-  Call call(section, flow, *entry, fd, flags & MSG_DONTWAIT);
+  Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
   size_t done = 0;
   for (;;) {
     const auto left = done ? rest(to, done) : std::vector<iovec>{};
@@ -136,22 +142,23 @@ Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* mes
 }
 
 Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const msghdr* message) {
-  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   Section section;
-  Entry* entry = nullptr;
-  const auto flow = lane_flow(fd, &entry);
-  if (entry_of(fd, Entry::Kind::foreign)) return Errno{EPIPE};
+  auto* entry = stream_entry(fd);
+  if (!entry) return Answer<size_t>::pass();
+  if (entry->kind == Entry::Kind::foreign) return Errno{EPIPE};
+  auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
   auto& engine = section.engine();
   use(engine, *flow);
   if ((flags & kUnservedSend) || (message && message->msg_controllen > 0)) {
-    leave_and_wait(section, flow, fd, Reason::unserved_call);
+    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
   const auto wanted = total(from);
   if (wanted == 0) return size_t{0};
   flow->gather((flags & MSG_MORE) || entry->corked);
-  Call call(section, flow, *entry, fd, flags & MSG_DONTWAIT);
+  Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
   size_t done = 0;
   for (;;) {
     auto sent = flow->write(from, done);
@@ -176,7 +183,7 @@ Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const ms
 }
 
 Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
-  if (kernel_serves(fd)) return Answer<size_t>::pass();
+  if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   constexpr size_t kChunk = 64 << 10;
   std::vector<std::byte> buffer(std::min(count, kChunk));
   size_t done = 0;

@@ -44,16 +44,19 @@ Entry* entry_of(int fd, Entry::Kind kind) {
   return entry && entry->kind == kind ? entry : nullptr;
 }
 
-std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** found) {
-  auto* entry = entry_of(fd, Entry::Kind::flow);
-  if (found) *found = entry;
-  if (!entry) return nullptr;
-  if (!entry->flow->selected()) return nullptr;
-  if (entry->flow->settled() && entry->flow->on_kernel()) {
-    entry->passes.store(true, std::memory_order_release);
+engine::Flow* lane_flow(Entry& entry) {
+  auto& flow = *entry.flow;
+  if (!flow.selected()) return nullptr;
+  if (flow.settled() && flow.on_kernel()) {
+    entry.passes.store(true, std::memory_order_release);
     return nullptr;
   }
-  return entry->flow;
+  return &flow;
+}
+
+std::shared_ptr<engine::Flow> lane_flow(int fd) {
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  return entry && lane_flow(*entry) ? entry->flow : nullptr;
 }
 
 void release(int fd) {

@@ -92,9 +92,11 @@ std::span<TableSlot> used_table();
 // The entry of a descriptor, if it is still that and of this kind.
 Entry* entry_of(int fd, Entry::Kind kind);
 // The flow behind a descriptor, unless the kernel serves it: then the entry is marked so.
-std::shared_ptr<engine::Flow> lane_flow(int fd, Entry** entry = nullptr);
+std::shared_ptr<engine::Flow> lane_flow(int fd);
+// The same of an entry that is a flow's; safe until the lock is let go.
+engine::Flow* lane_flow(Entry& entry);
 void release(int fd);
 // Brings the flow back to TCP for good; waits for that, within a bound.
-void leave_and_wait(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, Reason reason);
+void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason);
 
 }  // namespace rsock::sockets

@@ -22,7 +22,7 @@ std::shared_ptr<engine::Flow> off_kernel(int fd) {
 
 }  // namespace
 
-void leave_and_wait(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, Reason reason) {
+void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason) {
   flow->leave(reason);
   const auto deadline = now() + kLeaveBound;
   while (!flow->on_kernel() && flow->state() != flow::State::broken) {

@@ -102,6 +102,7 @@ size_t Flow::read_ring(std::span<const iovec> to, bool peek) {
   while (done < asked && rx_.readable() > (peek ? done : 0)) {
     const auto found = rx_.peek(peek ? done : 0, asked - done);
     for (const auto& part : found.parts) {
+      if (part.empty()) break;
       scatter(part, to, done);
       done += part.size();
       if (!peek) rx_.consume(part.size());
