@@ -54,7 +54,7 @@ def unharmed(victim, before, reasons):
 def kept_lane(good, least):
     """It was right all the time, and in its lane."""
     good.process.terminate()
-    require(int(good.finish().split()[-1]) > least, f"{good.name} was not served: {good.end_of_output()}")
+    require(int(good.finish().split()[-1]) >= least, f"{good.name} was not served: {good.end_of_output()}")
     require(good.preloaded and not good.stats()["fallback"].keys() - {"short-lived", "protocol", "link-failed", "peer-version"},
             f"{good.stats()['fallback']}")
 
