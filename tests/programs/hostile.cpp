@@ -55,7 +55,7 @@ constexpr uint32_t kBlank = 64 << 10;  // memory to send from, for what has no m
 constexpr size_t kMemory = kReceives * kReceiveSize + kSends * kStaged + kRing + kBlank;
 constexpr wire::Slot kOwnSlot = 7;
 constexpr auto kPatience = 5s;       // for what a well-behaved process does
-constexpr auto kJudgement = 3s;        // in which a link is lost, or is not
+constexpr auto kJudgement = 4s;      // in which a link is lost, or is not
 
 std::mt19937_64 random_numbers{20240229};
 

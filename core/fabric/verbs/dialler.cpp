@@ -109,12 +109,14 @@ std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& loc
   // The context names the point; a request carries its listener.
   id->context = reinterpret_cast<void*>(cookie);
   points_[cookie] = id;
+  log::debug("a point at {} for flow {}", to_string(local), cookie);
   return {};
 }
 
 void CmDialler::close_point(uint64_t cookie) {
   const auto found = points_.find(cookie);
   if (found == points_.end()) return;
+  log::debug("the point for flow {} closes", cookie);
   doomed_.push_back(found->second);
   points_.erase(found);
   bury_doomed();

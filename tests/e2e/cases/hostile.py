@@ -6,6 +6,8 @@ import re
 from lab import PORTS, eventually, require
 
 OPTIONS = "dial_ms = 1000\n"
+# The next connection to a hostile server is there while it still looks what became of the one before: its point has to wait.
+OPEN_LONG = OPTIONS + "rendezvous_ms = 20000\n"
 # What each misdeed comes to: of the link, and of the TCP connection below it.
 LOST, GONE = "link lost, tcp works", "link lost, tcp over"
 KEPT, SPOILT = "link kept, tcp works", "link kept, tcp over"
@@ -13,8 +15,8 @@ REFUSED, NEVER = "link refused, tcp works", "link never, tcp works"
 
 LEAVING = {
     "link-leaves-claimed": LOST, "link-leaves-accepted": LOST, "link-leaves-acknowledged": LOST, "link-leaves-lane": GONE,
-    # The link alone would stay, with a slot that is never given back.
-    "tcp-leaves-claimed": GONE, "tcp-leaves-accepted": GONE, "tcp-leaves-acknowledged": GONE, "tcp-leaves-lane": GONE,
+    # The link alone would stay, with a slot that is never given back. A claim that comes after the end of its connection has none.
+    "tcp-leaves-claimed": (GONE, SPOILT), "tcp-leaves-accepted": GONE, "tcp-leaves-acknowledged": GONE, "tcp-leaves-lane": GONE,
 }
 MESSAGES = dict.fromkeys((
     "random-message", "empty-message", "short-message", "unknown-kind", "long-message", "slot-of-nobody", "data-for-nobody",
@@ -31,7 +33,8 @@ def judge(hostile, misdeeds):
     for name, expected in misdeeds.items():
         found = re.search(f"^{name.rstrip('+')}: (link .*), \\d+ dials$", hostile.out(), re.M)
         require(found, f"{name} was not done: {hostile.end_of_output()}")
-        require(found[1] == expected, f"{name}: {found[1]}, not {expected}")
+        allowed = expected if isinstance(expected, tuple) else (expected,)
+        require(found[1] in allowed, f"{name}: {found[1]}, not {' or '.join(allowed)}")
 
 
 def open_links(program):
@@ -89,7 +92,7 @@ def at_client(misdeeds, *reasons):
         server, port = lab.redis(), next(PORTS)
         hostile = lab.start([lab.stage / "hostile", "server", lab.address, port, *misdeeds], preload=False)
         hostile.await_words("ready")
-        client = lab.program("echoing.py", lab.address, server.port, port, len(misdeeds), options=OPTIONS)
+        client = lab.program("echoing.py", lab.address, server.port, port, len(misdeeds), options=OPEN_LONG)
         client.await_words("ready")
         before = client.open_descriptors(), client.resident_kib()
         own = re.search(r"flow (\S+) to \S+ is in its lane", client.log())[1]
