@@ -86,7 +86,7 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
       if (local != claim.connector) continue;
       flow->set_endpoints(local, flow->remote());
     }
-    if (flow->local() != claim.connector) continue;
+    if (flow->local() != claim.connector || !flow->wanted.has(link.lane())) continue;
     if (settings.check_peer_address && (flow->remote() != claim.acceptor || link.peer() != flow->remote().address))
       continue;
     return flow;
@@ -120,16 +120,16 @@ void Engine::link_failed(Link&) {
   service_->wake();
 }
 
-std::vector<Link*> Engine::links_to(const Address& peer) {
+std::vector<Link*> Engine::links_to(const Address& peer, Lanes lanes) {
   std::vector<Link*> found;
   for (auto at = links_.rbegin(); at != links_.rend(); ++at)
-    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer) found.push_back(at->get());
+    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && lanes.has((*at)->lane())) found.push_back(at->get());
   return found;
 }
 
-Link* Engine::link_of(uint64_t peer_engine, const Address& peer) {
+Link* Engine::link_of(uint64_t peer_engine, const Address& peer, Lane lane) {
   for (const auto& link : links_)
-    if (link->alive() && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
+    if (link->alive() && link->lane() == lane && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
   return nullptr;
 }
 
@@ -149,7 +149,7 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
   return dead;
 }
 
-void Engine::prepare() { service_->prepare(); }
+void Engine::prepare(Lanes lanes) { service_->prepare(lanes); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
 void Engine::settled(Flow& flow) {

@@ -65,8 +65,9 @@ class Engine {
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
   void link_failed(Link& link);
   std::atomic<bool> any_links{false}, any_failed{false};  // for the service thread, without the lock
-  std::vector<Link*> links_to(const Address& peer);  // usable ones whose peer answers, newest first
-  Link* link_of(uint64_t peer_engine, const Address& peer);
+  // Usable ones of such a lane whose peer answers, newest first.
+  std::vector<Link*> links_to(const Address& peer, Lanes lanes);
+  Link* link_of(uint64_t peer_engine, const Address& peer, Lane lane);
   Link* link_with(const fabric::Connection& connection);
   const std::vector<std::unique_ptr<Link>>& links() const { return links_; }
   // Failed links that no flow names any more, for the service thread to destroy.
@@ -78,7 +79,7 @@ class Engine {
   // For fork(2), which may come while the first flow starts it.
   Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
-  void prepare();             // flows will come: get the fabrics ready
+  void prepare(Lanes lanes);  // flows will come: get the fabrics ready
   void seek(Flow& flow);      // an accepted flow is used: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point

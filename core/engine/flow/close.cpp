@@ -15,9 +15,9 @@ using flow::State;
 
 Flow::Flow(Engine& engine, uint64_t id, Role role, int fd) : engine_(engine), id_(id), role_(role), fd_(fd) {}
 
-void Flow::select(Lane lane) {
+void Flow::select(Lanes lanes) {
   selected_ = true;
-  wanted = lane;
+  wanted = lanes;
   statistics.flows[Lane::tcp].add();
 }
 
