@@ -9,6 +9,8 @@ namespace rsock::engine {
 namespace {
 
 constexpr size_t kMostIdleLinks = 16;  // to one address
+// A peer on this host answers within a few times what waking from sleep costs, or has something else to do.
+constexpr auto kNearSpin = microseconds(50);
 constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
 
 uint64_t random_identity() {
@@ -34,6 +36,8 @@ bool Engine::drain() {
     if (!poll()) return true;
   return false;
 }
+
+Duration Engine::longest_spin() const { return far_ ? settings.spin : std::min<Duration>(settings.spin, kNearSpin); }
 
 void Engine::arm() {
   if (armed_) return;
@@ -99,6 +103,7 @@ Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Add
   fail_idle_links(peer);
   links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
   any_links = true;
+  far_ = far_ || links_.back()->lane() != Lane::shm;
   statistics.links.add();
   log::info("link {} to {}", links_.back()->id(), to_string(peer));
   return *links_.back();
@@ -145,6 +150,7 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
     if (!link->alive() && link->flows() == 0) dead.push_back(std::move(link));
   std::erase(links_, nullptr);
   any_links = !links_.empty();
+  far_ = std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->lane() != Lane::shm; });
   any_failed = std::any_of(links_.begin(), links_.end(), [](const auto& link) { return !link->alive(); });
   return dead;
 }

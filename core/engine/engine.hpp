@@ -46,6 +46,8 @@ class Engine {
   const std::vector<int>& sources() const { return source_fds_; }
   void add_source(fabric::Completions& source);
   const std::vector<fabric::Completions*>& completions() const { return completions_; }
+  // How long a thread may poll in vain before it sleeps.
+  Duration longest_spin() const;
   std::atomic<int> asleep{0};  // threads that sleep on the sources
   bool guarded = false;  // the service does
 
@@ -95,6 +97,7 @@ class Engine {
   std::vector<fabric::Completions*> completions_;
   std::vector<int> source_fds_;
   bool armed_ = false;
+  bool far_ = false;  // there are links to other hosts
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, std::shared_ptr<Flow>> flows_;
   std::vector<std::shared_ptr<Flow>> finished_;

@@ -13,8 +13,11 @@ def main(address, port, seconds):
     with sock.makefile("rb") as lines:
         while time.monotonic() < end:
             line = b"%d %s\n" % (count, os.urandom(count % 100).hex().encode())
-            sock.sendall(line)
-            answer = lines.readline()
+            try:
+                sock.sendall(line)
+                answer = lines.readline()
+            except OSError:
+                answer = b""
             if answer != line:
                 return print("ended after", count, flush=True)
             count += 1
