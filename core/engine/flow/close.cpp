@@ -26,6 +26,7 @@ Flow::~Flow() = default;
 void Flow::unobserve(Observer& observer) { std::erase(observers_, &observer); }
 
 void Flow::changed(uint32_t what) {
+  if (observers_.size() == 1) return observers_.front()->flow_changed(*this, what);
   // An observer may go while it is told.
   const auto observers = observers_;
   for (auto* observer : observers) observer->flow_changed(*this, what);
