@@ -33,15 +33,17 @@ constexpr int kMostFound = 3;           // links that a flow's own point led to
 constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(5000);
 // A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
-// at the connecting end.
-constexpr auto kNearSearch = milliseconds(200);
-constexpr auto kNearOffer = milliseconds(100);
+// at the connecting end, where there is RDMA as well; and how long it may take to answer, while others wait.
+constexpr auto kNearSearch = milliseconds(500);
+constexpr auto kNearOffer = milliseconds(300);
+constexpr auto kNearDial = milliseconds(250);
 
 // Whether the other end of a connection is on this host. Where any address can be bound, all seem to be: then nobody is found.
+// Without a descriptor to find out, whoever goes on will notice.
 bool near(const Endpoint& local, const Endpoint& remote) {
   if (local.address == remote.address) return true;
   const auto probe = sys::socket(remote.address.v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (!probe) return false;
+  if (!probe) return true;
   const UniqueFd owned(*probe);
   sockaddr_storage address;
   const auto size = write(Endpoint{remote.address, 0}, address);
@@ -151,8 +153,9 @@ void Service::find_peer(uint64_t id) {
     // Whoever answers there and yet does not take the flow, or loses the link each time, is dialled no more.
     if (flow->times_found >= kMostFound) return flow->settle(Reason::peer_declined);
     const auto& settings = engine_.settings;
+    const bool also_rdma = flow->wanted.rdma && dialler_of(Lane::rdma);
     const Duration search = place.lane == Lane::rdma ? kPatience * settings.rendezvous
-                            : flow->wanted.rdma      ? Duration(kNearSearch)
+                            : also_rdma              ? Duration(kNearSearch)
                                                      : settings.rendezvous;
     if (flow->sought_until == Time{}) flow->sought_until = now() + search;
   }
@@ -175,7 +178,7 @@ void Service::not_found(uint64_t id, Reason reason) {
 
 // Whether there is another lane for a flow that did not find its peer: then it is sought there, soon.
 bool Service::look_elsewhere(Flow& flow) {
-  if (flow.sought != Lane::shm || !flow.wanted.rdma) return false;
+  if (flow.sought != Lane::shm || !flow.wanted.rdma || !dialler_of(Lane::rdma)) return false;
   flow.sought = Lane::rdma;
   flow.sought_until = {};
   flow.times_found = 0;
@@ -226,7 +229,8 @@ void Service::pump(const Place& place, Peer& peer) {
       continue;
     }
     peer.dialling = waiting;
-    peer.dial_ends = now() + engine_.settings.dial;
+    const auto& settings = engine_.settings;
+    peer.dial_ends = now() + (place.lane == Lane::shm ? std::min<Duration>(settings.dial, kNearDial) : settings.dial);
     log::debug("dialling {} for a flow to {}", to_string(place.address), to_string(remote));
   }
 }

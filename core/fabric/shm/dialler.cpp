@@ -282,6 +282,8 @@ void SocketDialler::came(uint64_t point) {
   const auto& listener = sockets_.at(point);
   const auto cookie = listener.cookie;
   auto visitor = kept(sys::accept(listener.fd.get(), SOCK_NONBLOCK | SOCK_CLOEXEC));
+  // Without a descriptor for the visitor it would be announced for ever.
+  if (!visitor && !visitor.is(EAGAIN) && !visitor.is(EINTR)) sockets_.erase(point);
   if (!visitor) return;
   const auto others = std::count_if(sockets_.begin(), sockets_.end(), [&](const auto& known) {
     return known.second.role == Role::visitor && known.second.cookie == cookie;

@@ -3,6 +3,7 @@
 import os
 import time
 
+from cases.fallbacks import few_descriptors, max_pinned, server_descriptors
 from lab import NOBODY, PORTS, Skipped, eventually, require
 
 REFUSED, LOST = "refused", "lost"
@@ -114,4 +115,5 @@ def idle(lab):
 
 
 CASES = {**{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
-         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle)}}
+         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
+                                                           few_descriptors, server_descriptors, max_pinned)}}
