@@ -55,6 +55,11 @@ Result<size_t> write(int fd, const void* buffer, size_t size) {
   return value<size_t>(call(SYS_write, fd, buffer, size));
 }
 Status close(int fd) { return status(call(SYS_close, fd)); }
+Result<int> socket(int domain, int type, int protocol) { return value<int>(call(SYS_socket, domain, type, protocol)); }
+Status bind(int fd, const sockaddr* address, socklen_t size) { return status(call(SYS_bind, fd, address, size)); }
+Status listen(int fd, int backlog) { return status(call(SYS_listen, fd, backlog)); }
+Result<int> accept(int fd, int flags) { return value<int>(call(SYS_accept4, fd, nullptr, nullptr, flags)); }
+Status connect(int fd, const sockaddr* address, socklen_t size) { return status(call(SYS_connect, fd, address, size)); }
 Status shutdown(int fd, int how) { return status(call(SYS_shutdown, fd, how)); }
 Result<int> open(const char* path, int flags, unsigned mode) {
   return value<int>(call(SYS_openat, AT_FDCWD, path, flags, mode));

@@ -11,7 +11,7 @@ namespace rsock {
   X(dial_timeout, "dial-timeout", "the dial was not answered in time")                                \
   X(no_device, "no-device", "no RDMA device serves the flow's address, or rdma-core is not installed") \
   X(no_route, "no-route", "RDMA does not reach the peer's address")                                   \
-  X(no_permission, "no-permission", "the RDMA device may not be opened")                              \
+  X(no_permission, "no-permission", "the RDMA device may not be opened, or the peer on this host is another user's") \
   X(locked_memory, "locked-memory", "memory could not be registered: the locked-memory limit, or max_pinned") \
   X(descriptors, "descriptors", "no descriptor was left for the library")                             \
   X(peer_version, "peer-version", "the peer speaks another version of the protocol")                  \
@@ -21,7 +21,7 @@ namespace rsock {
   X(protocol, "protocol", "the peer broke the protocol and lost its link")                            \
   X(unserved_call, "unserved-call", "the program made a call that no lane serves")                    \
   X(shared, "shared", "more than one process may use the descriptor")                                 \
-  X(lane_unavailable, "lane-unavailable", "the rule asks for a lane that this version does not have") \
+  X(lane_unavailable, "lane-unavailable", "the rule asks for shared memory, and the peer is on another host") \
   X(short_lived, "short-lived", "the flow ended before a lane was ready")
 
 enum class Reason {

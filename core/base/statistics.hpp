@@ -7,12 +7,10 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/lane.hpp"
 #include "core/base/reason.hpp"
 
 namespace rsock {
-
-enum class Lane { tcp, rdma, shm };
-inline constexpr std::array<std::string_view, 3> kLaneNames{"tcp", "rdma", "shm"};
 
 struct Counter {
   std::atomic<uint64_t> count{0};

@@ -25,6 +25,7 @@ class UniqueFd {
     if (fd_ >= 0) (void)sys::close(fd_);
     fd_ = -1;
   }
+  int release() { return std::exchange(fd_, -1); }
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
 

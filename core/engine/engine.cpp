@@ -9,6 +9,8 @@ namespace rsock::engine {
 namespace {
 
 constexpr size_t kMostIdleLinks = 16;  // to one address
+// A peer on this host answers within a few times what waking from sleep costs, or has something else to do.
+constexpr auto kNearSpin = microseconds(50);
 constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
 
 uint64_t random_identity() {
@@ -34,6 +36,8 @@ bool Engine::drain() {
     if (!poll()) return true;
   return false;
 }
+
+Duration Engine::longest_spin() const { return far_ ? settings.spin : std::min<Duration>(settings.spin, kNearSpin); }
 
 void Engine::arm() {
   if (armed_) return;
@@ -86,7 +90,7 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
       if (local != claim.connector) continue;
       flow->set_endpoints(local, flow->remote());
     }
-    if (flow->local() != claim.connector) continue;
+    if (flow->local() != claim.connector || !flow->wanted.has(link.lane())) continue;
     if (settings.check_peer_address && (flow->remote() != claim.acceptor || link.peer() != flow->remote().address))
       continue;
     return flow;
@@ -99,6 +103,7 @@ Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Add
   fail_idle_links(peer);
   links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
   any_links = true;
+  far_ = far_ || links_.back()->lane() != Lane::shm;
   statistics.links.add();
   log::info("link {} to {}", links_.back()->id(), to_string(peer));
   return *links_.back();
@@ -120,16 +125,16 @@ void Engine::link_failed(Link&) {
   service_->wake();
 }
 
-std::vector<Link*> Engine::links_to(const Address& peer) {
+std::vector<Link*> Engine::links_to(const Address& peer, Lanes lanes) {
   std::vector<Link*> found;
   for (auto at = links_.rbegin(); at != links_.rend(); ++at)
-    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer) found.push_back(at->get());
+    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && lanes.has((*at)->lane())) found.push_back(at->get());
   return found;
 }
 
-Link* Engine::link_of(uint64_t peer_engine, const Address& peer) {
+Link* Engine::link_of(uint64_t peer_engine, const Address& peer, Lane lane) {
   for (const auto& link : links_)
-    if (link->alive() && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
+    if (link->alive() && link->lane() == lane && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
   return nullptr;
 }
 
@@ -145,11 +150,12 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
     if (!link->alive() && link->flows() == 0) dead.push_back(std::move(link));
   std::erase(links_, nullptr);
   any_links = !links_.empty();
+  far_ = std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->lane() != Lane::shm; });
   any_failed = std::any_of(links_.begin(), links_.end(), [](const auto& link) { return !link->alive(); });
   return dead;
 }
 
-void Engine::prepare() { service_->prepare(); }
+void Engine::prepare(Lanes lanes) { service_->prepare(lanes); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
 void Engine::settled(Flow& flow) {

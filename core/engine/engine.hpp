@@ -46,6 +46,8 @@ class Engine {
   const std::vector<int>& sources() const { return source_fds_; }
   void add_source(fabric::Completions& source);
   const std::vector<fabric::Completions*>& completions() const { return completions_; }
+  // How long a thread may poll in vain before it sleeps.
+  Duration longest_spin() const;
   std::atomic<int> asleep{0};  // threads that sleep on the sources
   bool guarded = false;  // the service does
 
@@ -65,8 +67,9 @@ class Engine {
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
   void link_failed(Link& link);
   std::atomic<bool> any_links{false}, any_failed{false};  // for the service thread, without the lock
-  std::vector<Link*> links_to(const Address& peer);  // usable ones whose peer answers, newest first
-  Link* link_of(uint64_t peer_engine, const Address& peer);
+  // Usable ones of such a lane whose peer answers, newest first.
+  std::vector<Link*> links_to(const Address& peer, Lanes lanes);
+  Link* link_of(uint64_t peer_engine, const Address& peer, Lane lane);
   Link* link_with(const fabric::Connection& connection);
   const std::vector<std::unique_ptr<Link>>& links() const { return links_; }
   // Failed links that no flow names any more, for the service thread to destroy.
@@ -78,7 +81,7 @@ class Engine {
   // For fork(2), which may come while the first flow starts it.
   Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
-  void prepare();             // flows will come: get the fabrics ready
+  void prepare(Lanes lanes);  // flows will come: get the fabrics ready
   void seek(Flow& flow);      // an accepted flow is used: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point
@@ -94,6 +97,7 @@ class Engine {
   std::vector<fabric::Completions*> completions_;
   std::vector<int> source_fds_;
   bool armed_ = false;
+  bool far_ = false;  // there are links to other hosts
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, std::shared_ptr<Flow>> flows_;
   std::vector<std::shared_ptr<Flow>> finished_;

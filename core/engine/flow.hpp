@@ -66,8 +66,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void set_endpoints(const Endpoint& local, const Endpoint& remote) { local_ = local, remote_ = remote; }
   flow::State state() const { return state_; }
 
-  // A rule selected it: from now on it may enter `lane`, and counts.
-  void select(Lane lane);
+  // A rule selected it: from now on it may enter one of `lanes`, and counts.
+  void select(Lanes lanes);
   bool selected() const { return selected_; }
   // The application's descriptor `from` is closed; `to` names the flow still.
   void renamed(int from, int to) {
@@ -152,14 +152,15 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::set<uint64_t> tried;
   Time sought_until{};  // the end of the search for its peer, once that began
   int times_found = 0;  // how often its own point was answered
-  Lane wanted = Lane::rdma;
+  Lanes wanted;
+  Lane sought = Lane::tcp;  // where its peer is looked for; tcp: nowhere yet
 
  private:
   // cutover.cpp
   void apply(flow::Event event, flow::Facts facts = {});
   void act(flow::Action action);
   bool bind(Link& link);
-  bool begin_sending(const wire::RingPlace& place);
+  Status begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
   std::optional<Reason> unfit() const;
   bool tcp_over() const;

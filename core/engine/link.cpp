@@ -23,6 +23,8 @@ Link::Link(Engine& engine, uint64_t id, std::unique_ptr<fabric::Connection> conn
       id_(id),
       connection_(std::move(connection)),
       peer_(peer),
+      lane_(connection_->lane()),
+      completes_at_once_(connection_->completes_at_once()),
       peer_engine_(greeting.engine),
       receives_(greeting.receives) {
   connection_->attach(*this);
@@ -59,6 +61,7 @@ Flow* Link::flow_at(wire::Slot slot) { return slot < slots_.size() ? slots_[slot
 void Link::note_sent(bool signaled) {
   ++sent_;
   if (signaled) signaled_ = sent_;
+  if (completes_at_once_) completed_ = signaled_ = sent_;
 }
 
 bool Link::post_message(wire::Message message, bool signaled) {
@@ -114,7 +117,7 @@ bool Link::post_write(const flow::TxRing::Write& write, wire::Slot slot) {
 // Whether the data that is posted next begins the gathering.
 bool Link::signal_data() {
   const bool further = burst_++ > 0 || bursty_;
-  if (burst_out_ || !further) return false;
+  if (burst_out_ || !further || completes_at_once_) return false;
   burst_out_ = true;
   burst_end_ = sent_ + 1;
   return true;

@@ -29,6 +29,7 @@ class Link final : public fabric::Sink {
 
   uint64_t id() const { return id_; }
   const Address& peer() const { return peer_; }
+  Lane lane() const { return lane_; }
   uint64_t peer_engine() const { return peer_engine_; }
   fabric::Connection& connection() { return *connection_; }
   std::unique_ptr<fabric::Connection> take_connection() { return std::move(connection_); }
@@ -91,6 +92,8 @@ class Link final : public fabric::Sink {
   const uint64_t id_;
   std::unique_ptr<fabric::Connection> connection_;
   const Address peer_;
+  const Lane lane_;
+  const bool completes_at_once_;
   const uint64_t peer_engine_;
   const uint32_t receives_;
   bool ready_ = false, failed_ = false;

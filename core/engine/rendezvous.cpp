@@ -3,6 +3,9 @@
 // waits, on TCP and working, and is dialled again after a pause that grows, as long as its point could still be open. Dials to
 // one address are also spaced: closely at first; far apart once a flow of that address has used up its time and none since was
 // ever linked: then the address is taken for a plain peer's, and only its newest flow is tried, once a second.
+//
+// Where the peer is on this host, it is looked for over shared memory first, where a dial costs next to nothing and is not
+// spaced; then, if the rule allows it, over RDMA. The connector opens its points in the same order.
 
 #include <algorithm>
 #include <iterator>
@@ -10,6 +13,7 @@
 
 #include "core/base/log.hpp"
 #include "core/engine/service.hpp"
+#include "core/fabric/shm/dialler.hpp"
 #include "core/fabric/verbs/dialler.hpp"
 
 namespace rsock::engine {
@@ -28,26 +32,46 @@ constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(5000);
+// A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
+// at the connecting end, where there is RDMA as well; and how long it may take to answer, while others wait.
+constexpr auto kNearSearch = milliseconds(500);
+constexpr auto kNearOffer = milliseconds(300);
+constexpr auto kNearDial = milliseconds(250);
+
+// Whether the other end of a connection is on this host. Where any address can be bound, all seem to be: then nobody is found.
+// Without a descriptor to find out, whoever goes on will notice.
+bool near(const Endpoint& local, const Endpoint& remote) {
+  if (local.address == remote.address) return true;
+  const auto probe = sys::socket(remote.address.v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (!probe) return true;
+  const UniqueFd owned(*probe);
+  sockaddr_storage address;
+  const auto size = write(Endpoint{remote.address, 0}, address);
+  return static_cast<bool>(sys::bind(*probe, reinterpret_cast<sockaddr*>(&address), size));
+}
 
 }  // namespace
 
 void Service::forked() { fabric::verbs::note_fork(); }
 
-bool Service::ensure_dialler(Reason& why) {
-  if (dialler_) return true;
-  if (!no_dialler_ || now() >= dialler_retry_) {
-    why = Reason::no_device;
-    dialler_ = fabric::verbs::CmDialler::make(
-        engine_.lock, budget_, engine_.settings.device, [this](fabric::Completions& source) { announced(source); }, why);
-    if (dialler_) {
-      look_after_dialler();
-      return true;
-    }
-    no_dialler_ = why;
-    dialler_retry_ = now() + kDiallerRetry;
+fabric::Dialler* Service::dialler_of(Lane lane, Reason& why) {
+  auto& fabric = fabrics_[static_cast<size_t>(lane)];
+  if (!fabric.dialler && (!fabric.unavailable || now() >= fabric.retry)) {
+    fabric.dialler = make_dialler(lane, why);
+    if (fabric.dialler) return look_after_dialler(lane), fabric.dialler.get();
+    fabric.unavailable = why;
+    fabric.retry = now() + kDiallerRetry;
   }
-  why = *no_dialler_;
-  return false;
+  if (!fabric.dialler) why = *fabric.unavailable;
+  return fabric.dialler.get();
+}
+
+std::unique_ptr<fabric::Dialler> Service::make_dialler(Lane lane, Reason& why) {
+  const auto announce = [this](fabric::Completions& source) { announced(source); };
+  if (lane == Lane::shm)
+    return fabric::shm::SocketDialler::make(engine_.lock, budget_, engine_.settings.max_pinned, announce, why);
+  why = Reason::no_device;
+  return fabric::verbs::CmDialler::make(engine_.lock, budget_, engine_.settings.device, announce, why);
 }
 
 void Service::settle(uint64_t id, Reason reason) {
@@ -58,21 +82,37 @@ void Service::settle(uint64_t id, Reason reason) {
 // ---- the connecting end
 
 void Service::open_point(uint64_t id) {
-  Endpoint local;
+  Endpoint local, remote;
+  Lanes wanted;
   {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow || !flow->eligible()) return;
-    local = flow->local();
-    if (flow->wanted == Lane::shm) return flow->settle(Reason::lane_unavailable);
+    local = flow->local(), remote = flow->remote(), wanted = flow->wanted;
   }
-  Reason why;
-  if (!ensure_dialler(why)) return settle(id, why);
-  if (const auto reason = dialler_->open_point(id, local)) return settle(id, *reason);
-  points_[id] = now() + engine_.settings.rendezvous;
+  std::optional<Reason> failed = Reason::lane_unavailable;
+  if (wanted.shm && near(local, remote)) failed = open_point_in(Lane::shm, id, local);
+  Point point{.closes = now() + engine_.settings.rendezvous, .also_rdma = {}};
+  if (wanted.rdma && !failed)
+    point.also_rdma = now() + kNearOffer;
+  else if (wanted.rdma)
+    failed = open_point_in(Lane::rdma, id, local);
+  if (failed) return settle(id, *failed);
+  points_[id] = point;
 }
 
-wire::Greeting Service::asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) {
+std::optional<Reason> Service::open_point_in(Lane lane, uint64_t id, const Endpoint& local) {
+  Reason why;
+  auto* dialler = dialler_of(lane, why);
+  return dialler ? dialler->open_point(id, local) : why;
+}
+
+void Service::close_point(uint64_t id) {
+  for (const auto& fabric : fabrics_)
+    if (fabric.dialler) fabric.dialler->close_point(id);
+}
+
+wire::Greeting Service::asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) {
   const std::lock_guard guard(engine_.lock);
   wire::Greeting answer;
   answer.engine = engine_.identity;
@@ -82,7 +122,7 @@ wire::Greeting Service::asked(uint64_t cookie, const Address& from, const wire::
     answer.verdict = wire::Verdict::stranger;
   else if (greeting.version != wire::kVersion)
     answer.verdict = wire::Verdict::version;
-  else if (engine_.link_of(greeting.engine, from))
+  else if (engine_.link_of(greeting.engine, from, lane))
     answer.verdict = wire::Verdict::linked;
   if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
   return answer;
@@ -91,39 +131,65 @@ wire::Greeting Service::asked(uint64_t cookie, const Address& from, const wire::
 // ---- the accepting end
 
 void Service::find_peer(uint64_t id) {
-  Address address;
+  Place place{};
   {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow || !flow->eligible()) return;
-    if (flow->wanted == Lane::shm) return flow->settle(Reason::lane_unavailable);
-    address = flow->remote().address;
+    if (flow->sought == Lane::tcp) {
+      const bool shm = flow->wanted.shm && near(flow->local(), flow->remote());
+      if (!shm && !flow->wanted.rdma) return flow->settle(Reason::lane_unavailable);
+      flow->sought = shm ? Lane::shm : Lane::rdma;
+    }
+    place = {flow->sought, flow->remote().address};
     if (claim_on_links(*flow)) return;
   }
   Reason why;
-  if (!ensure_dialler(why)) return settle(id, why);
+  if (!dialler_of(place.lane, why)) return not_found(id, why);
   {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow) return;
     // Whoever answers there and yet does not take the flow, or loses the link each time, is dialled no more.
     if (flow->times_found >= kMostFound) return flow->settle(Reason::peer_declined);
-    if (flow->sought_until == Time{}) flow->sought_until = now() + kPatience * engine_.settings.rendezvous;
+    const auto& settings = engine_.settings;
+    const bool also_rdma = flow->wanted.rdma && dialler_of(Lane::rdma);
+    const Duration search = place.lane == Lane::rdma ? kPatience * settings.rendezvous
+                            : also_rdma              ? Duration(kNearSearch)
+                                                     : settings.rendezvous;
+    if (flow->sought_until == Time{}) flow->sought_until = now() + search;
   }
-  if (peers_.size() >= kMostPeers && !peers_.contains(address)) {
+  if (peers_.size() >= kMostPeers && !peers_.contains(place)) {
     std::erase_if(peers_, [](const auto& known) { return known.second.waiting.empty() && !known.second.dialling; });
     if (peers_.size() >= kMostPeers) return settle(id, Reason::crowded);
   }
-  auto& peer = peers_[address];
+  auto& peer = peers_[place];
   if (peer.waiting.size() >= kMostWaiting) return settle(id, Reason::crowded);
   peer.waiting.push_back({.flow = id, .due = now(), .pause = kFirstPause});
-  pump(address, peer);
+  pump(place, peer);
+}
+
+// No peer where the flow's was looked for: it is looked for elsewhere, or the flow settles.
+void Service::not_found(uint64_t id, Reason reason) {
+  const std::lock_guard guard(engine_.lock);
+  const auto flow = engine_.find_flow(id);
+  if (flow && flow->eligible() && !look_elsewhere(*flow)) flow->settle(reason);
+}
+
+// Whether there is another lane for a flow that did not find its peer: then it is sought there, soon.
+bool Service::look_elsewhere(Flow& flow) {
+  if (flow.sought != Lane::shm || !flow.wanted.rdma || !dialler_of(Lane::rdma)) return false;
+  flow.sought = Lane::rdma;
+  flow.sought_until = {};
+  flow.times_found = 0;
+  seek(flow.id());
+  return true;
 }
 
 // Asks the links to the flow's peer address that were not asked yet, newest first, one at a time.
 bool Service::claim_on_links(Flow& flow) {
   if (flow.tried.size() >= kMostLinksAsked) return false;
-  for (auto* link : engine_.links_to(flow.remote().address)) {
+  for (auto* link : engine_.links_to(flow.remote().address, {.rdma = flow.sought == Lane::rdma, .shm = flow.sought == Lane::shm})) {
     if (flow.tried.contains(link->id())) continue;
     flow.claim(*link);
     return true;
@@ -140,7 +206,7 @@ std::deque<Service::Waiting>::iterator Service::next_waiting(Peer& peer) {
 
 Time Service::next_dial(Peer& peer) { return std::max(peer.next_dial, next_waiting(peer)->due); }
 
-void Service::pump(const Address& address, Peer& peer) {
+void Service::pump(const Place& place, Peer& peer) {
   while (!peer.dialling && !peer.waiting.empty() && now() >= next_dial(peer)) {
     const auto at = next_waiting(peer);
     const auto waiting = *at;
@@ -155,30 +221,36 @@ void Service::pump(const Address& address, Peer& peer) {
     statistics.dials.add();
     wire::Greeting greeting;
     greeting.engine = engine_.identity;
-    if (const auto reason = dialler_->dial(waiting.flow, local, remote, greeting)) {
-      settle(waiting.flow, *reason);
+    if (const auto reason = dialler_of(place.lane)->dial(waiting.flow, local, remote, greeting)) {
+      if (*reason == Reason::plain_peer)
+        wait_again(place.lane, peer, waiting);
+      else
+        not_found(waiting.flow, *reason);
       continue;
     }
     peer.dialling = waiting;
-    peer.dial_ends = now() + engine_.settings.dial;
-    log::debug("dialling {} for a flow to {}", to_string(address), to_string(remote));
+    const auto& settings = engine_.settings;
+    peer.dial_ends = now() + (place.lane == Lane::shm ? std::min<Duration>(settings.dial, kNearDial) : settings.dial);
+    log::debug("dialling {} for a flow to {}", to_string(place.address), to_string(remote));
   }
 }
 
 // After a refusal: the flow waits again, and so does its peer's address.
-void Service::wait_again(Peer& peer, Waiting waiting) {
+void Service::wait_again(Lane lane, Peer& peer, Waiting waiting) {
   waiting.due = now() + waiting.pause;
   waiting.pause = std::min<Duration>(waiting.pause * kPauseFactor, kLongestPause);
   peer.waiting.push_back(waiting);
-  space(peer);
+  space(lane, peer);
 }
 
-void Service::space(Peer& peer) { peer.next_dial = now() + (peer.plain ? kPlainGap : kGap); }
+void Service::space(Lane lane, Peer& peer) {
+  if (lane == Lane::rdma) peer.next_dial = now() + (peer.plain ? kPlainGap : kGap);
+}
 
 void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) {
   const auto found = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p.second.dialling && p.second.dialling->flow == cookie; });
   if (found == peers_.end()) return;
-  auto& peer = found->second;
+  auto& [place, peer] = *found;
   auto waiting = *std::exchange(peer.dialling, {});
   const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
   if (greeting && (greeting->version != wire::kVersion || verdict == wire::Verdict::version)) {
@@ -186,19 +258,19 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
   } else if (greeting && verdict == wire::Verdict::linked) {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(cookie);
-    auto* link = flow ? engine_.link_of(greeting->engine, flow->remote().address) : nullptr;
+    auto* link = flow ? engine_.link_of(greeting->engine, flow->remote().address, place.lane) : nullptr;
     if (link && link->ready())
       ++flow->times_found, flow->claim(*link);
     else if (flow)
-      wait_again(peer, waiting);
+      wait_again(place.lane, peer, waiting);
   } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout) {
     waiting.failure = reason;
-    wait_again(peer, waiting);
+    wait_again(place.lane, peer, waiting);
   } else {
-    space(peer);
-    settle(cookie, greeting ? Reason::peer_declined : reason);
+    space(place.lane, peer);
+    not_found(cookie, greeting ? Reason::peer_declined : reason);
   }
-  pump(found->first, peer);
+  pump(place, peer);
 }
 
 // ---- both
@@ -209,7 +281,7 @@ void Service::linked(uint64_t cookie, bool dialled, const Address& address, cons
   auto& link = engine_.add_link(std::move(connection), address, greeting);
   if (!dialled) return;
   link.set_ready();
-  const auto found = peers_.find(address);
+  const auto found = peers_.find({link.lane(), address});
   if (found == peers_.end()) return;
   auto& peer = found->second;
   if (peer.dialling && peer.dialling->flow == cookie) peer.dialling.reset();
@@ -237,13 +309,18 @@ void Service::disconnected(fabric::Connection& connection) {
 void Service::expire() {
   const auto time = now();
   for (auto at = points_.begin(); at != points_.end();) {
-    if (time < at->second) {
+    const auto id = at->first;
+    auto& point = at->second;
+    if (point.also_rdma && time >= *point.also_rdma) {
+      point.also_rdma.reset();
+      offer_rdma(id);
+    }
+    if (time < point.closes) {
       ++at;
       continue;
     }
-    const auto id = at->first;
     at = points_.erase(at);
-    dialler_->close_point(id);
+    close_point(id);
     settle(id, Reason::not_dialled);
   }
   std::erase_if(corks_, [&](const auto& cork) {
@@ -258,28 +335,42 @@ void Service::expire() {
     if (const auto flow = engine_.find_flow(cutover.first)) flow->give_up();
     return true;
   });
-  for (auto& [address, peer] : peers_) {
+  for (auto& [place, peer] : peers_) {
     if (peer.dialling && time >= peer.dial_ends) {
       auto waiting = *std::exchange(peer.dialling, {});
-      dialler_->cancel_dial(waiting.flow);
+      dialler_of(place.lane)->cancel_dial(waiting.flow);
       // What a dial rests on are datagrams, which may be lost: a silent one is repeated like a refused one.
       waiting.failure = Reason::dial_timeout;
-      wait_again(peer, waiting);
+      wait_again(place.lane, peer, waiting);
     }
-    if (!peer.waiting.empty() && time >= peer.next_sweep) sweep(peer);
-    pump(address, peer);
+    if (!peer.waiting.empty() && time >= peer.next_sweep) sweep(place.lane, peer);
+    pump(place, peer);
   }
 }
 
-// Flows that are gone wait no longer, and those whose peer cannot be waiting either settle.
-void Service::sweep(Peer& peer) {
+// The flow's peer, on this host, has not come to its point for shared memory.
+void Service::offer_rdma(uint64_t id) {
+  Endpoint local;
+  {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(id);
+    if (!flow || !flow->eligible()) return;
+    local = flow->local();
+  }
+  if (const auto reason = open_point_in(Lane::rdma, id, local))
+    log::debug("no rendezvous over RDMA for {}: {}", to_string(local), key(*reason));
+}
+
+// Flows that are gone wait no longer; those whose peer cannot be waiting either settle, or are sought elsewhere.
+void Service::sweep(Lane lane, Peer& peer) {
   peer.next_sweep = now() + kSweep;
   const std::lock_guard guard(engine_.lock);
   std::erase_if(peer.waiting, [&](const Waiting& waiting) {
     const auto flow = engine_.find_flow(waiting.flow);
     if (!flow || !flow->eligible()) return true;
     if (now() <= flow->sought_until) return false;
-    peer.plain = true;
+    if (look_elsewhere(*flow)) return true;
+    peer.plain = lane == Lane::rdma;
     flow->settle(waiting.failure);
     return true;
   });

@@ -70,7 +70,10 @@ void Service::wake() {
   (void)sys::write(bell_.get(), &one, sizeof one);
 }
 
-void Service::prepare() { prepare_ = true, wake(); }
+void Service::prepare(Lanes lanes) {
+  prepare_ = {.rdma = prepare_.rdma || lanes.rdma, .shm = prepare_.shm || lanes.shm};
+  wake();
+}
 void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
 void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
 void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
@@ -90,7 +93,9 @@ void Service::watch(Flow& flow) {
 
 std::vector<int> Service::descriptors() const {
   std::vector<int> all{epoll_.get(), bell_.get()};
-  if (dialler_) all.push_back(dialler_->fd());
+  for (const auto& fabric : fabrics_)
+    if (fabric.dialler)
+      for (const int fd : fabric.dialler->descriptors()) all.push_back(fd);
   for (const auto* source : engine_.completions())
     for (const int fd : source->descriptors()) all.push_back(fd);
   for (const auto& [id, flow] : engine_.flows())
@@ -115,7 +120,7 @@ void Service::run() {
 }
 
 void Service::handle(uint64_t data, uint32_t events) {
-  if (kind_of(data) == Kind::dialler) return dialler_->dispatch(*this);
+  if (kind_of(data) == Kind::dialler) return fabrics_[number_of(data)].dialler->dispatch(*this);
   const std::lock_guard guard(engine_.lock);
   engine_.bury_flows();
   switch (kind_of(data)) {
@@ -141,10 +146,10 @@ void Service::handle(uint64_t data, uint32_t events) {
 
 void Service::take_orders() {
   std::vector<uint64_t> seek, expect, not_wanted;
-  bool prepare;
+  Lanes prepare;
   {
     const std::lock_guard guard(engine_.lock);
-    prepare = std::exchange(prepare_, false);
+    prepare = std::exchange(prepare_, {});
     // Half the time for a claim: it may have to be made elsewhere yet.
     for (const auto id : std::exchange(in_cutover_, {}))
       if (const auto flow = engine_.find_flow(id))
@@ -152,11 +157,13 @@ void Service::take_orders() {
     for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
-  if (Reason why; prepare && !ensure_dialler(why)) log::info("no RDMA here for now: {}", key(why));
+  for (const auto lane : {Lane::shm, Lane::rdma})
+    if (Reason why; prepare.has(lane) && !dialler_of(lane, why))
+      log::info("no {} here for now: {}", kLaneNames[static_cast<size_t>(lane)], key(why));
   for (const auto id : expect) open_point(id);
   for (const auto id : seek) find_peer(id);
   for (const auto id : not_wanted)
-    if (points_.erase(id) > 0) dialler_->close_point(id);
+    if (points_.erase(id) > 0) close_point(id);
 }
 
 void Service::attend() {
@@ -215,7 +222,7 @@ void Service::bury() {
     dead = engine_.take_dead_links();
     engine_.bury_flows();
   }
-  for (auto& link : dead) dialler_->bury(link->take_connection());
+  for (auto& link : dead) dialler_of(link->lane())->bury(link->take_connection());
 }
 
 void Service::announced(fabric::Completions& source) {
@@ -223,18 +230,20 @@ void Service::announced(fabric::Completions& source) {
   const auto number = engine_.completions().size();
   engine_.add_source(source);
   (void)add(epoll_.get(), source.fd(), EPOLLONESHOT, tag(Kind::source, number));
-  (void)add(epoll_.get(), source.health_fd(), EPOLLIN, tag(Kind::health, number));
+  if (source.health_fd() >= 0) (void)add(epoll_.get(), source.health_fd(), EPOLLIN, tag(Kind::health, number));
   taken_over_ = false;
 }
 
-void Service::look_after_dialler() { (void)add(epoll_.get(), dialler_->fd(), EPOLLIN, tag(Kind::dialler)); }
+void Service::look_after_dialler(Lane lane) {
+  (void)add(epoll_.get(), dialler_of(lane)->fd(), EPOLLIN, tag(Kind::dialler, static_cast<uint64_t>(lane)));
+}
 
 Duration Service::patience() {
   auto first = next_tick_;
   const auto consider = [&](Time time) {
     if (!first || time < *first) first = time;
   };
-  for (const auto& [id, closes] : points_) consider(closes);
+  for (const auto& [id, point] : points_) consider(point.also_rdma.value_or(point.closes));
   for (const auto& [id, ends] : cutovers_) consider(ends);
   for (const auto& [id, ends] : corks_) consider(ends);
   for (auto& [address, peer] : peers_) {

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -35,7 +36,7 @@ class Service final : private fabric::Meeting {
   static void forked();
 
   // ---- any thread, under the engine's lock
-  void prepare();
+  void prepare(Lanes lanes);
   void seek(uint64_t flow);
   void expect(uint64_t flow);
   void not_wanted(uint64_t flow);
@@ -59,7 +60,24 @@ class Service final : private fabric::Meeting {
     Duration pause{};  // after the next refusal
     Reason failure = Reason::plain_peer;  // of the last dial
   };
-  // What is known of a peer's address.
+  // What makes the links of one lane, from when it is first needed.
+  struct Fabric {
+    std::unique_ptr<fabric::Dialler> dialler;
+    std::optional<Reason> unavailable;
+    Time retry{};
+  };
+  // Where peers are looked for.
+  struct Place {
+    Lane lane;
+    Address address;
+    auto operator<=>(const Place&) const = default;
+  };
+  // The rendezvous point of a flow: in one fabric or in both.
+  struct Point {
+    Time closes{};
+    std::optional<Time> also_rdma;  // when it opens there
+  };
+  // What is known of a peer's address, in one lane.
   struct Peer {
     std::deque<Waiting> waiting;      // oldest first
     std::optional<Waiting> dialling;  // the flow whose point is dialled
@@ -80,22 +98,30 @@ class Service final : private fabric::Meeting {
   Duration patience();
 
   void announced(fabric::Completions& source);
-  void look_after_dialler();
+  void look_after_dialler(Lane lane);
 
   // rendezvous.cpp
-  bool ensure_dialler(Reason& why);
+  // Its dialler; nullptr and a reason if there is none to be had.
+  fabric::Dialler* dialler_of(Lane lane, Reason& why);
+  fabric::Dialler* dialler_of(Lane lane) { return fabrics_[static_cast<size_t>(lane)].dialler.get(); }
+  std::unique_ptr<fabric::Dialler> make_dialler(Lane lane, Reason& why);
   void open_point(uint64_t id);
+  std::optional<Reason> open_point_in(Lane lane, uint64_t id, const Endpoint& local);
+  void close_point(uint64_t id);
+  void offer_rdma(uint64_t id);
   void find_peer(uint64_t id);
   bool claim_on_links(Flow& flow);
-  void pump(const Address& address, Peer& peer);
+  void pump(const Place& place, Peer& peer);
   static std::deque<Waiting>::iterator next_waiting(Peer& peer);
   static Time next_dial(Peer& peer);
-  static void wait_again(Peer& peer, Waiting waiting);
-  static void space(Peer& peer);
-  void sweep(Peer& peer);
+  static void wait_again(Lane lane, Peer& peer, Waiting waiting);
+  static void space(Lane lane, Peer& peer);
+  void sweep(Lane lane, Peer& peer);
+  bool look_elsewhere(Flow& flow);
   void expire();
   void settle(uint64_t id, Reason reason);
-  wire::Greeting asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;
+  void not_found(uint64_t id, Reason reason);
+  wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;
   void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
               std::unique_ptr<fabric::Connection> connection, fabric::Completions& completions) override;
   void established(fabric::Connection& connection) override;
@@ -105,15 +131,14 @@ class Service final : private fabric::Meeting {
   Engine& engine_;
   UniqueFd epoll_, bell_;
   pthread_t thread_{};
-  bool rung_ = false, relaxed_ = false, prepare_ = false;             // under the lock
+  bool rung_ = false, relaxed_ = false;                                // under the lock
+  Lanes prepare_;
   std::vector<uint64_t> seek_, expect_, not_wanted_, in_cutover_, corked_;  // orders, under the lock
 
   fabric::PinnedBudget budget_;
-  std::unique_ptr<fabric::Dialler> dialler_;
-  std::optional<Reason> no_dialler_;
-  Time dialler_retry_{};
-  std::map<Address, Peer> peers_;
-  std::map<uint64_t, Time> points_;    // by flow: when they close
+  std::array<Fabric, kLaneNames.size()> fabrics_;  // by lane
+  std::map<Place, Peer> peers_;
+  std::map<uint64_t, Point> points_;   // by flow
   std::map<uint64_t, Time> cutovers_;  // by flow: when they must be over
   std::map<uint64_t, Time> corks_;     // by flow: when what gathered has to go
 

@@ -33,12 +33,15 @@ std::byte* map_private(size_t size) {
 void unmap_private(std::byte* base, size_t size) { munmap(base, size); }
 
 Arena::Arena(PinnedBudget& budget, Register add, Unregister remove)
-    : budget_(budget), register_(std::move(add)), unregister_(std::move(remove)), free_(32) {}
+    : Arena(budget, Source{}, std::move(add), std::move(remove)) {}
+
+Arena::Arena(PinnedBudget& budget, Source source, Register add, Unregister remove)
+    : budget_(budget), source_(std::move(source)), register_(std::move(add)), unregister_(std::move(remove)), free_(32) {}
 
 Arena::~Arena() {
   for (const auto& chunk : chunks_) {
     unregister_(chunk);
-    unmap_private(chunk.base, chunk.size);
+    source_.unmap(chunk.base, chunk.size);
     budget_.give_back(chunk.size);
   }
 }
@@ -47,9 +50,9 @@ bool Arena::add_chunk(uint32_t at_least) {
   const auto wanted = chunks_.empty() ? kFirstChunk : std::min(chunks_.back().size * 2, kLargestChunk);
   const auto size = std::max(at_least, wanted);
   if (!budget_.take(size)) return false;
-  flow::Block chunk{map_private(size), size, 0, 0};
+  flow::Block chunk{.base = source_.map(size), .size = size};
   if (!chunk || !register_(chunk)) {
-    if (chunk) unmap_private(chunk.base, size);
+    if (chunk) source_.unmap(chunk.base, size);
     budget_.give_back(size);
     return false;
   }

@@ -29,8 +29,14 @@ class Arena {
   // Registers a chunk: sets the two keys. False when a limit was reached.
   using Register = std::function<bool(flow::Block& chunk)>;
   using Unregister = std::function<void(const flow::Block& chunk)>;
+  // Where chunks come from, by their size; nullptr if there is no more.
+  struct Source {
+    std::function<std::byte*(size_t)> map = map_private;
+    std::function<void(std::byte*, size_t)> unmap = unmap_private;
+  };
 
   Arena(PinnedBudget& budget, Register add, Unregister remove);
+  Arena(PinnedBudget& budget, Source source, Register add, Unregister remove);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -42,6 +48,7 @@ class Arena {
   bool add_chunk(uint32_t at_least);
 
   PinnedBudget& budget_;
+  Source source_;
   Register register_;
   Unregister unregister_;
   std::vector<flow::Block> chunks_;

@@ -31,9 +31,7 @@ class Sink {
   ~Sink() = default;
 };
 
-enum class Use { peer_writes, peer_reads_nothing };
-
-// A connected queue pair with its memory. Made and destroyed by the service thread; used under the engine's lock.
+// A connected queue pair with its memory, or what stands for it. Made and destroyed by the service thread; used under the engine's lock.
 class Connection {
  public:
   virtual ~Connection() = default;
@@ -46,9 +44,18 @@ class Connection {
   // A small message; copied, so `bytes` is free afterwards.
   virtual bool post_message(std::span<const uint8_t> bytes, bool signaled) = 0;
 
-  // Registered memory of this connection; `size` a power of two of at least a page. ENOMEM: a limit was reached.
-  virtual Result<flow::Block> allocate(uint32_t size, Use use) = 0;
-  virtual void release(flow::Block block, Use use) = 0;
+  // A ring in memory of this connection that the peer may write into; `size` a power of two of at least a page. ENOMEM: a
+  // limit was reached.
+  virtual Result<flow::Block> allocate(uint32_t size) = 0;
+  virtual void release(flow::Block ring) = 0;
+  // Where bytes for the peer's ring at `place` are put, for post_write(): a copy of it, or the ring itself where both ends have
+  // it. EPROTO: there is no such place.
+  virtual Result<flow::Block> mirror(const wire::RingPlace& place) = 0;
+  virtual void release_mirror(flow::Block mirror) = 0;
+
+  // Whatever is posted is complete when the call returns. Completions are not reported, and nothing is gained by posting
+  // less often.
+  virtual bool completes_at_once() const = 0;
 
   virtual uint32_t send_depth() const = 0;
   virtual uint32_t receive_depth() const = 0;
@@ -56,7 +63,7 @@ class Connection {
   virtual Lane lane() const = 0;
 };
 
-// Where the completions of all connections of one device arrive. Under the engine's lock.
+// Where the completions of all connections of one device arrive, or those of all peers on this host. Under the engine's lock.
 class Completions {
  public:
   virtual ~Completions() = default;
@@ -68,8 +75,8 @@ class Completions {
   virtual void acknowledge() = 0;
   // Reads the device's own events; connections that it lost tell their sinks.
   virtual void check_health() = 0;
-  virtual int health_fd() const = 0;
-  // Every descriptor behind this device, for a child of fork to close.
+  virtual int health_fd() const = 0;  // -1 if there are no such events
+  // Every descriptor behind this, for a child of fork to close.
   virtual std::vector<int> descriptors() const = 0;
   // Readable after arm() when a completion came. Stays the same for ever.
   virtual int fd() const = 0;
@@ -78,8 +85,8 @@ class Completions {
 // What the search for peers brings, on the service thread, without the engine's lock.
 class Meeting {
  public:
-  // Somebody dialled the point `cookie`. The verdict decides; a welcome is followed by linked().
-  virtual wire::Greeting asked(uint64_t cookie, const Address& from, const wire::Greeting& greeting) = 0;
+  // Somebody dialled the point `cookie`, for a link of `lane`. The verdict decides; a welcome is followed by linked().
+  virtual wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) = 0;
   virtual void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
                       std::unique_ptr<Connection> connection, Completions& completions) = 0;
   // The handshake is over, either side may send.
@@ -104,6 +111,8 @@ class Dialler {
   // Takes a connection back to destroy it. Not from within a call to Meeting.
   virtual void bury(std::unique_ptr<Connection> connection) = 0;
   virtual int fd() const = 0;
+  // Every descriptor of the dialler and its connections, for a child of fork to close.
+  virtual std::vector<int> descriptors() const = 0;
   virtual void dispatch(Meeting& meeting) = 0;
 };
 

@@ -29,9 +29,10 @@ struct Block {
   uint32_t size = 0;  // a power of two
   uint32_t local_key = 0;
   uint32_t remote_key = 0;
+  uint64_t bias = 0;  // the address by which the peer knows it, less ours
 
   explicit operator bool() const { return base != nullptr; }
-  wire::RingPlace place() const { return {reinterpret_cast<uintptr_t>(base), remote_key, size}; }
+  wire::RingPlace place() const { return {reinterpret_cast<uintptr_t>(base) + bias, remote_key, size}; }
 };
 
 // Bytes that may wrap around the end of a ring: at most two stretches.

@@ -39,11 +39,17 @@ void use(engine::Engine& engine, engine::Flow& flow) {
   if (flow.role() == engine::Role::acceptor) engine.seek(flow);
 }
 
-std::optional<Time> timeout_of(int fd, int option) {
-  timeval limit{};
-  socklen_t size = sizeof limit;
-  if (!sys::getsockopt(fd, SOL_SOCKET, option, &limit, size) || (limit.tv_sec == 0 && limit.tv_usec == 0)) return {};
-  return now() + std::chrono::seconds(limit.tv_sec) + microseconds(limit.tv_usec);
+// When a call that begins now has to give up. What was asked of the kernel once is kept: most calls have no limit.
+std::optional<Time> limit_of(Entry& entry, int fd, int option) {
+  auto& known = option == SO_RCVTIMEO ? entry.receive_limit : entry.send_limit;
+  if (!known) {
+    timeval limit{};
+    socklen_t size = sizeof limit;
+    if (!sys::getsockopt(fd, SOL_SOCKET, option, &limit, size)) return {};
+    known = std::chrono::seconds(limit.tv_sec) + microseconds(limit.tv_usec);
+  }
+  if (known->count() == 0) return {};
+  return now() + *known;
 }
 
 // Whether every handler that is installed asks for interrupted calls to be restarted (SA_RESTART). Which signal it was is not
@@ -64,15 +70,15 @@ constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
 
 class Call {
  public:
-  Call(Section& section, engine::Flow& flow, const Entry& entry, int fd, bool dont_wait)
-      : section_(section), flow_(flow), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
+  Call(Section& section, engine::Flow& flow, Entry& entry, int fd, bool dont_wait)
+      : section_(section), flow_(flow), entry_(entry), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
 
   bool waits() const { return waits_; }
   // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes.
   Status wait(uint32_t wanted, int limit_option) {
     if (!kept_) {
       kept_ = flow_.shared_from_this();
-      limit_ = timeout_of(fd_, limit_option);
+      limit_ = limit_of(entry_, fd_, limit_option);
     }
     const auto waited = wait_for(section_, kept_, fd_, wanted, limit_);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
@@ -84,6 +90,7 @@ class Call {
  private:
   Section& section_;
   engine::Flow& flow_;
+  Entry& entry_;  // only as long as the lock has not been let go
   int fd_;
   bool waits_;
   std::shared_ptr<engine::Flow> kept_;  // once it has waited: another thread may close the flow meanwhile

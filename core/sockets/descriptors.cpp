@@ -13,10 +13,27 @@ namespace {
 
 constexpr bool is_inet(int domain) { return domain == AF_INET || domain == AF_INET6; }
 
-// A lane that a rule asks for, in the engine's terms; nothing: not selected.
-std::optional<Lane> lane_of(std::optional<config::Lane> rule) {
-  if (!rule || *rule == config::Lane::tcp) return {};
-  return *rule == config::Lane::shm ? Lane::shm : Lane::rdma;
+// What a rule asks for, in the engine's terms; nothing: not selected.
+Lanes lanes_of(std::optional<config::Lane> rule) {
+  if (!rule) return {};
+  switch (*rule) {
+    case config::Lane::automatic: return {.rdma = true, .shm = true};
+    case config::Lane::rdma: return {.rdma = true};
+    case config::Lane::shm: return {.shm = true};
+    case config::Lane::tcp: return {};
+  }
+  return {};
+}
+
+// The lanes that accepted flows may enter.
+Lanes prepared() {
+  Lanes all;
+  for (const auto& rule : state.config->rules.all())
+    if (rule.side == config::Rule::Side::listen) {
+      const auto lanes = lanes_of(rule.lane);
+      all = {.rdma = all.rdma || lanes.rdma, .shm = all.shm || lanes.shm};
+    }
+  return all;
 }
 
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& local_address) {
@@ -76,7 +93,7 @@ void listening(int fd) {
   if (find(fd)) release(fd);
   if (!may) return;
   set_entry(fd, &new_entry(Entry::Kind::listener));
-  if (section.engine().start_service()) section.engine().prepare();
+  if (section.engine().start_service()) section.engine().prepare(prepared());
 }
 
 void accepted(int listener, int fd, int flags) {
@@ -84,14 +101,14 @@ void accepted(int listener, int fd, int flags) {
   Endpoint local, remote;
   sockaddr_storage address{};
   if (!endpoints_of(fd, local, remote, address)) return;
-  const auto lane = lane_of(state.config->rules.listen(reinterpret_cast<sockaddr&>(address)));
-  if (!lane) return;
+  const auto lanes = lanes_of(state.config->rules.listen(reinterpret_cast<sockaddr&>(address)));
+  if (!lanes.any()) return;
   const Section section;
   if (!entry_of(listener, Entry::Kind::listener)) return;
   if (find(fd)) release(fd);
   auto& entry = new_flow(section.engine(), engine::Role::acceptor, fd, flags & SOCK_NONBLOCK);
   entry.flow->set_endpoints(local, remote);
-  entry.flow->select(*lane);
+  entry.flow->select(lanes);
   if (!section.engine().start_service()) entry.flow->settle(Reason::descriptors);
 }
 
@@ -107,11 +124,11 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   auto& generic = reinterpret_cast<sockaddr&>(copy);
   if (!is_inet(copy.ss_family) || !parse(generic, remote)) return false;
   if (copy.ss_family == AF_INET6 && size < sizeof(sockaddr_in6)) return false;
-  const auto lane = lane_of(state.config->rules.connect(generic));
+  const auto lanes = lanes_of(state.config->rules.connect(generic));
   const Section section;
   auto* entry = entry_of(fd, Entry::Kind::flow);
   if (entry && entry->flow->selected()) return true;  // connect(2) again, on a connection under way
-  if (!lane) {
+  if (!lanes.any()) {
     if (entry) disown(fd, *entry);
     return false;
   }
@@ -121,7 +138,7 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   }
   auto& flow = *entry->flow;
   flow.set_endpoints({}, remote);
-  flow.select(*lane);
+  flow.select(lanes);
   if (!section.engine().start_service())
     flow.settle(Reason::descriptors);
   else

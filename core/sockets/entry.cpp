@@ -27,6 +27,7 @@ Entry& new_entry(Entry::Kind kind) {
   entry->next_free = nullptr;
   entry->passes.store(false, std::memory_order_relaxed);
   entry->nonblocking = entry->abort_on_close = entry->corked = false;
+  entry->receive_limit.reset(), entry->send_limit.reset();
   return *entry;
 }
 

@@ -30,6 +30,8 @@ class Entry {
   bool nonblocking = false;
   bool abort_on_close = false;  // SO_LINGER with 0
   bool corked = false;          // TCP_CORK
+  // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits.
+  std::optional<Duration> receive_limit, send_limit;
   Entry* next_free = nullptr;
 };
 

@@ -102,30 +102,44 @@ Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Fl
 Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event) {
   constexpr uint32_t kWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
   if ((event.events & EPOLLEXCLUSIVE) && (event.events & ~kWithExclusive)) return Errno{EINVAL};
-  auto watch = std::make_unique<Watch>(*this, fd, flow);
-  watch->wanted = event;
-  watch->mark = mark_ + next_mark_++;
-  if (flow->on_kernel()) {
-    if (const auto entered = enter_kernel(*watch, EPOLL_CTL_ADD); !entered) return entered;
-    watch->in_kernel = true;
+  auto& watch = new_watch(fd);
+  watch.flow = flow;
+  watch.wanted = event;
+  watch.mark = mark_ + next_mark_++;
+  watch.fired = watch.queued = false;
+  watch.in_kernel = flow->on_kernel();
+  if (watch.in_kernel) {
+    if (const auto entered = enter_kernel(watch, EPOLL_CTL_ADD); !entered) return watches_.erase(fd), entered;
   } else {
     ++out_of_kernel_;
     add_sources();
   }
-  flow->observe(*watch);
-  marked_[watch->mark] = watch.get();
-  auto& kept = *(watches_[fd] = std::move(watch));
-  if (!kept.in_kernel) changed(kept, ~0u);
+  flow->observe(watch);
+  if (!watch.in_kernel) changed(watch, ~0u);
   return Done{};
+}
+
+EpollSet::Watch& EpollSet::new_watch(int fd) {
+  if (spare_.empty()) {
+    auto& made = watches_[fd] = std::make_unique<Watch>(*this);
+    made->fd = fd;
+    return *made;
+  }
+  spare_.key() = fd;
+  spare_.mapped()->fd = fd;
+  return *watches_.insert(std::move(spare_)).position->second;
 }
 
 Status EpollSet::enter_kernel(Watch& watch, int operation) {
   epoll_event event = watch.wanted;
   event.data.u64 = watch.mark;
-  return sys::epoll_ctl(kernel_set_.get(), operation, watch.fd, &event);
+  const auto done = sys::epoll_ctl(kernel_set_.get(), operation, watch.fd, &event);
+  if (done) marked_[watch.mark] = &watch;
+  return done;
 }
 
 void EpollSet::leave_kernel(Watch& watch) {
+  marked_.erase(watch.mark);
   epoll_event none{};
   (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, watch.fd, &none);
 }
@@ -139,8 +153,8 @@ void EpollSet::remove(int fd) {
     --out_of_kernel_;
   watch.flow->unobserve(watch);
   if (watch.queued) std::erase(ready_, &watch);
-  marked_.erase(watch.mark);
-  watches_.erase(found);
+  watch.flow.reset();
+  spare_ = watches_.extract(found);
 }
 
 void EpollSet::add_sources() {

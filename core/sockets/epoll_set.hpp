@@ -35,11 +35,11 @@ class EpollSet {
 
  private:
   struct Watch final : engine::Observer {
-    Watch(EpollSet& s, int f, std::shared_ptr<engine::Flow> w) : set(s), fd(f), flow(std::move(w)) {}
+    explicit Watch(EpollSet& s) : set(s) {}
     void flow_changed(engine::Flow&, uint32_t what) override { set.changed(*this, what); }
     EpollSet& set;
-    const int fd;
-    const std::shared_ptr<engine::Flow> flow;
+    int fd = -1;
+    std::shared_ptr<engine::Flow> flow;
     epoll_event wanted{};
     uint64_t mark = 0;
     bool in_kernel = false;
@@ -49,6 +49,7 @@ class EpollSet {
 
   EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark);
   Status add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event);
+  Watch& new_watch(int fd);
   Status enter_kernel(Watch& watch, int operation);
   void leave_kernel(Watch& watch);
   void changed(Watch& watch, uint32_t what);
@@ -65,8 +66,10 @@ class EpollSet {
   UniqueFd kernel_set_;  // a duplicate of the application's descriptor
   Bell::Loan bell_;
   const uint64_t mark_;  // random: tells our kernel entries from the application's data
-  std::map<int, std::unique_ptr<Watch>> watches_;
-  std::map<uint64_t, Watch*> marked_;
+  using Watches = std::map<int, std::unique_ptr<Watch>>;
+  Watches watches_;
+  Watches::node_type spare_;  // the last one that went: programs remove and add a descriptor all the time
+  std::map<uint64_t, Watch*> marked_;  // those in the kernel's set
   uint64_t next_mark_;
   std::deque<Watch*> ready_;
   size_t out_of_kernel_ = 0;

@@ -81,6 +81,7 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
     if (sys::getsockopt(fd, SOL_SOCKET, SO_LINGER, &now_set, room))
       entry->abort_on_close = now_set.l_onoff && now_set.l_linger == 0;
   }
+  if (level == SOL_SOCKET) entry->receive_limit.reset(), entry->send_limit.reset();  // whichever name it has
   if (level == IPPROTO_TCP && name == TCP_CORK && value && size >= sizeof(int)) {
     int on = 0;
     __builtin_memcpy(&on, value, sizeof on);

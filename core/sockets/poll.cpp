@@ -122,13 +122,14 @@ class Round {
 };
 
 // Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
-// leaves its lane, if `until_moved`.
-Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, const sigset_t* mask, bool until_moved) {
+// leaves its lane, if `until_moved`. `may_spin`: the caller has not done so already.
+Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, const sigset_t* mask, bool until_moved,
+                 bool may_spin) {
   auto& engine = section.engine();
   std::optional<Attendance> attendance;
   std::optional<Waiter> waiter;
   Looks looks;
-  bool slept = false;
+  bool slept = !may_spin;
   for (const bool lanes_first = round.in_lanes();;) {
     const bool lanes = round.in_lanes();
     if (until_moved && lanes != lanes_first) return 0;
@@ -180,9 +181,18 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
 
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
                 std::optional<Time> deadline) {
+  auto& engine = section.engine();
+  const bool lane = !flow->on_kernel();
+  if (lane) {  // most often it comes while we spin: without any list of descriptors
+    const Attendance attendance(engine);
+    engine.flush();
+    engine.poll();
+    const auto shows = [&](Time) { return flow->on_kernel() || (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0; };
+    if (shows({}) || spin(section, deadline, shows)) return Done{};
+  }
   pollfd one{fd, static_cast<short>(wanted), 0};
   Round round({&one, 1}, {flow});
-  const auto waited = wait(section, round, deadline, nullptr, true);
+  const auto waited = wait(section, round, deadline, nullptr, true, !lane);
   if (!waited) return Errno{waited.error()};
   if (*waited == 0 && deadline && now() >= *deadline) return Errno{ETIMEDOUT};
   return Done{};
@@ -193,7 +203,7 @@ Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigse
   Section section;
   Round round({fds, count}, flows_of({fds, count}));
   if (!round.has_flows()) return Answer<int>::pass();
-  const auto waited = wait(section, round, deadline_of(timeout), mask, false);
+  const auto waited = wait(section, round, deadline_of(timeout), mask, false, true);
   if (!waited) return Errno{waited.error()};
   return *waited;
 }

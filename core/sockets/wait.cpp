@@ -94,7 +94,7 @@ Attendance::~Attendance() {
 
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool(Time)>& ready) {
   auto& engine = section.engine();
-  const auto most = engine.settings.spin;
+  const auto most = engine.longest_spin();
   if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning()) return false;
   constexpr int kPolls = 4;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
   auto time = now();

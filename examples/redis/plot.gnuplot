@@ -1,7 +1,7 @@
 # Draws redis.png from figures.dat, both in `folder`: a column per command, requests/s above and p99 below.
 set terminal pngcairo size 1500,1000 font "DejaVu Sans,12"
 set output folder."/redis.png"
-set multiplot layout 2,2 title "Redis over kernel TCP and over RDMA (".device."), unmodified programs" font ",16"
+set multiplot layout 2,2 title "Redis over kernel TCP and over ".lane." (".device."), unmodified programs" font ",16"
 
 set style data histograms
 set style histogram clustered gap 1
@@ -21,14 +21,14 @@ set xlabel "bytes of a value, and number of clients" offset 0,-1
 label(size, clients) = sprintf("%s\n%d", size, clients)
 
 do for [i = 0:1] {
-  set title (i ? "SET" : "GET")." requests per second; above: RDMA / TCP" font ",13"
+  set title (i ? "SET" : "GET")." requests per second; above: ".lane." / TCP" font ",13"
   plot folder."/figures.dat" index i using 3:xtic(label(strcol(1), column(2))) title "kernel TCP" lc rgb tcp, \
-       '' index i using 4 title "RDMA" lc rgb rdma, \
+       '' index i using 4 title lane lc rgb rdma, \
        '' index i using 0:($3 > $4 ? $3 : $4):(sprintf("%.2f×", column(7))) with labels offset 0,0.7 notitle
 }
 do for [i = 0:1] {
   set title (i ? "SET" : "GET")." latency, 99th percentile, ms" font ",13"
   plot folder."/figures.dat" index i using 5:xtic(label(strcol(1), column(2))) title "kernel TCP" lc rgb tcp, \
-       '' index i using 6 title "RDMA" lc rgb rdma
+       '' index i using 6 title lane lc rgb rdma
 }
 unset multiplot

@@ -34,10 +34,10 @@ class Statistics:
         line = json.loads(lines[0])
         return Statistics(*(line[field.name] for field in dataclasses.fields(Statistics)))
 
-    def share(self):
+    def share(self, lane):
         """Of all bytes of selected flows, those that the lane carried."""
         total = sum(self.bytes_in.values()) + sum(self.bytes_out.values())
-        return (self.bytes_in["rdma"] + self.bytes_out["rdma"]) / total if total else 0.0
+        return (self.bytes_in[lane] + self.bytes_out[lane]) / total if total else 0.0
 
 
 class Programs:
@@ -112,6 +112,15 @@ class Programs:
         if process.returncode != 0:
             raise Failed(f"ended with status {process.returncode}: {shown}: {out[-500:]}")
         return out
+
+
+class Memory:
+    """What stands for the device over shared memory: there is nothing to count."""
+
+    name = "shared memory"
+
+    def packets(self):
+        return {"sent": 0, "received": 0}
 
 
 class Device:

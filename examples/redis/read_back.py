@@ -1,4 +1,4 @@
-"""A value that is written over RDMA and read, through the same port, by a program that runs on kernel TCP."""
+"""A value that is written in the lane and read, through the same port, by a program that runs on kernel TCP."""
 
 import random
 import time
@@ -18,20 +18,20 @@ def commands(value):
     yield f"SET {KEY} {value}"
 
 
-def read_back(programs, address, port):
-    """What was done, as a dictionary. Raises Failed unless the value went over RDMA and came back unharmed."""
+def read_back(programs, address, port, lane):
+    """What was done, as a dictionary. Raises Failed unless the value went by the lane and came back unharmed."""
     value = f"{random.getrandbits(4 * DIGITS):0{DIGITS}x}"
     redis_cli = ["redis-cli", "-h", address, "-p", port]
     path = programs.folder / "statistics.writer"
     answers = programs.client(redis_cli, path, commands(value)).split()
     if answers != ["PONG"] * PINGS + ["OK"]:
-        raise Failed(f"redis-cli could not write a value over RDMA: {answers[-5:]}")
-    # SET came last, so where its size and more went by RDMA, and nothing made the flow go back, all of it did.
+        raise Failed(f"redis-cli could not write a value in the lane: {answers[-5:]}")
+    # SET came last, so where its size and more went by the lane, and nothing made the flow go back, all of it did.
     statistics = Statistics.read(path)
-    if statistics.bytes_out["rdma"] < DIGITS or statistics.fallback:
-        raise Failed(f"the value that was to be written over RDMA went by TCP: {statistics}")
+    if statistics.bytes_out[lane] < DIGITS or statistics.fallback:
+        raise Failed(f"the value that was to be written in the lane went by TCP: {statistics}")
     got = programs.client([*redis_cli, "GET", KEY]).rstrip("\n")
     if got != value:
-        raise Failed(f"a plain redis-cli read back another value than was written over RDMA: {len(got)} bytes, "
+        raise Failed(f"a plain redis-cli read back another value than was written in the lane: {len(got)} bytes, "
                      f"begins {got[:40]!r} instead of {value[:40]!r}")
     return {"bytes": DIGITS, "writer": vars(statistics)}

@@ -15,9 +15,9 @@ using flow::State;
 
 Flow::Flow(Engine& engine, uint64_t id, Role role, int fd) : engine_(engine), id_(id), role_(role), fd_(fd) {}
 
-void Flow::select(Lane lane) {
+void Flow::select(Lanes lanes) {
   selected_ = true;
-  wanted = lane;
+  wanted = lanes;
   statistics.flows[Lane::tcp].add();
 }
 
@@ -26,6 +26,7 @@ Flow::~Flow() = default;
 void Flow::unobserve(Observer& observer) { std::erase(observers_, &observer); }
 
 void Flow::changed(uint32_t what) {
+  if (observers_.size() == 1) return observers_.front()->flow_changed(*this, what);
   // An observer may go while it is told.
   const auto observers = observers_;
   for (auto* observer : observers) observer->flow_changed(*this, what);

@@ -79,11 +79,11 @@ std::optional<Reason> Flow::unfit() const {
 }
 
 bool Flow::bind(Link& link) {
-  auto ring = link.connection().allocate(engine_.settings.ring_min, fabric::Use::peer_writes);
+  auto ring = link.connection().allocate(engine_.settings.ring_min);
   if (!ring) return false;
   const auto slot = link.bind(*this);
   if (!slot) {
-    link.connection().release(*ring, fabric::Use::peer_writes);
+    link.connection().release(*ring);
     return false;
   }
   link_ = &link;
@@ -100,13 +100,14 @@ bool Flow::bind(Link& link) {
   return true;
 }
 
-bool Flow::begin_sending(const wire::RingPlace& place) {
-  if (place.size > engine_.settings.ring_max) return false;
-  const auto mirror = link_->connection().allocate(place.size, fabric::Use::peer_reads_nothing);
-  if (!mirror) return false;
+// EPROTO: the peer has no such ring.
+Status Flow::begin_sending(const wire::RingPlace& place) {
+  if (place.size > engine_.settings.ring_max) return Errno{ENOMEM};
+  const auto mirror = link_->connection().mirror(place);
+  if (!mirror) return Errno{mirror.error()};
   tx_.begin(*mirror, place);
   own_offset_ = raw_out_;
-  return true;
+  return Done{};
 }
 
 void Flow::claim(Link& link) {
@@ -125,7 +126,8 @@ bool Flow::claimed(Link& link, const wire::Claim& claim) {
   if (const auto reason = unfit()) return settle(*reason), false;
   if (!ensure_anchor()) return settle(Reason::descriptors), false;
   if (!bind(link)) return settle(Reason::locked_memory), false;
-  if (!begin_sending(claim.ring)) {
+  if (const auto begun = begin_sending(claim.ring); !begun) {
+    if (begun.is(EPROTO)) return link.protocol_fault("a ring that is not there"), false;
     retired_ = peer_retired_ = true;
     release_link();
     return settle(Reason::locked_memory), false;
@@ -147,9 +149,12 @@ bool Flow::handle(const wire::Accept& accept) {
     leave_link(false);
     return true;
   }
-  if (tcp_shut_ || closing_ || !begin_sending(accept.ring)) {
+  const bool going = tcp_shut_ || closing_;
+  const auto begun = going ? Status(Errno{EPIPE}) : begin_sending(accept.ring);
+  if (begun.is(EPROTO)) return false;
+  if (!begun) {
     apply(Event::fault);
-    if (!tcp_shut_ && !closing_) settle(Reason::locked_memory);
+    if (!going) settle(Reason::locked_memory);
     return true;
   }
   shown_token_ = accept.token;
@@ -311,9 +316,9 @@ void Flow::release_link() {
   auto& connection = link_->connection();
   link_->forget(*this);
   if (link_->alive()) {
-    while (const auto block = rx_.take_current()) connection.release(block, fabric::Use::peer_writes);
-    if (const auto block = rx_.take_offered()) connection.release(block, fabric::Use::peer_writes);
-    while (const auto block = tx_.take_current()) connection.release(block, fabric::Use::peer_reads_nothing);
+    while (const auto block = rx_.take_current()) connection.release(block);
+    if (const auto block = rx_.take_offered()) connection.release(block);
+    while (const auto block = tx_.take_current()) connection.release_mirror(block);
   }
   link_->free(slot_);
   link_ = nullptr;

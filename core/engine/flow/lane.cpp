@@ -123,8 +123,8 @@ void Flow::tell_window() {
 
 void Flow::collect_memory() {
   if (!link_ || !link_->alive()) return;
-  if (const auto block = rx_.take_retired()) link_->connection().release(block, fabric::Use::peer_writes);
-  if (const auto block = tx_.take_retired()) link_->connection().release(block, fabric::Use::peer_reads_nothing);
+  if (const auto block = rx_.take_retired()) link_->connection().release(block);
+  if (const auto block = tx_.take_retired()) link_->connection().release_mirror(block);
 }
 
 Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
@@ -251,7 +251,7 @@ void Flow::offer_growth() {
   if (rx_.consumed_total() > 0) tell_window();
   if (!link_ || !rx_.can_grow()) return;  // telling the window may have failed the link
   const auto size = std::min(rx_.size() * kGrowthFactor, engine_.settings.ring_max);
-  auto block = link_->connection().allocate(size, fabric::Use::peer_writes);
+  auto block = link_->connection().allocate(size);
   if (!block) return;
   rx_.offer(*block);
   link_->send(wire::Grow{peer_slot_, block->place()});
@@ -259,10 +259,10 @@ void Flow::offer_growth() {
 
 bool Flow::handle(const wire::Grow& grow) {
   if (frozen_ || flow::sends(state_) != Sends::ring || grow.ring.size > engine_.settings.ring_max) return true;
-  const auto mirror = link_->connection().allocate(grow.ring.size, fabric::Use::peer_reads_nothing);
-  if (!mirror) return true;
+  const auto mirror = link_->connection().mirror(grow.ring);
+  if (!mirror) return !mirror.is(EPROTO);
   if (!tx_.grow(*mirror, grow.ring)) {
-    link_->connection().release(*mirror, fabric::Use::peer_reads_nothing);
+    link_->connection().release_mirror(*mirror);
     return false;
   }
   said_blocked_ = false;

@@ -306,7 +306,7 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
     return;
   }
   const auto cookie = reinterpret_cast<uint64_t>(event.listen_id->context);
-  auto answer = meeting.asked(cookie, from.address, *greeting);
+  auto answer = meeting.asked(Lane::rdma, cookie, from.address, *greeting);
   if (answer.verdict != wire::Verdict::welcome) return refuse(answer);
   Reason why;
   auto queue_pair = make_queue_pair(id, why);

@@ -99,8 +99,8 @@ void QueuePair::remove_region(const flow::Block& chunk) {
   regions_.erase(found);
 }
 
-Result<flow::Block> QueuePair::allocate(uint32_t size, Use use) {
-  const auto block = arena(use).allocate(size);
+Result<flow::Block> QueuePair::block_of(Arena& arena, uint32_t size) {
+  const auto block = arena.allocate(size);
   if (!block) return Errno{ENOMEM};
   return block;
 }

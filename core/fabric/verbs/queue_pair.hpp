@@ -39,8 +39,11 @@ class QueuePair final : public Connection {
   void detach() override { sink_ = nullptr; }
   bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool signaled) override;
   bool post_message(std::span<const uint8_t> bytes, bool signaled) override;
-  Result<flow::Block> allocate(uint32_t size, Use use) override;
-  void release(flow::Block block, Use use) override { arena(use).release(block); }
+  Result<flow::Block> allocate(uint32_t size) override { return block_of(rings_, size); }
+  void release(flow::Block ring) override { rings_.release(ring); }
+  Result<flow::Block> mirror(const wire::RingPlace& place) override { return block_of(mirrors_, place.size); }
+  void release_mirror(flow::Block mirror) override { mirrors_.release(mirror); }
+  bool completes_at_once() const override { return false; }
   uint32_t send_depth() const override { return kDepth; }
   uint32_t receive_depth() const override { return kDepth; }
   uint32_t largest_write() const override { return 1u << 20; }
@@ -67,7 +70,7 @@ class QueuePair final : public Connection {
   bool post_receive(uint32_t buffer);
   bool add_region(flow::Block& chunk, int access);
   void remove_region(const flow::Block& chunk);
-  Arena& arena(Use use) { return use == Use::peer_writes ? rings_ : mirrors_; }
+  static Result<flow::Block> block_of(Arena& arena, uint32_t size);
 
   Device& device_;
   rdma_cm_id* id_;

@@ -192,7 +192,7 @@ def few_descriptors(lab):
             verdicts.append("unknown")
             continue
         stats = lines[0]
-        in_lane = stats["flows"]["rdma"]
+        in_lane = stats["flows"][lab.carrier]
         verdicts.append("lane" if in_lane else ",".join(stats["fallback"]))
         allowed = {"descriptors", "not-dialled", "short-lived", "link-failed", "no-device"}
         require(set(stats["fallback"]) <= allowed, f"with {limit} descriptors: {stats}")

@@ -12,7 +12,7 @@ def command(name):
         served = lab.stop(server)
         least = LEAST_BYTES[name]
         lab.expect_lane(served, client.stats(), bytes_each=min(least, 20000), links=1)
-        both = served["bytes_in"]["rdma"] + client.stats()["bytes_in"]["rdma"]
+        both = served["bytes_in"][lab.carrier] + client.stats()["bytes_in"][lab.carrier]
         lab.require_bytes(both, least)
     return case
 

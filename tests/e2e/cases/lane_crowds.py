@@ -11,7 +11,7 @@ def crowd(connections, rounds, least):
         client.finish()
         took, served = client.stats(), lab.stop(server)
         lab.expect_lane(served, took, bytes_each=least, links=1)
-        require(took["flows"]["rdma"] == connections, f"{took['flows']} of {connections} connections")
+        require(took["flows"][lab.carrier] == connections, f"{took['flows']} of {connections} connections")
     return case
 
 
@@ -23,7 +23,7 @@ def processes(count):
             client.finish(300)
         served = lab.stop(server)
         lab.expect_lane(served, *(client.stats() for client in clients), bytes_each=20000)
-        require(served["flows"]["rdma"] == count, f"server: {served['flows']}")
+        require(served["flows"][lab.carrier] == count, f"server: {served['flows']}")
         require(served["links"] <= count, f"server: {served['links']} links for {count} processes")
     return case
 

@@ -34,7 +34,7 @@ def saving(command, settings, done):
         served, took = lab.stop(server), load.stats()
         lab.expect_lane(served, took, bytes_each=2000)
         for stats in served, took:
-            require(stats["flows"]["rdma"] == 10 and not stats["fallback"], f"{stats['program']}: {stats['flows']} {stats['fallback']}")
+            require(stats["flows"][lab.carrier] == 10 and not stats["fallback"], f"{stats['program']}: {stats['flows']} {stats['fallback']}")
         require(not any(has_lane(line) for line in server.all_stats() if line["pid"] != served["pid"]), "a child had a lane")
         again = lab.redis("--dbfilename", "dump.rdb", *settings, preload=False, port=server.port)
         got = lab.ask(again, "DBSIZE"), lab.ask(again, "GET", "key:777")

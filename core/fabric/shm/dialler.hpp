@@ -1,0 +1,74 @@
+#pragma once
+// The search for peers on this host. A rendezvous point is an abstract unix socket named by the connecting end of the flow, so
+// that processes meet that share a network namespace, and only those. Both ends send one packet each: a greeting with two
+// descriptors, their segment and their bell. The socket then stays open, and its end says that the peer has gone.
+//
+//   dialler: connect, hello{greeting, its end of the flow} + segment, bell     point: asked; answer{greeting} + segment, bell
+//
+// Peers of other users are refused, except for root at either end. Service thread only; the engine's lock is taken where
+// channels come and go.
+
+#include <array>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "core/base/lock.hpp"
+#include "core/fabric/fabric.hpp"
+#include "core/fabric/shm/channel.hpp"
+
+namespace rsock::fabric::shm {
+
+class SocketDialler final : public Dialler {
+ public:
+  using Announce = std::function<void(Completions& completions)>;
+
+  // `rings`: the most memory for rings of one link. A reason if a descriptor is lacking.
+  static std::unique_ptr<SocketDialler> make(Lock& lock, PinnedBudget& budget, uint64_t rings, const Announce& announce,
+                                             Reason& why);
+
+  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) override;
+  void close_point(uint64_t cookie) override;
+  std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
+                             const wire::Greeting& greeting) override;
+  void cancel_dial(uint64_t cookie) override;
+  void bury(std::unique_ptr<Connection> connection) override;
+  int fd() const override { return epoll_.get(); }
+  std::vector<int> descriptors() const override;
+  void dispatch(Meeting& meeting) override;
+
+ private:
+  struct Packet;
+  // What a socket is: a point, somebody who came to one and has said nothing yet, a dial without an answer, or a link.
+  enum class Role { point, visitor, dial, link };
+  struct Socket {
+    Role role;
+    uint64_t cookie;
+    UniqueFd fd;
+    Address peer;               // of a dial
+    Segment segment;            // ours, of a dial
+    Channel* channel = nullptr;  // of a link; the engine's
+  };
+  using Sockets = std::map<uint64_t, Socket>;
+
+  SocketDialler(Lock& lock, PinnedBudget& budget, uint64_t rings, UniqueFd epoll, UniqueFd bell);
+  Socket* add(Role role, uint64_t cookie, UniqueFd fd);
+  void drop(Role role, uint64_t cookie);
+  void came(uint64_t point);
+  void hello(Meeting& meeting, uint64_t visitor);
+  void answer(Meeting& meeting, uint64_t dial);
+  Result<Half> half_in(Packet& packet) const;
+  // The socket of a visitor or a dial is a link's from now on.
+  std::unique_ptr<Channel> make_link(Sockets::node_type socket, Segment own, Half peer);
+  bool send(int socket, const wire::Greeting& greeting, const Endpoint* end, int segment) const;
+
+  Lock& lock_;
+  PinnedBudget& budget_;
+  const uint64_t rings_;
+  const UniqueFd epoll_;
+  Hub hub_;
+  Sockets sockets_;  // by the number that is their mark in epoll_
+  uint64_t next_ = 1;
+};
+
+}  // namespace rsock::fabric::shm

@@ -1,0 +1,119 @@
+"""Peers on this host that misbehave in shared memory, and who may share it at all."""
+
+import os
+import time
+
+from cases.fallbacks import few_descriptors, max_pinned, server_descriptors
+from lab import NOBODY, PORTS, Skipped, eventually, require
+
+REFUSED, LOST = "refused", "lost"
+MISDEEDS = {
+    **dict.fromkeys(("unsealed", "half-sealed", "too-small", "no-memory", "no-bell", "one-descriptor", "no-descriptors",
+                     "many-descriptors", "short-hello", "empty-hello", "other-version", "stranger"), REFUSED),
+    **dict.fromkeys(("wrong-stamp", "wrong-kind", "long-message", "empty-message", "data-for-nobody", "ring-in-the-queue",
+                     "ring-beyond", "ring-far-away", "ring-of-no-segment", "scribble", "flood", "bell-without-end", "truncate"),
+                    LOST),
+}
+
+
+def misdeed(name, expected):
+    """The victim goes on over TCP, and the link is lost or never made."""
+    def case(lab):
+        port = next(PORTS)
+        peer = lab.program("near_peer.py", lab.address, port, name, preload=False)
+        peer.await_words("listening")
+        victim = lab.program("near_victim.py", lab.address, port, 5 if name == "bell-without-end" else 1.5)
+        out = victim.finish(60)
+        require("all came" in out, f"the victim: {out} {victim.end_of_output()}")
+        peer.await_words(expected, 10)
+        require(("linked" in peer.out()) == (expected == LOST), f"the peer was told: {peer.out()}")
+        require("truncated" not in peer.out(), "memory was taken away")
+        stats = victim.stats()
+        require(stats["flows"]["tcp"] == 1 and stats["links"] == (expected == LOST), f"the victim: {stats}")
+    return case
+
+
+def vanishes(lab):
+    """The peer dies in the middle of the cutover."""
+    port = next(PORTS)
+    peer = lab.program("near_peer.py", lab.address, port, "vanish", preload=False)
+    peer.await_words("listening")
+    victim = lab.program("near_victim.py", lab.address, port, 3)
+    require("ended after" in victim.finish(30), f"the victim: {victim.end_of_output()}")
+
+
+def another_user(lab):
+    """Memory is not shared between users, but for root."""
+    if os.geteuid() != 0:
+        raise Skipped("only root can be two users")
+    for server_user, client_user, shared in ((NOBODY, NOBODY, True), (NOBODY, 65533, False), (None, NOBODY, True)):
+        server = lab.redis(user=server_user)
+        client = lab.program("values.py", lab.address, server.port, "blocking", "any", "1,1000", user=client_user)
+        client.finish()
+        steady = lab.program("steady.py", lab.address, server.port, 1, "any", user=client_user)
+        steady.await_words("ready")
+        eventually("the server decides", server.decided, 10)
+        steady.process.terminate()
+        steady.finish()
+        stats = lab.stop(server)
+        require((stats["flows"]["shm"] > 0) == shared, f"{server_user} and {client_user}: {stats['flows']} {stats['fallback']}")
+        require(shared or "no-permission" in stats["fallback"], f"{stats['fallback']}")
+
+
+def rdma_alone(lab):
+    """A rule for rdma does not take shared memory; here that leaves TCP."""
+    lab.lane = "rdma"
+    server = lab.redis()
+    client = lab.program("values.py", lab.address, server.port, "blocking", "any", "1,1000")
+    client.finish()
+    require(lab.stop(server)["flows"]["shm"] == 0, "shared memory was taken")
+
+
+def automatic(lab):
+    """With lane = "auto" it is shared memory on one host, whatever else there is."""
+    lab.lane = "auto"
+    server = lab.redis()
+    client = lab.program("crowd.py", lab.address, server.port, 5, 50)
+    client.finish()
+    lab.expect_lane(lab.stop(server), client.stats(), bytes_each=2000)
+
+
+def plain_beside(lab):
+    """Clients that are not preloaded cost those that are nothing, from the same address."""
+    server = lab.redis()
+    plain = [lab.program("steady.py", lab.address, server.port, 3, "any", preload=False) for _ in range(2)]
+    for client in plain:
+        client.await_words("ready")
+    time.sleep(3)
+    laned = lab.program("crowd.py", lab.address, server.port, 5, 50)
+    laned.finish()
+    for client in plain:
+        client.process.terminate()
+        client.finish()
+    lab.expect_lane(lab.stop(server), laned.stats(), bytes_each=2000)
+
+
+def idle(lab):
+    """Processes that only wait use no CPU."""
+    server = lab.redis()
+    client = lab.program("steady.py", lab.address, server.port, 3)
+    client.await_words("ready")
+    waiter = lab.program("waiter.py", lab.address, server.port, "recv")
+    waiter.await_words("ready")
+    client.process.terminate()
+    client.finish()
+    time.sleep(0.5)
+
+    def ticks(program):
+        fields = open(f"/proc/{program.pid}/stat").read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks(waiter)
+    time.sleep(4)
+    used = ticks(waiter) - before
+    require(used <= 1, f"{used} ticks of CPU in 4 s of waiting")
+
+
+CASES = {**{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
+         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
+                                                           few_descriptors, server_descriptors, max_pinned)}}
