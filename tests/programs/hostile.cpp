@@ -305,6 +305,9 @@ class Play {
     return kFates[static_cast<int>(line().state)];
   }
 
+  bool all_answered() const {
+    return std::none_of(lines_.begin(), lines_.end(), [](const auto& line) { return line->state == Line::State::pending; });
+  }
   // Whether a link is up still.
   bool holds() const {
     return std::any_of(lines_.begin(), lines_.end(), [](const auto& line) { return line->state == Line::State::up; });
@@ -702,7 +705,7 @@ std::vector<Act> all_acts() {
   acts.push_back({"many-dials", Who::server, [](Play& play) {
                     play.link(bytes_of(wire::encode(greeting())));
                     for (int i = 1; i < kManyDials; ++i) play.dial(bytes_of(wire::encode(greeting())));
-                    play.until([] { return false; }, 1000ms);
+                    play.until([&] { return play.all_answered(); }, kPatience);
                   }});
   for (const auto& [name, lead] : kLeadOn)
     acts.push_back({name, Who::client, [lead](Play& play) {

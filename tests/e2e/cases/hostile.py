@@ -47,8 +47,9 @@ def unharmed(victim, before, reasons):
     """Nothing of the attack stays, and the log says what it was."""
     descriptors, memory = before
     require(victim.process.poll() is None, f"{victim.name} ended with {victim.process.poll()}")
+    # Threads that wait at once have an eventfd each, which is kept for the next; a leak would be one for each misdeed.
     eventually(f"{victim.name} closes what it opened ({victim.open_descriptors()} descriptors, {descriptors} before)",
-               lambda: victim.open_descriptors() <= descriptors, 10)
+               lambda: victim.open_descriptors() <= descriptors + 2, 10)
     require(victim.resident_kib() < memory + 12000, f"{victim.name} grew from {memory} to {victim.resident_kib()} KiB")
     for reason in reasons:
         require(reason in victim.log(), f"{victim.name} never said: {reason}")
