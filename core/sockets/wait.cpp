@@ -96,21 +96,19 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   auto& engine = section.engine();
   const auto most = engine.longest_spin();
   if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning()) return false;
-  constexpr int kPolls = 4;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
+  constexpr int kPolls = 8;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
   auto time = now();
   const auto until = time + most;
   const auto stop = deadline ? std::min(until, *deadline) : until;
   spinning = true;
   bool found = false;
   for (;;) {
-    for (int i = 0; i < kPolls && !found; ++i) {
-      found = engine.poll() && ready(time);
-      if (!found) relax();
-    }
+    for (int i = 0; i < kPolls && !found; ++i) found = engine.poll() && ready(time);
     // What another thread polled, or the kernel has.
     if (found || (found = ready(time = now())) || time >= stop) break;
     const Section::Outside outside(section, false);
     engine.lock.give_way();
+    relax();
   }
   spinning = false;
   if (found)
