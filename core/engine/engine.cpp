@@ -125,10 +125,10 @@ void Engine::link_failed(Link&) {
   service_->wake();
 }
 
-std::vector<Link*> Engine::links_to(const Address& peer, Lanes lanes) {
+std::vector<Link*> Engine::links_to(const Address& peer, Lane lane) {
   std::vector<Link*> found;
   for (auto at = links_.rbegin(); at != links_.rend(); ++at)
-    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && lanes.has((*at)->lane())) found.push_back(at->get());
+    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && (*at)->lane() == lane) found.push_back(at->get());
   return found;
 }
 

@@ -67,8 +67,8 @@ class Engine {
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
   void link_failed(Link& link);
   std::atomic<bool> any_links{false}, any_failed{false};  // for the service thread, without the lock
-  // Usable ones of such a lane whose peer answers, newest first.
-  std::vector<Link*> links_to(const Address& peer, Lanes lanes);
+  // Usable ones of that lane whose peer answers, newest first.
+  std::vector<Link*> links_to(const Address& peer, Lane lane);
   Link* link_of(uint64_t peer_engine, const Address& peer, Lane lane);
   Link* link_with(const fabric::Connection& connection);
   const std::vector<std::unique_ptr<Link>>& links() const { return links_; }

@@ -189,7 +189,7 @@ bool Service::look_elsewhere(Flow& flow) {
 // Asks the links to the flow's peer address that were not asked yet, newest first, one at a time.
 bool Service::claim_on_links(Flow& flow) {
   if (flow.tried.size() >= kMostLinksAsked) return false;
-  for (auto* link : engine_.links_to(flow.remote().address, {.rdma = flow.sought == Lane::rdma, .shm = flow.sought == Lane::shm})) {
+  for (auto* link : engine_.links_to(flow.remote().address, flow.sought)) {
     if (flow.tried.contains(link->id())) continue;
     flow.claim(*link);
     return true;

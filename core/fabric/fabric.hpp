@@ -3,6 +3,7 @@
 // flow machine know only this page.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -101,6 +102,9 @@ class Meeting {
 // Rendezvous points and dials. Service thread only; nothing blocks.
 class Dialler {
  public:
+  // Called once for each source of completions, when it is first used.
+  using Announce = std::function<void(Completions& completions)>;
+
   virtual ~Dialler() = default;
   // Opens a point named by the connecting end of a flow; `cookie` comes back with whoever dials it. A reason if it fails.
   virtual std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) = 0;

@@ -247,13 +247,20 @@ Result<Half> SocketDialler::half_in(Packet& packet) const {
   return half;
 }
 
-std::unique_ptr<Channel> SocketDialler::make_link(Sockets::node_type socket, Segment own, Half peer) {
-  const std::lock_guard guard(lock_);
-  auto made = std::make_unique<Channel>(hub_, budget_, socket.key(), std::move(own), std::move(peer));
+void SocketDialler::join(Meeting& meeting, Sockets::node_type socket, Segment own, Half theirs, bool dialled,
+                         const Address& peer, const wire::Greeting& greeting) {
+  const auto cookie = socket.mapped().cookie;
+  std::unique_ptr<Channel> made;
+  {
+    const std::lock_guard guard(lock_);
+    made = std::make_unique<Channel>(hub_, budget_, socket.key(), std::move(own), std::move(theirs));
+  }
+  auto& channel = *made;
   socket.mapped().role = Role::link;
-  socket.mapped().channel = made.get();
+  socket.mapped().channel = &channel;
   sockets_.insert(std::move(socket));
-  return made;
+  meeting.linked(cookie, dialled, peer, greeting, std::move(made), hub_);
+  meeting.established(channel);
 }
 
 void SocketDialler::dispatch(Meeting& meeting) {
@@ -317,13 +324,9 @@ void SocketDialler::hello(Meeting& meeting, uint64_t visitor) {
     log::info("no memory shared with a peer on this host: {}", std::strerror(theirs ? own.error() : theirs.error()));
     return refuse(wire::Verdict::resources);
   }
-  const auto cookie = socket.cookie;
   const int fd = socket.fd.get();
-  auto channel = make_link(std::move(entry), std::move(*own), std::move(*theirs));
-  auto& link = *channel;
   answer.receives = kDepth;
-  meeting.linked(cookie, false, from->address, *greeting, std::move(channel), hub_);
-  meeting.established(link);
+  join(meeting, std::move(entry), std::move(*own), std::move(*theirs), false, from->address, *greeting);
   // The link comes first: the peer speaks as soon as it knows. If it has gone, the socket says so.
   (void)send(fd, answer, nullptr, memory.get());
 }
@@ -345,13 +348,9 @@ void SocketDialler::answer(Meeting& meeting, uint64_t dial) {
   const auto with_no_greeting = [&](Reason reason) { meeting.dial_failed(socket.cookie, reason, {}); };
   auto theirs = half_in(packet);
   if (!theirs) return with_no_greeting(theirs.is(EPROTO) ? Reason::protocol : reason_of(theirs.error()));
-  const auto cookie = socket.cookie;
   const auto peer = socket.peer;
   auto own = std::move(socket.segment);
-  auto channel = make_link(std::move(entry), std::move(own), std::move(*theirs));
-  auto& link = *channel;
-  meeting.linked(cookie, true, peer, *greeting, std::move(channel), hub_);
-  meeting.established(link);
+  join(meeting, std::move(entry), std::move(own), std::move(*theirs), true, peer, *greeting);
 }
 
 }  // namespace rsock::fabric::shm

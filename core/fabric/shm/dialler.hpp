@@ -9,7 +9,6 @@
 // channels come and go.
 
 #include <array>
-#include <functional>
 #include <map>
 #include <vector>
 
@@ -21,8 +20,6 @@ namespace rsock::fabric::shm {
 
 class SocketDialler final : public Dialler {
  public:
-  using Announce = std::function<void(Completions& completions)>;
-
   // `rings`: the most memory for rings of one link. A reason if a descriptor is lacking.
   static std::unique_ptr<SocketDialler> make(Lock& lock, PinnedBudget& budget, uint64_t rings, const Announce& announce,
                                              Reason& why);
@@ -59,7 +56,8 @@ class SocketDialler final : public Dialler {
   void answer(Meeting& meeting, uint64_t dial);
   Result<Half> half_in(Packet& packet) const;
   // The socket of a visitor or a dial is a link's from now on.
-  std::unique_ptr<Channel> make_link(Sockets::node_type socket, Segment own, Half peer);
+  void join(Meeting& meeting, Sockets::node_type socket, Segment own, Half theirs, bool dialled, const Address& peer,
+            const wire::Greeting& greeting);
   bool send(int socket, const wire::Greeting& greeting, const Endpoint* end, int segment) const;
 
   Lock& lock_;

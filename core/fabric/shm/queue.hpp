@@ -72,7 +72,6 @@ class QueueReader {
   Item take(std::span<uint8_t, wire::kMessageMax> message);
   // The next post is to wake the receiver. A full fence has to follow, then another look: see Hub::arm().
   void sleep() { memory_.sleeping.store(1, std::memory_order_relaxed); }
-  void awake() { memory_.sleeping.store(0, std::memory_order_relaxed); }
 
  private:
   QueueMemory& memory_;

@@ -3,7 +3,6 @@
 // which is separate from TCP's. Everything here runs on the service thread; the engine's lock is taken only where a
 // queue pair is made, since completions may arrive for it at once.
 
-#include <functional>
 #include <map>
 #include <string>
 
@@ -15,9 +14,6 @@ namespace rsock::fabric::verbs {
 
 class CmDialler final : public Dialler {
  public:
-  // Called once for each device, when it is first used.
-  using Announce = std::function<void(Completions& completions)>;
-
   // A reason if there is no RDMA on this host. `lock` is the engine's; `device`: the only one to use, any if empty.
   static std::unique_ptr<CmDialler> make(Lock& lock, PinnedBudget& budget, const std::string& device,
                                          Announce announce, Reason& why);
