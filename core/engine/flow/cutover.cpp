@@ -21,6 +21,13 @@ using flow::Action;
 using flow::Event;
 using flow::State;
 
+namespace {
+
+// As in the kernel, whose header for them cannot be included together with linux/tcp.h.
+constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
+
+}  // namespace
+
 bool Flow::eligible() const {
   return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !closing_ && !link_ && !tcp_eof_ && !tcp_shut_ &&
          !read_shut_ && !write_shut_ && on_kernel();
@@ -54,7 +61,6 @@ bool Flow::ensure_anchor() {
 // through us (a stdio stream, another process), the flow is not ours to move.
 std::optional<Reason> Flow::unfit() const {
   constexpr int kTries = 8;
-  constexpr uint8_t kEstablished = 1;  // its header cannot be included together with linux/tcp.h
   tcp_info before{}, after{};
   for (int tries = 0; tries < kTries; ++tries) {
     socklen_t size = sizeof before;
@@ -65,7 +71,9 @@ std::optional<Reason> Flow::unfit() const {
     size = sizeof after;
     if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &after, size)) return Reason::link_failed;
     if (before.tcpi_bytes_acked != after.tcpi_bytes_acked) continue;  // an acknowledgement came in between
-    if (before.tcpi_state != kEstablished) return Reason::short_lived;  // one end is shut already
+    // One end is shut already. The kernel reads the state before it takes the lock under which it reads the rest, so a FIN that
+    // came in between counts as a byte received while the state is still the old one: the later state is asked too.
+    if (before.tcpi_state != kEstablished || after.tcpi_state != kEstablished) return Reason::short_lived;
     // The SYN of a connecting end counts as one acknowledged byte.
     const auto sent = before.tcpi_bytes_acked + static_cast<uint64_t>(unacknowledged);
     const bool sent_agrees = sent == raw_out_ || (role_ == Role::connector && sent == raw_out_ + 1);
@@ -338,7 +346,6 @@ void Flow::give_up() {
 
 // The peer's end of the TCP connection is no more.
 bool Flow::tcp_over() const {
-  constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
   tcp_info info{};
   socklen_t size = sizeof info;
   if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &info, size)) return true;
