@@ -281,12 +281,7 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
 
     timespec storage;
     int error = 0;
-    ++sleepers_;
-    struct Awake {
-      int& sleepers;
-      ~Awake() { --sleepers; }
-    } const awake{sleepers_};
-    const auto woken = sleep(section, in_lanes(), [&] { return !ready_.empty(); }, [&] {
+    const auto woken = sleep(section, in_lanes(), sleepers_, [&] { return !ready_.empty(); }, [&] {
       const auto* left = remaining(deadline, storage);
       // Rounded up, as a wait must not end early.
       const int timeout = left ? static_cast<int>(std::min<int64_t>(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000, INT32_MAX)) : -1;

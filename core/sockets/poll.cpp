@@ -26,8 +26,9 @@ class Waiter final : public engine::Observer {
     flows_.push_back(flow);
   }
   void flow_changed(engine::Flow&, uint32_t) override {
-    if (bell_) bell_->ring();
+    if (bell_ && asleep > 0) bell_->ring();
   }
+  int asleep = 0;  // whether its thread is, see sleep()
   int fd() const { return bell_ ? bell_->fd() : -1; }
   void silence() {
     if (bell_) bell_->silence();
@@ -163,7 +164,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     if (waiter->fd() < 0) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
     timespec storage;
     int error = 0;
-    const auto woken = sleep(section, lanes, something, [&] {
+    const auto woken = sleep(section, lanes, waiter->asleep, something, [&] {
       const int answered = kernel.ppoll(asked.data(), asked.size(), remaining(turn_ends, storage), mask);
       error = errno;
       return answered;

@@ -118,7 +118,7 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   return found;
 }
 
-std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
+std::optional<int> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
                          const std::function<int()>& kernel_wait) {
   auto& engine = section.engine();
   if (covers) {
@@ -129,14 +129,19 @@ std::optional<int> sleep(Section& section, bool covers, const std::function<bool
   // Undone on cancellation, too.
   struct Asleep {
     engine::Engine& engine;
+    int& sleepers;
     const bool covers;
-    Asleep(engine::Engine& with, bool counts) : engine(with), covers(counts) { engine.asleep += covers; }
+    Asleep(engine::Engine& with, int& all, bool counts) : engine(with), sleepers(all), covers(counts) {
+      ++sleepers;
+      engine.asleep += covers;
+    }
     ~Asleep() {
+      --sleepers;
       engine.asleep -= covers;
       if (covers) engine.service().sleeper_woke();
     }
   };
-  const Asleep asleep(engine, covers);
+  const Asleep asleep(engine, sleepers, covers);
   const Section::Outside outside(section, true);
   return kernel_wait();
 }

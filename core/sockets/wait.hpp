@@ -73,8 +73,9 @@ class Attendance {
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool(Time)>& ready);
 
 // Sleeps by means of `kernel_wait` (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait
-// returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources.
-std::optional<int> sleep(Section& section, bool covers, const std::function<bool()>& ready,
+// returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources. `sleepers` counts those who are
+// asleep: only they need a bell, while whoever is awake under the lock looks for itself.
+std::optional<int> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
                          const std::function<int()>& kernel_wait);
 
 // Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. EINTR: a signal; ETIMEDOUT.

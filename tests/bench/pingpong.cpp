@@ -1,7 +1,9 @@
-// Round-trip time of an ordinary blocking TCP program: read and write, nothing else.
+// Round-trip time of an ordinary blocking program: read and write, nothing else.
 //
 //   pingpong server ADDRESS PORT BYTES
 //   pingpong client ADDRESS PORT BYTES [ROUNDS [WARMUP_MS]]
+//
+// ADDRESS is an IPv4 address; or a path, of a unix socket, and then the port is of no account.
 //
 // The server prints "listening", serves one connection and ends. The client plays rounds for WARMUP_MS, which
 // a run under the preload needs to enter its lane, then measures ROUNDS of them, and prints one line of JSON.
@@ -11,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -52,13 +55,37 @@ void write_all(int fd, const std::vector<char>& message) {
 
 void no_delay(int fd) {
   const int on = 1;
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX) return;
   if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) die("TCP_NODELAY");
 }
 
-void serve(int fd, const sockaddr_in& name, std::vector<char> message) {
+// Where the two meet.
+struct Name {
+  sockaddr_storage address{};
+  socklen_t size = 0;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
+};
+
+bool parse(const char* text, int port, Name& name) {
+  if (text[0] == '/') {
+    auto& path = reinterpret_cast<sockaddr_un&>(name.address);
+    path.sun_family = AF_UNIX;
+    name.size = sizeof path;
+    return std::snprintf(path.sun_path, sizeof path.sun_path, "%s", text) < static_cast<int>(sizeof path.sun_path);
+  }
+  auto& in = reinterpret_cast<sockaddr_in&>(name.address);
+  in.sin_family = AF_INET;
+  in.sin_port = htons(static_cast<uint16_t>(port));
+  name.size = sizeof in;
+  return inet_pton(AF_INET, text, &in.sin_addr) == 1;
+}
+
+void serve(int fd, const Name& name, std::vector<char> message) {
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) die("bind");
+  if (bind(fd, name.get(), name.size) != 0) die("bind");
   if (listen(fd, 1) != 0) die("listen");
   std::puts("listening");
   std::fflush(stdout);
@@ -69,8 +96,8 @@ void serve(int fd, const sockaddr_in& name, std::vector<char> message) {
   close(client);
 }
 
-void play(int fd, const sockaddr_in& name, std::vector<char> message, size_t rounds, long warmup_ms) {
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) die("connect");
+void play(int fd, const Name& name, std::vector<char> message, size_t rounds, long warmup_ms) {
+  if (connect(fd, name.get(), name.size) != 0) die("connect");
   no_delay(fd);
   RoundTrips trips(rounds, warmup_ms);
   std::vector<char> answer(message.size());
@@ -88,17 +115,14 @@ void play(int fd, const sockaddr_in& name, std::vector<char> message, size_t rou
 }  // namespace
 
 int main(int argc, char** argv) {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
   const std::string_view role = argc > 1 ? argv[1] : "";
   const long bytes = argc > 4 ? std::atol(argv[4]) : 0;
-  if ((role != "server" && role != "client") || bytes <= 0 ||
-      inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
+  Name name;
+  if ((role != "server" && role != "client") || bytes <= 0 || !parse(argv[2], std::atoi(argv[3]), name))
     return std::fprintf(stderr, "usage: pingpong server|client ADDRESS PORT BYTES [ROUNDS [WARMUP_MS]]\n"), 2;
-  name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   alarm(120);  // a run that hangs is ended
 
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const int fd = socket(name.address.ss_family, SOCK_STREAM, 0);
   if (fd < 0) die("socket");
   std::vector<char> message(static_cast<size_t>(bytes));
   if (role == "server")
