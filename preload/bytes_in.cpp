@@ -27,10 +27,17 @@ Access access_for(int flags) {
   return flags & MSG_TRUNC ? Access::none : Access::write;
 }
 
+// What one call reads at most, unless it insists. No ring holds more, and the rest of a large buffer need not be
+// looked at.
+size_t most_for(int flags) {
+  constexpr size_t kAtATime = 2 << 20;
+  return flags & (MSG_WAITALL | MSG_TRUNC) ? kMostBytes : kAtATime;
+}
+
 template <class Libc>
 [[gnu::noinline]] ssize_t receive(int fd, void* buffer, size_t size, int flags, Libc libc) {
   if (only_libc_can(fd, flags)) return libc();
-  const ProgramVector to(buffer, size, access_for(flags));
+  const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
   return answer.served() ? finish(answer.result()) : counted(fd, libc(), flags);
@@ -44,9 +51,9 @@ template <class Libc>
 
 template <class Libc>
 [[gnu::noinline]] ssize_t read_parts(int fd, const iovec* parts, int count, Libc libc) {
-  const ProgramVector to(parts, static_cast<unsigned>(count), Access::write);
+  const ProgramVector to(parts, static_cast<unsigned>(count), Access::write, most_for(0));
   if (to.error()) return fail(to.error());
-  if (to.total() == 0) return libc();
+  if (to.empty()) return libc();
   const auto answer = sockets::receive(fd, to.parts(), 0);
   return answer.served() ? finish(answer.result()) : counted(fd, libc(), 0);
 }
@@ -73,7 +80,7 @@ template <class Libc>
 [[gnu::noinline]] ssize_t receive_from(int fd, void* buffer, size_t size, int flags, sockaddr* address,
                                        socklen_t* address_size, Libc libc) {
   if (only_libc_can(fd, flags)) return libc();
-  const ProgramVector to(buffer, size, access_for(flags));
+  const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
   if (!answer.served()) return counted(fd, libc(), flags);
@@ -81,14 +88,27 @@ template <class Libc>
   return finish(answer.result());
 }
 
+// TCP has no address and no control data to give.
+void tell_nothing_more(msghdr& message, int flags) {
+  message.msg_flags = flags & MSG_CMSG_CLOEXEC;
+  message.msg_controllen = 0;
+  if (message.msg_name) message.msg_namelen = 0;
+}
+
+// MSG_CMSG_COMPAT, which is for the kernel's own use.
+constexpr int kCompat = static_cast<int>(0x80000000);
+
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_message(int fd, msghdr* message, int flags, Libc libc) {
   if (only_libc_can(fd, flags)) return libc();
   if (!writable(message, sizeof *message)) return fail(EFAULT);
-  const ProgramVector to(message->msg_iov, message->msg_iovlen, access_for(flags), EMSGSIZE);
+  if (flags & kCompat || (message->msg_name && static_cast<int>(message->msg_namelen) < 0)) return fail(EINVAL);
+  const ProgramVector to(message->msg_iov, message->msg_iovlen, access_for(flags), most_for(flags), EMSGSIZE);
   if (to.error()) return fail(to.error());
-  const auto answer = sockets::receive(fd, to.parts(), flags, message);
-  return answer.served() ? finish(answer.result()) : counted(fd, libc(), flags);
+  const auto answer = sockets::receive(fd, to.parts(), flags);
+  if (!answer.served()) return counted(fd, libc(), flags);
+  if (answer.result()) tell_nothing_more(*message, flags);
+  return finish(answer.result());
 }
 
 // Given by a `libc` that only tells its caller of the pass.
@@ -127,7 +147,6 @@ template <class Libc>
 [[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
                                        timespec* timeout, Libc libc) {
   if (count == 0 || only_libc_can(fd, flags) || (timeout && !is_time(timeout))) return libc();
-  count = std::min<unsigned>(count, kMostParts);
   Deadline deadline(timeout);
   const int saved = errno;
   unsigned done = 0;

@@ -60,11 +60,15 @@ template <class Libc>
   return libc();
 }
 
-// The address of a connected TCP socket is checked and then ignored.
+// The address of a connected TCP socket is checked, by libc if it is bad, and then ignored.
+bool is_address(const void* address, socklen_t size) {
+  return static_cast<int>(size) >= 0 && readable(address, std::min<size_t>(size, sizeof(sockaddr_storage)));
+}
+
 template <class Libc>
 [[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags,
                                       const sockaddr* address, socklen_t address_size, Libc libc) {
-  if (address && (address_size > sizeof(sockaddr_storage) || !readable(address, address_size))) return libc();
+  if (address && (address_size > sizeof(sockaddr_storage) || !is_address(address, address_size))) return libc();
   return transmit(fd, buffer, size, flags, libc);
 }
 
@@ -72,11 +76,20 @@ template <class Libc>
 [[gnu::noinline]] ssize_t transmit_message(int fd, const msghdr* message, int flags, Libc libc) {
   if (!readable(message, sizeof *message)) return fail(EFAULT);
   if (message->msg_controllen && !readable(message->msg_control, message->msg_controllen)) return libc();
+  if (message->msg_name && !is_address(message->msg_name, message->msg_namelen)) return libc();
   leave_lane_for(fd, flags);
-  const ProgramVector from(message->msg_iov, message->msg_iovlen, Access::read, EMSGSIZE);
+  const ProgramVector from(message->msg_iov, message->msg_iovlen, Access::read, kMostBytes, EMSGSIZE);
   if (from.error()) return fail(from.error());
   const auto answer = sockets::transmit(fd, from.parts(), flags, message);
   return answer.served() ? finish_sending(answer.result(), flags) : counted(fd, libc());
+}
+
+// How many bytes it asks to be sent, as far as that can be known before it is looked at.
+size_t size_of(const msghdr& message) {
+  size_t sum = 0;
+  if (message.msg_iovlen > kMostParts || !readable(message.msg_iov, message.msg_iovlen * sizeof(iovec))) return 0;
+  for (size_t i = 0; i < message.msg_iovlen; ++i) sum += message.msg_iov[i].iov_len;
+  return sum;
 }
 
 // Given by a `libc` that only tells its caller of the pass.
@@ -95,6 +108,7 @@ template <class Libc>
       fail(EFAULT);
       break;
     }
+    const size_t asked = size_of(one.msg_hdr);
     const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [] { return kPassed; });
     if (sent == kPassed && done == 0) {
       const int all = libc();
@@ -104,6 +118,7 @@ template <class Libc>
     if (sent < 0) break;
     one.msg_len = static_cast<unsigned>(sent);
     ++done;
+    if (static_cast<size_t>(sent) < asked) break;  // the next would come in its midst
   }
   if (done == 0) return -1;
   errno = saved;

@@ -42,14 +42,14 @@ bool good_page(uintptr_t address, Use use) {
 
 }  // namespace
 
-bool probe(uintptr_t first, uintptr_t last, Use use) {
-  if (first >> kPageBits == 0) return false;
-  if (!good_page(first, use) || !good_page(last, use)) return false;
-  const uintptr_t pages = (last >> kPageBits) - (first >> kPageBits);
-  if (pages >= kAllPages) return true;
-  for (uintptr_t page = 1; page < pages; ++page)
-    if (!good_page(first + (page << kPageBits), use)) return false;
-  return true;
+size_t probe(uintptr_t at, size_t size, Use use) {
+  constexpr uintptr_t kPage = uintptr_t{1} << kPageBits;
+  size_t done = 0;
+  while (done < size) {
+    if (at + done < kPage || at + done >= kEndOfPrograms || !good_page(at + done, use)) break;
+    done += kPage - (at + done) % kPage;
+  }
+  return done < size ? done : size;
 }
 
 }  // namespace rsock::preload::memory

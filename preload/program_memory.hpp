@@ -3,9 +3,8 @@
 // must we, without faulting and without a system call each time.
 //
 // A page that was found good is remembered for the process, so a buffer that is used again costs a comparison.
-// Not seen: a page that the program unmapped since, and pages between the first and the last of a buffer of
-// more than kAllPages. Any thread, any signal handler; errno untouched. Children of fork inherit what is
-// remembered, which is still true there.
+// Any thread, any signal handler; errno untouched. Children of fork inherit what is remembered, which is still
+// true there.
 
 #include <atomic>
 #include <cstddef>
@@ -20,10 +19,10 @@ namespace memory {
 
 inline constexpr unsigned kPageBits = 12;
 inline constexpr size_t kRemembered = 4096;  // pages, by their low bits: 16 MiB of buffers
-inline constexpr size_t kAllPages = 8;
 enum class Use { read, write };
 
-bool probe(uintptr_t first, uintptr_t last, Use use);
+// The bytes from `at` on that may be touched, `size` at most, size > 0.
+size_t probe(uintptr_t at, size_t size, Use use);
 
 // Page 0 is never good, so 0 means nothing. Shared by all threads, since memory is.
 inline constinit std::atomic<uintptr_t> remembered[2][kRemembered]{};
@@ -33,14 +32,23 @@ inline bool remembers(uintptr_t address, Use use) {
   return page != 0 && remembered[static_cast<size_t>(use)][page % kRemembered].load(std::memory_order_relaxed) == page;
 }
 
-inline bool good(const void* at, size_t size, Use use) {
-  if (size == 0) return true;
+inline size_t usable(const void* at, size_t size, Use use) {
+  if (size == 0) return 0;
   const auto first = reinterpret_cast<uintptr_t>(at);
   const uintptr_t last = first + size - 1;
   if (last >= first && last - first < (uintptr_t{1} << kPageBits) && remembers(first, use) &&
       remembers(last, use))
-    return true;
-  return last >= first && probe(first, last, use);
+    return size;
+  return probe(first, size, use);
+}
+inline bool good(const void* at, size_t size, Use use) {
+  return usable(at, size, use) == size;
+}
+
+// Where the kernel refuses a buffer before it knows whether it will be used.
+inline constexpr uintptr_t kEndOfPrograms = (uintptr_t{1} << 47) - (uintptr_t{1} << kPageBits);
+inline bool beyond_programs(const void* at, size_t size) {
+  return size > kEndOfPrograms || reinterpret_cast<uintptr_t>(at) > kEndOfPrograms - size;
 }
 
 }  // namespace memory

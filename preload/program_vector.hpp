@@ -3,9 +3,12 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <span>
+#include <vector>
 
+#include "core/sockets/sockets.hpp"
 #include "preload/program_memory.hpp"
 
 namespace rsock::preload {
@@ -16,73 +19,82 @@ inline constexpr size_t kMostParts = 1024;  // UIO_MAXIOV
 
 enum class Access { read, write, none };  // what will be done to the buffers; none: they are not touched
 
-// parts() is what may be moved: cut before the first bad buffer and at kMostBytes, as a short transfer is.
-// error() is EFAULT when already the array or the first byte is bad; EINVAL for a negative length; `too_many`
-// for more than kMostParts parts.
+// parts() is what may be moved: cut before the first byte that may not be touched, as cut() then says, and at
+// `most`, as a short transfer is. error() is what the kernel finds before it moves anything: EFAULT for an array
+// that cannot be read or a buffer in no program's memory; EINVAL for a negative length; `too_many` for more than
+// kMostParts parts.
 class ProgramVector {
  public:
-  ProgramVector(const iovec* at, size_t count, Access access, int too_many = EINVAL) {
+  ProgramVector(const iovec* at, size_t count, Access access, size_t most = kMostBytes, int too_many = EINVAL) {
     if (count > kMostParts)
       error_ = too_many;
     else if (!readable(at, count * sizeof *at))
       error_ = EFAULT;
     else
-      take({at, count}, access);
+      take({at, count}, access, most);
   }
-  ProgramVector(const void* buffer, size_t size, Access access)
-      : one_{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes}, parts_(&one_, 1) {
-    if (!allowed(one_, access)) error_ = EFAULT;
-    total_ = one_.iov_len;
+  ProgramVector(const void* buffer, size_t size, Access access, size_t most = kMostBytes)
+      : one_{const_cast<void*>(buffer), std::min(size, kMostBytes)}, parts_(&one_, 1) {
+    if (memory::beyond_programs(one_.iov_base, one_.iov_len)) {
+      error_ = EFAULT;
+      return;
+    }
+    one_.iov_len = std::min(one_.iov_len, most);
+    total_ = usable(one_, access);
+    cut_ = total_ < one_.iov_len;
+    one_.iov_len = total_;
   }
   ProgramVector(const ProgramVector&) = delete;
   ProgramVector& operator=(const ProgramVector&) = delete;
 
   int error() const { return error_; }
-  std::span<const iovec> parts() const { return parts_; }
+  sockets::Buffers parts() const { return {parts_, cut_}; }
   size_t total() const { return total_; }
+  // Nothing is asked for.
+  bool empty() const { return total_ == 0 && !cut_; }
 
  private:
-  static bool allowed(const iovec& part, Access access) {
+  static size_t usable(const iovec& part, Access access) {
     switch (access) {
       case Access::read:
-        return readable(part.iov_base, part.iov_len);
+        return memory::usable(part.iov_base, part.iov_len, memory::Use::read);
       case Access::write:
-        return writable(part.iov_base, part.iov_len);
+        return memory::usable(part.iov_base, part.iov_len, memory::Use::write);
       case Access::none:
         break;
     }
-    return true;
+    return part.iov_len;
   }
 
-  void take(std::span<const iovec> parts, Access access) {
+  void take(std::span<const iovec> parts, Access access, size_t most) {
     for (const iovec& part : parts)
-      if (static_cast<ssize_t>(part.iov_len) < 0) {
-        error_ = EINVAL;
-        return;
-      }
-    size_t taken = 0;
-    for (; taken < parts.size(); ++taken) {
-      const iovec& part = parts[taken];
-      if (part.iov_len > kMostBytes - total_) break;
-      if (!allowed(part, access)) {
-        if (total_ == 0) error_ = EFAULT;
-        break;
-      }
-      total_ += part.iov_len;
+      if (static_cast<ssize_t>(part.iov_len) < 0) error_ = EINVAL;
+    if (error_) return;
+    for (const iovec& part : parts)
+      if (memory::beyond_programs(part.iov_base, std::min(part.iov_len, kMostBytes))) error_ = EFAULT;
+    if (error_) return;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const iovec part{parts[i].iov_base, std::min(parts[i].iov_len, most - total_)};
+      const size_t good = usable(part, access);
+      total_ += good;
+      cut_ = good < part.iov_len;
+      if (good < parts[i].iov_len) return shorten(parts.first(i + 1), good);
     }
-    parts_ = parts.first(taken);
-    if (total_ == 0 && taken < parts.size() && error_ == 0) {
-      // One part alone is more than a call moves.
-      one_ = {parts[taken].iov_base, kMostBytes};
-      if (!allowed(one_, access)) error_ = EFAULT;
-      parts_ = {&one_, 1};
-      total_ = kMostBytes;
-    }
+    parts_ = parts;
+  }
+
+  // Of the last one, `good` bytes are left.
+  void shorten(std::span<const iovec> parts, size_t good) {
+    own_.assign(parts.begin(), parts.end());
+    own_.back().iov_len = good;
+    parts_ = own_;
   }
 
   iovec one_{};
+  std::vector<iovec> own_;
   std::span<const iovec> parts_;
   size_t total_ = 0;
+  bool cut_ = false;
   int error_ = 0;
 };
 

@@ -85,6 +85,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool eligible() const;
   // The kernel's readiness of the application's descriptor is the truth.
   bool on_kernel() const;
+  // Its peer has gone: what is left of it can no longer come by TCP.
+  bool over() const { return peer_closed_ || state_ == flow::State::broken; }
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
   // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not
@@ -97,6 +99,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // ---- bytes of the application. EAGAIN: nothing now.
   Result<size_t> read(std::span<const iovec> to, bool peek);
   Result<size_t> write(std::span<const iovec> from, size_t skip);
+  // The error that the next write would give, whatever its size; it is taken.
+  Status may_write();
   // A short wait for more is worth it (MSG_MORE): bytes gather until uncork() or a write without it.
   void cork(bool on);
   void gather(bool on) { corked_ = on; }  // the same, from the next write on
@@ -192,6 +196,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void send_fin();
   bool peer_may_end() const;
   void advance_close();
+  void copy_unread(std::vector<std::byte>& to) const;
+  void take_held();
   void salvage();
   void fail(int error);
   void finish();
@@ -201,6 +207,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
   size_t rest_in() const { return rest_in_.size() - rest_in_at_; }
+  // Ring bytes that the application may read.
+  size_t ring_in() const { return flow::delivers_ring(state_) && !frozen_ ? rx_.readable() : 0; }
   bool rest_out() const { return control_out_.size() + rest_out_.size() > 0; }
   bool at_end() const;
 
@@ -239,10 +247,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // the way back: once frozen, nothing refers to the link's memory any more
   bool frozen_ = false, ring_void_ = false, salvaged_ = false;
   bool ring_counts_ = false;         // the peer's token was seen: ring bytes are the application's
-  std::vector<std::byte> held_in_;   // ring bytes that count only once the peer's token was seen
+  std::vector<std::byte> held_in_;   // unread ring bytes that count only if they are not sent again, and the peer's token was seen
   std::vector<std::byte> held_out_;  // sent ring bytes that may have to go again
   uint64_t held_out_from_ = 0;       // the ring offset of its first
-  uint64_t received_ = 0;            // ring bytes received when frozen
+  uint64_t received_ = 0;            // ring bytes consumed when frozen
   uint64_t peer_received_ = 0;       // what the peer's RESUME says
 
   // ends of the streams

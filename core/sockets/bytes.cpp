@@ -97,6 +97,28 @@ class Call {
   std::optional<Time> limit_;
 };
 
+// What is there, as far as it fits. Where no byte fits it is only looked for: recv of nothing waits as any other.
+Result<size_t> take(engine::Flow& flow, Buffers to, bool peek) {
+  const auto room = total(to.parts);
+  if (room > 0 && !(to.cut && flow.readable_bytes() > room)) return flow.read(to.parts, peek);
+  std::byte unused;
+  const iovec any{&unused, sizeof unused};
+  const auto there = flow.read({&any, 1}, true);
+  if (!there || *there == 0) return there;
+  if (to.cut) return Errno{EFAULT};
+  return size_t{0};
+}
+
+// What fits now. Nothing to write fits always, unless the stream is over. The kernel copies in pieces of 32 KiB at most, and a bad
+// byte spoils its piece.
+Result<size_t> give(engine::Flow& flow, Buffers from, size_t done) {
+  constexpr size_t kPiece = 32 << 10;
+  if (total(from.parts) >= (from.cut ? kPiece : 1)) return flow.write(from.parts, done);
+  if (const auto may = flow.may_write(); !may) return Errno{may.error()};
+  if (!from.cut) return size_t{0};
+  return Errno{flow.readiness() & EPOLLOUT ? EFAULT : EAGAIN};
+}
+
 // Known without the lock.
 bool kernel_serves(const Entry* entry) { return !entry || entry->passes.load(std::memory_order_acquire); }
 
@@ -109,7 +131,7 @@ Entry* stream_entry(int fd) {
 
 }  // namespace
 
-Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* message) {
+Answer<size_t> receive(int fd, Buffers to, int flags) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   Section section;
   auto* entry = stream_entry(fd);
@@ -120,25 +142,25 @@ Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* mes
   auto& engine = section.engine();
   use(engine, *flow);
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
-  if (flags & kUnservedReceive) {
-    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
-    return Answer<size_t>::pass();
-  }
-  if (message) message->msg_flags = 0, message->msg_controllen = 0, message->msg_namelen = 0;
-  const auto wanted = total(to);
-  if (wanted == 0) return size_t{0};
+  const auto wanted = total(to.parts);
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
   Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
+  // To wait for more than is there, without taking what is there, is what the kernel alone does.
+  const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted;
+  if ((flags & kUnservedReceive) || gathers) {
+    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
+    return Answer<size_t>::pass();
+  }
   size_t done = 0;
   for (;;) {
-    const auto left = done ? rest(to, done) : std::vector<iovec>{};
-    const std::span<const iovec> into = done ? std::span<const iovec>(left) : to;
-    auto got = flow->read(into, peek);
-    if (got.is(EAGAIN) && engine.poll()) got = flow->read(into, peek);
+    const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
+    const Buffers into{done ? std::span<const iovec>(left) : to.parts, to.cut};
+    auto got = take(*flow, into, peek);
+    if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek);
     if (got) {
       done += *got;
-      if (!whole || *got == 0 || done == wanted) return done;
+      if (!whole || *got == 0 || (done == wanted && !to.cut)) return done;
       continue;
     }
     if (got.is(EINTR)) continue;
@@ -148,7 +170,7 @@ Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* mes
   }
 }
 
-Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const msghdr* message) {
+Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   Section section;
   auto* entry = stream_entry(fd);
@@ -162,14 +184,13 @@ Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const ms
     leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
-  const auto wanted = total(from);
-  if (wanted == 0) return size_t{0};
+  const auto wanted = total(from.parts);
   flow->gather((flags & MSG_MORE) || entry->corked);
   Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
   size_t done = 0;
   for (;;) {
-    auto sent = flow->write(from, done);
-    if (sent.is(EAGAIN) && engine.poll()) sent = flow->write(from, done);
+    auto sent = give(*flow, from, done);
+    if (sent.is(EAGAIN) && engine.poll()) sent = give(*flow, from, done);
     if (sent.is(EINTR)) continue;
     if (sent) {
       done += *sent;
@@ -206,7 +227,7 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
     }
     const iovec piece{buffer.data(), static_cast<size_t>(got)};
     const bool more = static_cast<size_t>(got) == size && done + size < count;
-    const auto sent = transmit(fd, {&piece, 1}, more ? MSG_MORE : 0);
+    const auto sent = transmit(fd, {{&piece, 1}}, more ? MSG_MORE : 0);
     if (!sent.served()) {  // the kernel serves it from now on; the file is where it was
       if (!offset) kernel.syscall(SYS_lseek, in, -static_cast<off_t>(got), SEEK_CUR);
       return done ? Answer<size_t>(done) : Answer<size_t>::pass();

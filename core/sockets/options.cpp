@@ -23,14 +23,17 @@ std::shared_ptr<engine::Flow> off_kernel(int fd) {
 }  // namespace
 
 void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason) {
+  const bool unread = !flow->on_kernel() && flow->readable_bytes() > 0;
   flow->leave(reason);
   const auto deadline = now() + kLeaveBound;
-  while (!flow->on_kernel() && flow->state() != flow::State::broken) {
-    const auto waited = wait_for(section, flow, fd, 0, deadline);
+  // What was unread comes again on TCP, where the call that follows has to find it.
+  const auto back = [&] { return flow->on_kernel() && !(unread && !sys::readable(fd)); };
+  while (!back() && !flow->over()) {
+    const auto waited = wait_for(section, flow, fd, unread ? EPOLLIN : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;
   }
-  if (!flow->on_kernel()) log::warning("a flow did not come back to TCP in time");
+  if (!flow->on_kernel() && !flow->over()) log::warning("a flow did not come back to TCP in time");
 }
 
 void unserved(int fd, Reason reason) {

@@ -99,10 +99,17 @@ void before_close(int fd);
 
 // ---- bytes; may block -------------------------------------------------------------------------------------------
 
-// recv and its kin. `message`, if any, gets msg_flags, msg_controllen and msg_namelen set as the kernel does for TCP.
-Answer<size_t> receive(int fd, std::span<const iovec> to, int flags, msghdr* message = nullptr);
+// The program's buffers, as far as they may be touched. `cut`: the program named more, and what comes next may not be: a transfer
+// that would get there gives EFAULT, but not before it would get there, as the kernel does.
+struct Buffers {
+  std::span<const iovec> parts;
+  bool cut = false;
+};
+
+// recv and its kin.
+Answer<size_t> receive(int fd, Buffers to, int flags);
 // send and its kin. EPIPE comes back as an error: the shell raises SIGPIPE unless MSG_NOSIGNAL.
-Answer<size_t> transmit(int fd, std::span<const iovec> from, int flags, const msghdr* message = nullptr);
+Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message = nullptr);
 // sendfile(2): reads `in` itself.
 Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count);
 // libc moved bytes on a descriptor of ours, after a pass: for the statistics and the count of bytes on TCP.

@@ -113,18 +113,19 @@ void before_close(int fd) {
   tell("closing(%d)", fd);
 }
 
-Answer<size_t> receive(int, std::span<const iovec> to, int flags, msghdr* message) {
+Answer<size_t> receive(int, Buffers to, int flags) {
   if (flags & MSG_PEEK) return Answer<size_t>::pass();
   if (flags & MSG_DONTWAIT) return Errno{EAGAIN};
-  for (const iovec& part : to)
+  for (const iovec& part : to.parts)
     if (part.iov_len) std::memset(part.iov_base, 'r', part.iov_len);
-  if (message) message->msg_flags = 0;
-  return total(to);
+  if (to.cut && total(to.parts) == 0) return Errno{EFAULT};
+  return total(to.parts);
 }
-Answer<size_t> transmit(int, std::span<const iovec> from, int flags, const msghdr*) {
+Answer<size_t> transmit(int, Buffers from, int flags, const msghdr*) {
   if (flags & MSG_MORE) return Answer<size_t>::pass();
   if (shut_down) return Errno{EPIPE};
-  return total(from);
+  if (from.cut && total(from.parts) == 0) return Errno{EFAULT};
+  return total(from.parts);
 }
 Answer<size_t> transmit_file(int, int, off64_t*, size_t count) {
   return count;

@@ -98,7 +98,7 @@ bool Flow::handle(const wire::Reset&) {
 
 void Flow::close(bool abort) {
   if (closing_) return;
-  const auto unread = rest_in() > 0 || (flow::delivers_ring(state_) && rx_.readable() > 0);
+  const auto unread = rest_in() + ring_in() > 0;
   closing_ = true;
   if (selected_ && furthest_ == Lane::tcp && !settled_) {
     engine_.settled(*this);
@@ -143,16 +143,27 @@ void Flow::advance_close() {
   }
 }
 
-// Unread ring bytes move out of the ring, to where the application finds them if they are its own already.
-void Flow::salvage() {
-  auto& to = ring_counts_ ? rest_in_ : held_in_;
-  while (const auto left = rx_.readable()) {
-    for (const auto& part : rx_.peek(0, left).parts) {
+void Flow::copy_unread(std::vector<std::byte>& to) const {
+  for (uint64_t done = 0; done < rx_.readable();)
+    for (const auto& part : rx_.peek(done, rx_.readable() - done).parts) {
       to.insert(to.end(), part.begin(), part.end());
-      rx_.consume(part.size());
+      done += part.size();
     }
+}
+
+void Flow::take_held() {
+  rest_in_.insert(rest_in_.end(), held_in_.begin(), held_in_.end());
+  held_in_.clear();
+}
+
+// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own already.
+void Flow::salvage() {
+  if (!frozen_ && !salvaged_) {
+    copy_unread(held_in_);
+    rx_.consume(rx_.readable());
     collect_memory();
   }
+  if (ring_counts_) take_held();
   salvaged_ = true;
 }
 
@@ -160,7 +171,7 @@ void Flow::salvage() {
 void Flow::fail(int error) {
   if (state_ == State::broken) return;
   log::info("flow {} to {} fails: errno {}", to_string(local_), to_string(remote_), error);
-  if (!frozen_) salvage();
+  salvage();
   state_ = State::broken;
   error_ = error;
   control_out_.clear();

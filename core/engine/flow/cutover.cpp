@@ -220,8 +220,7 @@ void Flow::apply(Event event, flow::Facts facts) {
              flow::name(before), flow::name(state_));
   if (event == Event::token_seen) {
     ring_counts_ = true;
-    rest_in_.insert(rest_in_.end(), held_in_.begin(), held_in_.end());
-    held_in_.clear();
+    if (!frozen_) take_held();
   }
   applying_ = true;
   for (const auto action : next.actions) act(action);
@@ -238,6 +237,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   if (state_ == State::lane) pump();
   if (state_ == State::tcp && before != State::tcp) {
     fin_.reset();
+    held_in_.clear();
     if (leaving_)
       settle(leave_reason_);
     else if (before != State::claimed)
@@ -286,16 +286,17 @@ void Flow::act(Action action) {
   }
 }
 
-// Takes out of the rings all that may still be needed, in both directions. What lands later does not count.
+// Takes out of the rings all that may still be needed, in both directions. What lands later does not count. What landed and was
+// not read comes again on TCP, where the kernel's own calls find it; ours is for the case that the connection dies before.
 void Flow::freeze() {
   if (!frozen_) {
     frozen_ = true;
-    received_ = rx_.landed_total();
+    received_ = rx_.consumed_total();
     // Without a link the memory is gone, and the peer had taken all it wanted.
     held_out_from_ = link_ ? tx_.consumed_total() : tx_.written();
     held_out_.resize(tx_.written() - held_out_from_);
     if (link_) tx_.copy_from(held_out_from_, held_out_);
-    if (!ring_void_) salvage();
+    if (!ring_void_ && !salvaged_) copy_unread(held_in_);
   }
   if (ring_void_) held_in_.clear();
 }
@@ -357,7 +358,7 @@ void Flow::leave(Reason reason) {
   leaving_ = true;
   leave_reason_ = reason;
   if (state_ == State::tcp) return settle(reason);
-  if (state_ == State::broken) return;
+  if (over()) return;
   apply(Event::fault);
 }
 

@@ -49,7 +49,7 @@ size_t scatter(std::span<const std::byte> from, std::span<const iovec> to, size_
 }  // namespace
 
 bool Flow::at_end() const {
-  return fin_ && rest_in() == 0 && (frozen_ || salvaged_ || rx_.consumed_total() == *fin_);
+  return fin_ && rest_in() == 0 && (salvaged_ || (!frozen_ && rx_.consumed_total() == *fin_));
 }
 
 size_t Flow::read_rest(std::span<const iovec> to, bool peek) {
@@ -96,7 +96,7 @@ Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
 }
 
 size_t Flow::read_ring(std::span<const iovec> to, bool peek) {
-  if (!flow::delivers_ring(state_)) return 0;
+  if (ring_in() == 0) return 0;
   size_t done = 0;
   const auto asked = total(to);
   while (done < asked && rx_.readable() > (peek ? done : 0)) {
@@ -127,15 +127,20 @@ void Flow::collect_memory() {
   if (const auto block = tx_.take_retired()) link_->connection().release_mirror(block);
 }
 
-Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
+Status Flow::may_write() {
   if (error_) {
     dead_ = true;
     return Errno{std::exchange(error_, 0)};
   }
-  if (dead_ || write_shut_) return Errno{EPIPE};
+  if (dead_ || write_shut_ || (peer_closed_ && wrote_after_close_)) return Errno{EPIPE};
+  return Done{};
+}
+
+Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
+  if (const auto may = may_write(); !may) return Errno{may.error()};
   if (peer_closed_) {
     // As after the peer's FIN and before its RST: the first write goes nowhere, the next one fails.
-    if (std::exchange(wrote_after_close_, true)) return Errno{EPIPE};
+    wrote_after_close_ = true;
     return static_cast<size_t>(total(from) - skip);
   }
   switch (flow::sends(state_)) {
@@ -280,9 +285,9 @@ bool Flow::handle(const wire::Switch&) {
 uint32_t Flow::readiness() {
   uint32_t ready = 0;
   const auto source = flow::receives(state_);
-  const bool ended = fin_ && source != Receives::raw_to_boundary;  // the ring's end counts once the ring does
+  const bool ended = fin_ && source != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
   if (rest_in() > 0 || error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
-  if (flow::delivers_ring(state_) && rx_.readable() > 0) ready |= EPOLLIN;
+  if (ring_in() > 0) ready |= EPOLLIN;
   if (source == Receives::raw && tcp_has_input()) ready |= EPOLLIN;
   if (source == Receives::raw_to_boundary && boundary_left() > 0 && tcp_has_input()) ready |= EPOLLIN;
 
@@ -298,7 +303,7 @@ uint32_t Flow::readiness() {
 
 size_t Flow::readable_bytes() {
   size_t count = rest_in();
-  if (flow::delivers_ring(state_)) return count + rx_.readable();
+  if (flow::delivers_ring(state_)) return count + ring_in();
   int raw = 0;
   if (!sys::ioctl(shadow(), FIONREAD, &raw)) return count;
   const auto unread = static_cast<uint64_t>(raw);
