@@ -163,6 +163,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // cutover.cpp
   void apply(flow::Event event, flow::Facts facts = {});
   void act(flow::Action action);
+  void count_ways(flow::State before);
   bool bind(Link& link);
   Status begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
@@ -223,6 +224,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool selected_ = false, settled_ = false, leaving_ = false;
   Reason leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
   Lane furthest_ = Lane::tcp;
+  Time returning_since_{};  // the way back to TCP has begun
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 
   // TCP
