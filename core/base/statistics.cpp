@@ -1,7 +1,5 @@
 #include "core/base/statistics.hpp"
 
-#include <algorithm>
-#include <bit>
 #include <nlohmann/json.hpp>
 
 #include "core/base/kernel.hpp"
@@ -24,41 +22,6 @@ void clear_counts(PerLane& counts) {
 
 }  // namespace
 
-// Below 4 us each has a bucket of its own; from there bucket 4 * (k + 1) + q holds [(4 + q) << k, (5 + q) << k).
-size_t Durations::bucket(uint64_t us) {
-  if (us < 4) return static_cast<size_t>(us);
-  const auto octave = static_cast<size_t>(std::bit_width(us)) - 1;
-  return std::min(4 * (octave - 1) + ((us >> (octave - 2)) & 3), kBuckets - 1);
-}
-
-uint64_t Durations::end_of(size_t bucket) {
-  if (bucket < 4) return bucket;
-  return ((4 + bucket % 4 + 1) << (bucket / 4 - 1)) - 1;
-}
-
-void Durations::add(Duration duration) {
-  const auto us = std::chrono::duration_cast<microseconds>(duration).count();
-  buckets_[bucket(static_cast<uint64_t>(std::max<int64_t>(us, 0)))].add();
-}
-
-uint64_t Durations::count() const {
-  uint64_t sum = 0;
-  for (const auto& bucket : buckets_) sum += bucket.get();
-  return sum;
-}
-
-uint64_t Durations::percentile(double share) const {
-  const auto all = count();
-  uint64_t sum = 0;
-  for (size_t i = 0; all && i < kBuckets; ++i)
-    if (sum += buckets_[i].get(); static_cast<double>(sum) >= share * static_cast<double>(all)) return end_of(i);
-  return 0;
-}
-
-void Durations::clear() {
-  for (auto& bucket : buckets_) bucket.count = 0;
-}
-
 std::string Statistics::to_json(std::string_view program) {
   nlohmann::ordered_json line;
   line["pid"] = sys::process_id();
@@ -68,9 +31,6 @@ std::string Statistics::to_json(std::string_view program) {
   line["bytes_out"] = to_object(bytes_out);
   line["links"] = links.get();
   line["dials"] = dials.get();
-  line["entries"] = entries.get();
-  line["returns"] = returns.count();
-  line["return_us"] = {{"p50", returns.percentile(0.5)}, {"p99", returns.percentile(0.99)}};
   line["fallback"] = nlohmann::ordered_json::object();
   for (size_t i = 0; i < kReasons; ++i)
     if (const auto count = fallback[i].get()) line["fallback"][std::string(kReasonKeys[i])] = count;
@@ -83,8 +43,6 @@ void Statistics::clear() {
   clear_counts(bytes_out);
   links.count = 0;
   dials.count = 0;
-  entries.count = 0;
-  returns.clear();
   for (auto& counter : fallback) counter.count = 0;
 }
 

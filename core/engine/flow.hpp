@@ -117,8 +117,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Status shutdown(int how);
   // The kernel shut the socket down, on_kernel().
   void kernel_shut() { tcp_shut_ = true; }
-  // The application closed its last descriptor. What is left drains; `abort`: as SO_LINGER with 0.
-  void close(bool abort);
+  // The application closed its last descriptor. What is left drains; `hard`: as SO_LINGER with 0.
+  void close(bool hard);
   bool closing() const { return closing_; }
   bool finished() const { return finished_; }
 
@@ -163,7 +163,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // cutover.cpp
   void apply(flow::Event event, flow::Facts facts = {});
   void act(flow::Action action);
-  void count_ways(flow::State before);
   bool bind(Link& link);
   Status begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
@@ -194,7 +193,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void offer_growth();
   void collect_memory();
   // close.cpp
-  void send_fin();
+  void send_end();
+  void abort();
+  void reset_by_peer();
+  void close_hard();
   bool peer_may_end() const;
   void advance_close();
   void copy_unread(std::vector<std::byte>& to) const;
@@ -212,6 +214,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   size_t ring_in() const { return flow::delivers_ring(state_) && !frozen_ ? rx_.readable() : 0; }
   bool rest_out() const { return control_out_.size() + rest_out_.size() > 0; }
   bool at_end() const;
+  // Both streams have ended: the kernel's state CLOSE.
+  bool both_ended() const { return fin_ && write_shut_; }
+  Result<size_t> read_end();
 
   Engine& engine_;
   const uint64_t id_;
@@ -224,7 +229,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool selected_ = false, settled_ = false, leaving_ = false;
   Reason leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
   Lane furthest_ = Lane::tcp;
-  Time returning_since_{};  // the way back to TCP has begun
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 
   // TCP
@@ -258,10 +262,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // ends of the streams
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes
-  bool peer_closed_ = false, wrote_after_close_ = false;
+  bool peer_closed_ = false;
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
-  bool closing_ = false, aborting_ = false, finished_ = false;
+  bool closing_ = false, abort_due_ = false, aborting_ = false, finished_ = false;
   bool peer_over_ = false;  // closing, and the peer's end of TCP was gone when that was last looked at
 
   // A link may fail from within one of our own actions: that is dealt with after it.

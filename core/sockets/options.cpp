@@ -26,9 +26,14 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd
   const bool unread = !flow->on_kernel() && flow->readable_bytes() > 0;
   flow->leave(reason);
   const auto deadline = now() + kLeaveBound;
-  // What was unread comes again on TCP, where the call that follows has to find it.
-  const auto back = [&] { return flow->on_kernel() && !(unread && !sys::readable(fd)); };
-  while (!back() && !flow->over()) {
+  // What was unread comes again on TCP, where the call that follows has to find it. It is counted, since poll would not see less than
+  // SO_RCVLOWAT.
+  const auto there = [&] {
+    int count = 0;
+    return sys::ioctl(fd, FIONREAD, &count) && count > 0;
+  };
+  const auto back = [&] { return flow->on_kernel() && (!unread || there()); };
+  while (!back() && !flow->over() && now() < deadline) {
     const auto waited = wait_for(section, flow, fd, unread ? EPOLLIN : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;

@@ -39,7 +39,7 @@ int Flow::take_error() {
 }
 
 Status Flow::shutdown(int how) {
-  if (dead_ || (fin_ && write_shut_)) return Errno{ENOTCONN};
+  if (error_ || dead_ || both_ended()) return Errno{ENOTCONN};
   if (how == SHUT_RD || how == SHUT_RDWR) read_shut_ = true;
   if ((how == SHUT_WR || how == SHUT_RDWR) && !write_shut_) {
     write_shut_ = true;
@@ -54,10 +54,14 @@ Status Flow::shutdown(int how) {
 
 // The end of the stream is a record in the ring, after its last byte. Said once for the sending half, and once more when the
 // application has closed: from then on it takes nothing either.
-void Flow::send_fin() {
-  if (!link_ || retired_ || frozen_ || flow::sends(state_) != Sends::ring || tx_.unposted() > 0) return;
-  if (state_ != State::lane || peer_closed_) return;
-  if (closing_ && !closed_told_) {
+// A close that is no end of the stream but an abort is a RESET, and nothing comes after it.
+void Flow::send_end() {
+  if (!link_ || retired_ || frozen_ || state_ != State::lane || peer_closed_ || aborting_) return;
+  if (closing_ && abort_due_) {
+    abort();
+  } else if (tx_.unposted() > 0) {
+    return;
+  } else if (closing_ && !closed_told_) {
     closed_told_ = fin_sent_ = true;
     link_->send(wire::Fin{peer_slot_, tx_.written(), true});
   } else if (write_shut_ && !fin_sent_) {
@@ -89,31 +93,42 @@ bool Flow::handle(const wire::Fin& fin) {
 bool Flow::handle(const wire::Reset&) {
   if (frozen_) return true;
   if (!peer_may_end()) return false;
-  peer_closed_ = true;
-  salvage();
-  leave_link(true);
-  fail(ECONNRESET);
+  reset_by_peer();
   return true;
 }
 
-void Flow::close(bool abort) {
+void Flow::abort() {
+  aborting_ = true;
+  link_->send(wire::Reset{peer_slot_});
+}
+
+// As the kernel on RST: an end that knew of the peer's FIN and did not send its own learns of it by EPIPE, and one whose both
+// directions had ended does not learn of it.
+void Flow::reset_by_peer() {
+  peer_closed_ = true;
+  salvage();
+  leave_link(true);
+  if (!both_ended()) return fail(fin_ ? EPIPE : ECONNRESET);
+  advance_close();
+  changed();
+}
+
+void Flow::close(bool hard) {
   if (closing_) return;
-  const auto unread = rest_in() + ring_in() > 0;
+  // Bytes that nobody will read make the kernel send RST in the place of FIN.
+  abort_due_ = !both_ended() && (hard || ((link_ || anchor_) && readable_bytes() > 0));
   closing_ = true;
   if (selected_ && furthest_ == Lane::tcp && !settled_) {
     engine_.settled(*this);
     if (state_ == State::tcp) statistics.fell_back(Reason::short_lived);
   }
   observers_.clear();
-  if (abort && anchor_) {
-    const linger hard{1, 0};
-    (void)sys::setsockopt(anchor_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  if (abort_due_) {
+    close_hard();
+    send_end();
+  } else {
+    pump();
   }
-  if ((unread || abort) && state_ == State::lane && link_ && !retired_ && !peer_closed_) {
-    aborting_ = true;
-    link_->send(wire::Reset{peer_slot_});
-  }
-  pump();
   advance_close();
   if (!finished_ && link_) engine_.in_cutover(*this);
 }
@@ -130,7 +145,8 @@ void Flow::advance_close() {
       if (link_ || (state_ == State::tcp && rest_out() && !flush() && !tcp_eof_)) return;
       return finish();
     case State::lane:
-      if (!aborting_) pump();
+      if (!abort_due_) pump();
+      send_end();
       if (!link_) finish();
       return;
     case State::accepted:
@@ -177,11 +193,16 @@ void Flow::fail(int error) {
   control_out_.clear();
   rest_out_.clear();
   rest_out_at_ = 0;
-  const linger hard{1, 0};
-  if (anchor_) (void)sys::setsockopt(anchor_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  close_hard();
   leave_link(peer_closed_);
   advance_close();
   changed();
+}
+
+// The shadow socket is to end by RST.
+void Flow::close_hard() {
+  const linger hard{1, 0};
+  if (anchor_) (void)sys::setsockopt(anchor_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
 }
 
 void Flow::finish() {

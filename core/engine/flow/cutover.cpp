@@ -216,7 +216,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   const auto before = state_;
   const auto next = flow::step(state_, event, facts);
   state_ = next.state;
-  count_ways(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
              flow::name(before), flow::name(state_));
   if (event == Event::token_seen) {
@@ -238,6 +237,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   if (state_ == State::lane) pump();
   if (state_ == State::tcp && before != State::tcp) {
     fin_.reset();
+    if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
     held_in_.clear();
     if (leaving_)
       settle(leave_reason_);
@@ -248,16 +248,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   advance_close();
   stop_watching();
   changed();
-}
-
-// For the statistics: entering a lane, and coming back from it.
-void Flow::count_ways(State before) {
-  if (state_ == before) return;
-  if (state_ == State::lane) statistics.entries.add();
-  if (before == State::lane) returning_since_ = now();
-  if (state_ != State::tcp || returning_since_ == Time{}) return;
-  statistics.returns.add(now() - returning_since_);
-  returning_since_ = {};
 }
 
 // Once the kernel serves it for good, its bytes are no business of the service's.

@@ -64,11 +64,7 @@ size_t Flow::read_rest(std::span<const iovec> to, bool peek) {
 Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
   for (;;) {
     if (rest_in() > 0) return read_rest(to, peek);
-    if (error_) {
-      dead_ = true;
-      return Errno{std::exchange(error_, 0)};
-    }
-    if (dead_ || read_shut_) return size_t{0};
+    if (state_ == State::broken) return read_end();
     const auto before = state_;
     switch (flow::receives(state_)) {
       case Receives::raw: {
@@ -88,11 +84,21 @@ Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
         break;
       case Receives::frames:
         if (const auto got = read_ring(to, peek)) return got;
-        if (at_end()) return size_t{0};
-        return Errno{EAGAIN};
+        return read_end();
       case Receives::nothing: return size_t{0};
     }
   }
+}
+
+// What comes after the last byte, in the kernel's order: the peer's end of the stream, an error, the end that was made by shutdown.
+Result<size_t> Flow::read_end() {
+  if (at_end()) return size_t{0};
+  if (error_) {
+    dead_ = true;
+    return Errno{std::exchange(error_, 0)};
+  }
+  if (dead_ || read_shut_) return size_t{0};
+  return Errno{EAGAIN};
 }
 
 size_t Flow::read_ring(std::span<const iovec> to, bool peek) {
@@ -132,15 +138,15 @@ Status Flow::may_write() {
     dead_ = true;
     return Errno{std::exchange(error_, 0)};
   }
-  if (dead_ || write_shut_ || (peer_closed_ && wrote_after_close_)) return Errno{EPIPE};
+  if (dead_ || write_shut_) return Errno{EPIPE};
   return Done{};
 }
 
 Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
   if (const auto may = may_write(); !may) return Errno{may.error()};
   if (peer_closed_) {
-    // As after the peer's FIN and before its RST: the first write goes nowhere, the next one fails.
-    wrote_after_close_ = true;
+    // As after the peer's FIN and before its RST: this goes nowhere, and is answered by RST.
+    fail(EPIPE);
     return static_cast<size_t>(total(from) - skip);
   }
   switch (flow::sends(state_)) {
@@ -200,7 +206,7 @@ void Flow::pump(Gather gather) {
     if (!link_->post_write(write, peer_slot_)) return;
     tx_.posted(write.length);
   }
-  send_fin();
+  send_end();
 }
 
 size_t Flow::packable() const {
@@ -221,9 +227,10 @@ bool Flow::data_landed(std::span<const uint8_t> bytes) { return landed(bytes); }
 template <class Data>
 bool Flow::landed(Data data) {
   if (peer_retired_) return false;
-  if (closing_ && !peer_closed_ && !frozen_ && !aborting_ && state_ == State::lane) {
-    aborting_ = true;  // as a closed socket answers bytes: with RST
-    if (link_ && !retired_) link_->send(wire::Reset{peer_slot_});
+  // As the kernel answers bytes for a closed socket, or for one that was shut both ways: with RST.
+  if ((closing_ || (read_shut_ && write_shut_)) && !peer_closed_ && !frozen_ && !aborting_ && state_ == State::lane) {
+    if (link_ && !retired_) abort();
+    if (!closing_) return reset_by_peer(), true;
   }
   if (frozen_ || closing_ || peer_closed_) return true;  // no longer counts
   if (fin_ || !peer_slot_known_ || !rx_.landed(data)) return false;
