@@ -1,0 +1,216 @@
+// poll, select and epoll sets. None of them sleeps, or only for moments.
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "program.hpp"
+
+namespace differential {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How late a kernel descriptor may be reported while flows in lanes are ready.
+constexpr auto kKernelLate = std::chrono::microseconds(2500);
+constexpr size_t kMostSets = 4;
+
+short any_events(Numbers& random) {
+  if (random.one_in(3)) return POLLIN | POLLOUT | POLLRDHUP | POLLPRI;
+  return static_cast<short>(random.some_of({POLLIN, POLLOUT, POLLRDHUP, POLLPRI, POLLRDNORM, POLLWRNORM}) |
+                            (random.one_in(8) ? random.some_of({POLLERR, POLLHUP, POLLRDBAND, POLLWRBAND}) : 0));
+}
+
+void poll_some(Program& program, Numbers& random) {
+  std::vector<pollfd> list;
+  for (auto left = random.between(0, 6); left > 0; --left) list.push_back({program.any_number(random), any_events(random), 0x55});
+  const timespec now{0, 0};
+  sigset_t none;
+  sigemptyset(&none);
+  long ready;
+  switch (random.below(5)) {
+    case 0:
+    case 1:
+      program.trace.add("poll");
+      ready = poll(list.data(), list.size(), 0);
+      break;
+    case 2:
+      program.trace.add("ppoll");
+      ready = ppoll(list.data(), list.size(), &now, random.one_in(2) ? &none : nullptr);
+      break;
+    case 3:
+      program.trace.add("SYS_poll");
+      ready = syscall(SYS_poll, list.data(), list.size(), 0);
+      break;
+    default:
+      program.trace.add("poll, 2 ms,");
+      ready = poll(list.data(), list.size(), 2);
+      break;
+  }
+  program.trace.result(ready);
+  for (const auto& one : list)
+    program.trace.add(" %d:%s>%s", one.fd, events_named(static_cast<uint16_t>(one.events)).c_str(),
+                      events_named(static_cast<uint16_t>(one.revents)).c_str());
+}
+
+void select_some(Program& program, Numbers& random) {
+  fd_set sets[3];
+  for (auto& set : sets) FD_ZERO(&set);
+  int most = -1;
+  for (auto left = random.between(0, 6); left > 0; --left) {
+    const auto* handle = program.any(random);
+    const int fd = handle && !random.one_in(40) ? handle->fd : kNobody;
+    const auto which = random.between(1, 7);
+    for (unsigned i = 0; i < 3; ++i)
+      if (which & 1u << i) FD_SET(fd, &sets[i]);
+    most = std::max(most, fd);
+  }
+  fd_set* given[3];
+  for (int i = 0; i < 3; ++i) given[i] = random.one_in(6) ? nullptr : &sets[i];
+  timeval now{0, 0};
+  timespec also_now{0, 0};
+  long ready;
+  if (random.one_in(2)) {
+    program.trace.add("select");
+    ready = select(most + 1, given[0], given[1], given[2], &now);
+  } else {
+    program.trace.add("pselect");
+    ready = pselect(most + 1, given[0], given[1], given[2], &also_now, nullptr);
+  }
+  program.trace.result(ready);
+  for (int i = 0; i < 3; ++i) {
+    if (!given[i]) continue;
+    program.trace.add(" %c", "rwx"[i]);
+    for (int fd = 0; fd <= most; ++fd)
+      if (FD_ISSET(fd, &sets[i])) program.trace.add(" %d", fd);
+  }
+}
+
+uint32_t member_events(Numbers& random) {
+  uint32_t events = random.one_in(3) ? EPOLLIN : random.some_of({EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLPRI});
+  if (random.one_in(2)) events |= EPOLLIN;
+  if (random.one_in(3)) events |= EPOLLET;
+  if (random.one_in(5)) events |= EPOLLONESHOT;
+  if (random.one_in(16)) events |= EPOLLEXCLUSIVE;
+  if (random.one_in(20)) events |= EPOLLHUP | EPOLLERR;
+  return events;
+}
+
+// Reports every member that is ready at least once, whatever the order: waits until nothing new comes. What is reported once only
+// (edge, one-shot) is counted.
+void wait_for_members(Program& program, Handle& handle, Numbers& random) {
+  auto& set = *handle.set;
+  const int room = random.one_in(3) ? static_cast<int>(random.between(1, 3)) : 32;
+  const int form = static_cast<int>(random.below(4));
+  program.trace.add("%s %d room %d", form == 0 ? "epoll_pwait" : form == 1 ? "SYS_epoll_wait" : form == 2 ? "epoll_pwait2" : "epoll_wait",
+                    handle.fd, room);
+  bool flows = false, others = false;
+  for (const auto& [data, member] : set.members) (member.flow ? flows : others) = true;
+  const auto late = in_lane_world() && flows && others ? kKernelLate : std::chrono::microseconds(0);
+  std::map<uint32_t, std::pair<uint32_t, int>> seen;
+  auto fresh = Clock::now();
+  for (size_t idle = 0; idle * static_cast<size_t>(room) <= set.members.size() + 1 || Clock::now() - fresh < late; ++idle) {
+    epoll_event events[32];
+    const timespec now{0, 0};
+    const long got = form == 0   ? epoll_pwait(handle.fd, events, room, 0, nullptr)
+                     : form == 1 ? syscall(SYS_epoll_wait, handle.fd, events, room, 0)
+                     : form == 2 ? epoll_pwait2(handle.fd, events, room, &now, nullptr)
+                                 : epoll_wait(handle.fd, events, room, 0);
+    if (got < 0 || got > room) {
+      program.trace.result(got);
+      break;
+    }
+    for (long i = 0; i < got; ++i) {
+      const auto data = events[i].data.u32;
+      auto& [what, times] = seen[data];
+      const auto known = set.members.find(data);
+      const bool once = known == set.members.end() || (known->second.events & (EPOLLET | EPOLLONESHOT));
+      if (times == 0 || once || what != events[i].events) {
+        idle = 0;
+        fresh = Clock::now();
+      }
+      if (times == 0 || once) ++times;
+      what |= events[i].events;
+      if (times > 50) break;
+    }
+    if (got == 0 && late.count() == 0) break;
+  }
+  for (const auto& [data, what] : seen) {
+    program.trace.add(" %u:%s", data, events_named(what.first).c_str());
+    if (what.second > 1) program.trace.add("*%d", what.second);
+  }
+}
+
+}  // namespace
+
+void operate_poll(Program& program, Numbers& random) {
+  if (random.one_in(3)) return select_some(program, random);
+  poll_some(program, random);
+}
+
+void operate_sets(Program& program, Numbers& random) {
+  auto* handle = program.any(random, Handle::Kind::set);
+  size_t sets = 0;
+  for (const auto& one : program.handles) sets += one.kind == Handle::Kind::set;
+  if (!handle || (sets < kMostSets && random.one_in(6))) {
+    program.trace.add("epoll_create1");
+    const int fd = static_cast<int>(program.trace.result(epoll_create1(random.one_in(2) ? EPOLL_CLOEXEC : 0)));
+    program.add({Handle::Kind::set, fd, {}, std::make_shared<Set>()});
+    return;
+  }
+  auto& set = *handle->set;
+  const int number = random.one_in(15) ? program.any_number(random) : handle->fd;
+  auto* known = program.any(random, random.one_in(5) ? Handle::Kind::pipe_in : Handle::Kind::socket);
+  if (!known || random.one_in(8)) known = program.any(random);
+  int fd = random.one_in(20) ? program.any_number(random) : known->fd;
+  if (!set.numbers.empty() && random.one_in(2)) fd = random.one_of(set.numbers);
+  const bool there = std::find(set.numbers.begin(), set.numbers.end(), fd) != set.numbers.end();
+  int operation = there ? random.one_of({EPOLL_CTL_MOD, EPOLL_CTL_MOD, EPOLL_CTL_DEL}) : EPOLL_CTL_ADD;
+  if (random.one_in(10)) operation = random.one_of({EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, 77});
+  epoll_event event{};
+  event.events = member_events(random);
+  if (operation == EPOLL_CTL_MOD && !random.one_in(10)) event.events &= ~EPOLLEXCLUSIVE;
+  event.data.u64 = program.next_data++;
+  auto* told = random.one_in(40) ? static_cast<epoll_event*>(bad_pointer()) : random.one_in(40) ? nullptr : &event;
+  program.trace.add("epoll_ctl %d %s %d %s data %u%s", number,
+                    operation == EPOLL_CTL_ADD ? "ADD" : operation == EPOLL_CTL_MOD ? "MOD" : operation == EPOLL_CTL_DEL ? "DEL" : "77", fd,
+                    events_named(event.events).c_str(), event.data.u32, told == &event ? "" : told ? " bad" : " null");
+  const long done = program.trace.result(random.one_in(6) ? syscall(SYS_epoll_ctl, number, operation, fd, told)
+                                                          : epoll_ctl(number, operation, fd, told));
+  if (done != 0) return;
+  for (auto& other : program.handles) {
+    if (other.kind != Handle::Kind::set || other.fd != number) continue;
+    auto& numbers = other.set->numbers;
+    std::erase(numbers, fd);
+    if (operation == EPOLL_CTL_DEL) return;
+    numbers.push_back(fd);
+    const auto found = std::find_if(program.handles.begin(), program.handles.end(), [&](const auto& one) { return one.fd == fd; });
+    other.set->members[event.data.u32] = {event.events, found != program.handles.end() && found->kind == Handle::Kind::socket};
+    return;
+  }
+}
+
+void operate_set_waits(Program& program, Numbers& random) {
+  auto* handle = program.any(random, Handle::Kind::set);
+  if (!handle) return operate_poll(program, random);
+  epoll_event events[4];
+  if (random.one_in(30)) {
+    program.trace.add("epoll_wait %d room 0", handle->fd);
+    program.trace.result(epoll_wait(handle->fd, events, 0, 0));
+  } else if (random.one_in(30)) {
+    const auto* other = program.any(random);
+    if (other->kind == Handle::Kind::set) return wait_for_members(program, *handle, random);
+    program.trace.add("epoll_wait %d", other->fd);
+    program.trace.result(epoll_wait(other->fd, events, 4, 0));
+  } else {
+    wait_for_members(program, *handle, random);
+  }
+}
+
+}  // namespace differential
