@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "preload/shell.hpp"
+#include "preload/signals.hpp"
 
 namespace real = rsock::real;
 namespace sockets = rsock::sockets;
@@ -27,7 +28,9 @@ void after_in_parent() {
   if (announced) sockets::after_fork_in_parent();
 }
 void after_in_child() {
-  if (announced) sockets::after_fork_in_child();
+  if (!announced) return;
+  forget_other_threads_handlers();
+  sockets::after_fork_in_child();
 }
 
 // ---- exec ----

@@ -54,7 +54,7 @@ inline int fail(int error) {
 class Uncancellable {
  public:
   Uncancellable() { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
-  ~Uncancellable() { pthread_setcancelstate(before_, nullptr); }
+  ~Uncancellable() noexcept(false) { pthread_setcancelstate(before_, nullptr); }
   Uncancellable(const Uncancellable&) = delete;
   Uncancellable& operator=(const Uncancellable&) = delete;
 

@@ -13,6 +13,7 @@
 #include "core/base/unique_fd.hpp"
 #include "preload/processes.hpp"
 #include "preload/shell.hpp"
+#include "preload/signals.hpp"
 
 namespace rsock::preload {
 namespace {
@@ -79,6 +80,7 @@ void start_with(std::string_view program) {
   for (const auto& diagnostic : parsed.errors) log::error("{}", config::to_string(diagnostic));
   sockets::start(parsed.config, program, text_of("RSOCK_STATS_FILE"));
   register_hooks();
+  if (!sockets::idle()) stand_in_for_handlers();
   if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();
 }
 
@@ -94,7 +96,7 @@ void start() {
   const int saved = errno;
   real::bind_all();
   kernel.syscall = next<decltype(kernel.syscall)>(real::Name::syscall);
-  kernel.epoll_pwait = next<decltype(kernel.epoll_pwait)>(real::Name::epoll_pwait);
+  kernel.epoll_pwait2 = next<decltype(kernel.epoll_pwait2)>(real::Name::epoll_pwait2);
   kernel.ppoll = next<decltype(kernel.ppoll)>(real::Name::ppoll);
   // Without memory for it there is nothing to select; the program must not notice.
   try {

@@ -19,7 +19,7 @@ namespace rsock {
 
 struct Kernel {
   long (*syscall)(long number, ...);
-  int (*epoll_pwait)(int, epoll_event*, int, int, const sigset_t*);
+  int (*epoll_pwait2)(int, epoll_event*, int, const timespec*, const sigset_t*);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
 };
 

@@ -1,7 +1,6 @@
 // Bytes of the application: recv and send and their kin, on flows that a lane may serve.
 
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -52,18 +51,6 @@ std::optional<Time> limit_of(Entry& entry, int fd, int option) {
   return now() + *known;
 }
 
-// Whether every handler that is installed asks for interrupted calls to be restarted (SA_RESTART). Which signal it was is not
-// known here; programs that mix the two kinds get EINTR, which they have to expect.
-bool handlers_restart() {
-  for (int signal = 1; signal < NSIG; ++signal) {
-    struct sigaction action {};
-    if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
-      continue;
-    if (!(action.sa_flags & SA_RESTART)) return false;
-  }
-  return true;
-}
-
 // Flags that mean something that no lane serves: the flow goes back to TCP first.
 constexpr int kUnservedReceive = MSG_OOB | MSG_TRUNC;
 constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
@@ -74,17 +61,18 @@ class Call {
       : section_(section), flow_(flow), entry_(entry), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
 
   bool waits() const { return waits_; }
-  // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes.
-  Status wait(uint32_t wanted, int limit_option) {
+  // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes. `done`: what the call has moved so far.
+  Status wait(uint32_t wanted, int limit_option, size_t done) {
     if (!kept_) {
       kept_ = flow_.shared_from_this();
       limit_ = limit_of(entry_, fd_, limit_option);
     }
-    const auto waited = wait_for(section_, kept_, fd_, wanted, limit_);
+    const auto waited = wait_for(section_, kept_, fd_, wanted, limit_, since_);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
-    // As the kernel restarts a call that has no time limit of its own.
-    if (waited.is(EINTR) && !limit_ && handlers_restart()) return Done{};
-    return waited;
+    // The kernel restarts a call that has moved nothing and has no time limit of its own, if the handler asks for it.
+    if (!waited.is(EINTR) || limit_ || done > 0 || !since_.all_restart()) return waited;
+    since_ = {};
+    return Done{};
   }
 
  private:
@@ -95,6 +83,7 @@ class Call {
   bool waits_;
   std::shared_ptr<engine::Flow> kept_;  // once it has waited: another thread may close the flow meanwhile
   std::optional<Time> limit_;
+  Handled since_;  // in its beginning or last restart
 };
 
 // What is there, as far as it fits. Where no byte fits it is only looked for: recv of nothing waits as any other.
@@ -133,6 +122,7 @@ Entry* stream_entry(int fd) {
 
 Answer<size_t> receive(int fd, Buffers to, int flags) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
+  pthread_testcancel();
   Section section;
   auto* entry = stream_entry(fd);
   if (!entry) return Answer<size_t>::pass();
@@ -165,13 +155,14 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     }
     if (got.is(EINTR)) continue;
     if (!got.is(EAGAIN) || !call.waits()) return done ? Answer<size_t>(done) : Answer<size_t>(got);
-    const auto waited = call.wait(EPOLLIN | EPOLLRDHUP, SO_RCVTIMEO);
+    const auto waited = call.wait(EPOLLIN | EPOLLRDHUP, SO_RCVTIMEO, done);
     if (!waited) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
   }
 }
 
 Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
+  pthread_testcancel();
   Section section;
   auto* entry = stream_entry(fd);
   if (!entry) return Answer<size_t>::pass();
@@ -201,7 +192,7 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
       if (done == 0) return sent;
       break;
     }
-    const auto waited = call.wait(EPOLLOUT, SO_SNDTIMEO);
+    const auto waited = call.wait(EPOLLOUT, SO_SNDTIMEO, done);
     if (!waited) {
       if (done == 0) return Errno{waited.error()};
       break;

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "core/engine/engine.hpp"
+#include "core/sockets/signals.hpp"
 #include "core/sockets/sockets.hpp"
 
 namespace rsock::sockets {
@@ -43,44 +44,36 @@ struct State {
 };
 extern State state;
 
-// A stretch under the engine's lock, in which no thread is cancelled and errno is kept.
+// A stretch under the engine's lock, in which no thread is cancelled, no handler of a signal runs, and errno is kept.
 class Section {
  public:
   Section() {
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
     state.engine->lock.lock();
   }
-  ~Section() {
+  ~Section() noexcept(false) {  // here an asynchronous cancellation that came meanwhile ends the thread
     state.engine->bury_flows();
     state.engine->lock.unlock();
-    pthread_setcancelstate(cancel_, nullptr);
     errno = errno_;
+    pthread_setcancelstate(cancel_, nullptr);
   }
   Section(const Section&) = delete;
   Section& operator=(const Section&) = delete;
 
   engine::Engine& engine() const { return *state.engine; }
+  int cancel_state() const { return cancel_; }
 
-  // A stretch within, without the lock; a cancellation may happen in it if `cancellable`.
+  // A stretch within, without the lock.
   class Outside {
    public:
-    Outside(Section& section, bool cancellable) : section_(section), cancellable_(cancellable) {
-      state.engine->lock.unlock();
-      if (cancellable_) pthread_setcancelstate(section_.cancel_, nullptr);
-    }
-    ~Outside() {
-      if (cancellable_) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-      state.engine->lock.lock();
-    }
+    Outside() { state.engine->lock.unlock(); }
+    ~Outside() { state.engine->lock.lock(); }
     Outside(const Outside&) = delete;
     Outside& operator=(const Outside&) = delete;
-
-   private:
-    Section& section_;
-    bool cancellable_;
   };
 
  private:
+  const Held held_;
   int cancel_ = 0;
   int errno_ = errno;
 };

@@ -35,6 +35,8 @@ Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) 
 
 Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask) {
   if (idle() || capacity <= 0) return Answer<int>::pass();
+  pthread_testcancel();
+  const Masked masked(mask);
   Section section;
   auto* entry = entry_of(set, Entry::Kind::set);
   if (!entry) return Answer<int>::pass();

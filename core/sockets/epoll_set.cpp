@@ -251,6 +251,7 @@ Result<int> EpollSet::look(epoll_event* events, int capacity) {
 Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
                            const sigset_t* mask) {
   auto& engine = section.engine();
+  const Handled since;
   std::optional<Attendance> attendance;
   bool slept = false;
   for (;;) {
@@ -277,22 +278,15 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       if ((exposed_ || sleepers_ > 0) && !ready_.empty()) bell_->ring();
       return count;
     }
-    if (over) return 0;
+    if (over && (!mask || slept)) return 0;  // a mask may let signals in, also of a call that does not wait
 
     timespec storage;
-    int error = 0;
-    const auto woken = sleep(section, in_lanes(), sleepers_, [&] { return !ready_.empty(); }, [&] {
-      const auto* left = remaining(deadline, storage);
-      // Rounded up, as a wait must not end early.
-      const int timeout = left ? static_cast<int>(std::min<int64_t>(left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000, INT32_MAX)) : -1;
-      const int found_asleep = kernel.epoll_pwait(kernel_set_.get(), events, capacity, timeout, mask);
-      error = errno;
-      return found_asleep;
-    });
+    Nap nap(kernel_set_.get(), events, capacity, remaining(deadline, storage), mask);
+    const auto woken = sleep(section, in_lanes(), sleepers_, [&] { return !ready_.empty(); }, nap, since);
     slept = true;
     if (!woken) continue;
-    if (*woken < 0) return Errno{error};
-    const int kept = translate(events, *woken);
+    if (!*woken) return *woken;
+    const int kept = translate(events, **woken);
     looks_.looked(kept > 0);
     if (kept > 0) return kept;
   }

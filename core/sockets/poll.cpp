@@ -125,7 +125,7 @@ class Round {
 // Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
 // leaves its lane, if `until_moved`. `may_spin`: the caller has not done so already.
 Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, const sigset_t* mask, bool until_moved,
-                 bool may_spin) {
+                 bool may_spin, const Handled& since) {
   auto& engine = section.engine();
   std::optional<Attendance> attendance;
   std::optional<Waiter> waiter;
@@ -153,7 +153,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
       });
     if (!found) return found;
     if (const int ready = *found + round.collect(); ready > 0) return ready;
-    if (over) return 0;
+    if (over && (!mask || slept)) return 0;  // a mask may let signals in, also of a call that does not wait
 
     if (!waiter) round.observe(waiter.emplace());
     std::vector<pollfd> ours{{waiter->fd(), POLLIN, 0}};
@@ -163,16 +163,12 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     auto turn_ends = deadline;
     if (waiter->fd() < 0) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
     timespec storage;
-    int error = 0;
-    const auto woken = sleep(section, lanes, waiter->asleep, something, [&] {
-      const int answered = kernel.ppoll(asked.data(), asked.size(), remaining(turn_ends, storage), mask);
-      error = errno;
-      return answered;
-    });
+    Nap nap(asked, remaining(turn_ends, storage), mask);
+    const auto woken = sleep(section, lanes, waiter->asleep, something, nap, since);
     slept = true;
     waiter->silence();
     if (!woken) continue;
-    if (*woken < 0) return Errno{error};
+    if (!*woken) return *woken;
     for (auto at = asked.end() - static_cast<ptrdiff_t>(ours.size() - 1); at != asked.end(); ++at)
       if (at->revents) engine.acknowledge();
   }
@@ -181,7 +177,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
 }  // namespace
 
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
-                std::optional<Time> deadline) {
+                std::optional<Time> deadline, const Handled& since) {
   auto& engine = section.engine();
   const bool lane = !flow->on_kernel();
   if (lane) {  // most often it comes while we spin: without any list of descriptors
@@ -193,7 +189,7 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
   }
   pollfd one{fd, static_cast<short>(wanted), 0};
   Round round({&one, 1}, {flow});
-  const auto waited = wait(section, round, deadline, nullptr, true, !lane);
+  const auto waited = wait(section, round, deadline, nullptr, true, !lane, since);
   if (!waited) return Errno{waited.error()};
   if (*waited == 0 && deadline && now() >= *deadline) return Errno{ETIMEDOUT};
   return Done{};
@@ -201,10 +197,12 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
 
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (idle()) return Answer<int>::pass();
+  pthread_testcancel();
+  const Masked masked(mask);
   Section section;
   Round round({fds, count}, flows_of({fds, count}));
   if (!round.has_flows()) return Answer<int>::pass();
-  const auto waited = wait(section, round, deadline_of(timeout), mask, false, true);
+  const auto waited = wait(section, round, deadline_of(timeout), mask, false, true, {});
   if (!waited) return Errno{waited.error()};
   return *waited;
 }

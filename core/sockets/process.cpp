@@ -72,7 +72,7 @@ void drain() {
     ++engine.asleep;
     {
       // The service looks after TCP meanwhile; a flow that ends there is noticed at the next turn.
-      const Section::Outside outside(section, false);
+      const Section::Outside outside;
       const timespec turn{0, 5'000'000};
       kernel.syscall(SYS_ppoll, fds.data(), fds.size(), &turn, nullptr, 0);
     }
@@ -110,6 +110,7 @@ void finish() {
 
 void before_fork() {
   if (!state.engine) return;
+  hold();
   if (auto* service = state.engine->service_if_any()) service->at_work.lock();
   state.engine->lock.lock();
 }
@@ -121,6 +122,7 @@ void after_fork_in_parent() {
     if (!flow->used && flow->eligible()) flow->settle(Reason::shared);
   state.engine->lock.unlock();
   if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
+  let_go();
 }
 
 // The child starts with nothing: no engine, no thread, no lane. The parent's flows in lanes are not its to use; all others are
@@ -131,6 +133,7 @@ void after_fork_in_child() {
   if (process) process->finished = false;
   auto* old = std::exchange(state.engine, nullptr);
   if (!old) return;
+  forget_put_off();
   for (auto& slot : used_table()) {
     auto* entry = slot.load(std::memory_order_relaxed);
     if (!entry || entry->kind == Entry::Kind::listener) continue;
@@ -151,6 +154,7 @@ void after_fork_in_child() {
   EpollSet::forget_all();
   Bell::forget_all();
   new_engine();
+  let_go();
 }
 
 void before_exec() {

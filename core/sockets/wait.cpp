@@ -106,7 +106,9 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
     for (int i = 0; i < kPolls && !found; ++i) found = engine.poll() && ready(time);
     // What another thread polled, or the kernel has.
     if (found || (found = ready(time = now())) || time >= stop) break;
-    const Section::Outside outside(section, false);
+    // A handler that was put off has waited long enough: it runs when the thread sleeps.
+    if (signals.put_off.load(std::memory_order_relaxed)) break;
+    const Section::Outside outside;
     engine.lock.give_way();
     relax();
   }
@@ -118,8 +120,8 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   return found;
 }
 
-std::optional<int> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
-                         const std::function<int()>& kernel_wait) {
+std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready, Nap& nap,
+                                 const Handled& since) {
   auto& engine = section.engine();
   if (covers) {
     engine.arm();
@@ -142,8 +144,8 @@ std::optional<int> sleep(Section& section, bool covers, int& sleepers, const std
     }
   };
   const Asleep asleep(engine, sleepers, covers);
-  const Section::Outside outside(section, true);
-  return kernel_wait();
+  const Section::Outside outside;
+  return nap.sleep(since, section.cancel_state());
 }
 
 timespec* remaining(std::optional<Time> deadline, timespec& storage) {

@@ -72,15 +72,16 @@ class Attendance {
 // time.
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool(Time)>& ready);
 
-// Sleeps by means of `kernel_wait` (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait
-// returned, or nothing if it was not needed. `covers`: the wait includes the engine's sources. `sleepers` counts those who are
-// asleep: only they need a bell, while whoever is awake under the lock looks for itself.
-std::optional<int> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
-                         const std::function<int()>& kernel_wait);
+// Sleeps in the kernel (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait answered, or
+// nothing if it was not needed; EINTR as Nap::sleep says. `covers`: the wait includes the engine's sources. `sleepers` counts those
+// who are asleep: only they need a bell, while whoever is awake under the lock looks for itself.
+std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready, Nap& nap,
+                                 const Handled& since);
 
-// Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. EINTR: a signal; ETIMEDOUT.
+// Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. ETIMEDOUT; EINTR: a handler ran after
+// `since` began.
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
-                std::optional<Time> deadline);
+                std::optional<Time> deadline, const Handled& since = {});
 
 // The time until `deadline` as poll takes it, never negative; nullptr if there is none.
 timespec* remaining(std::optional<Time> deadline, timespec& storage);

@@ -6,6 +6,6 @@
 #include "core/base/kernel.hpp"
 
 int main(int argc, char** argv) {
-  rsock::kernel = {&::syscall, &::epoll_pwait, &::ppoll};
+  rsock::kernel = {&::syscall, &::epoll_pwait2, &::ppoll};
   return Catch::Session().run(argc, argv);
 }

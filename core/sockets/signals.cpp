@@ -1,0 +1,186 @@
+#include "core/sockets/signals.hpp"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unwind.h>
+
+#include <climits>
+#include <cstring>
+
+#include "core/base/kernel.hpp"
+
+extern "C" const char __ehdr_start[], etext[];  // where the library's code is
+
+namespace rsock::sockets {
+
+thread_local constinit Signals signals{};
+
+namespace {
+
+constexpr uint64_t bit(int signal) { return 1ull << (signal - 1); }
+// Blocking these would end the process at its next fault, or disturb libc (SIGCANCEL, SIGSETXID).
+constexpr uint64_t kNeverBlocked = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS) |
+                                   bit(32) | bit(33);
+
+bool is_fault(int signal, const siginfo_t& siginfo) { return siginfo.si_code > 0 && (kNeverBlocked & bit(signal)); }
+
+bool blocked_by_call(int signal) {
+  const auto* mask = signals.mask.load(std::memory_order_relaxed);
+  return mask && sigismember(mask, signal) == 1;
+}
+
+// The kernel's sets have 64 signals, libc's more: beyond the first 64 there is something else in a signal frame.
+uint64_t& mask_in(void* context) {
+  return *reinterpret_cast<uint64_t*>(&static_cast<ucontext_t*>(context)->uc_sigmask);
+}
+
+void set_mask(uint64_t mask) { kernel.syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask); }
+
+}  // namespace
+
+bool put_off(int signal, const siginfo_t& siginfo, void* context) {
+  auto& it = signals;
+  if (it.held.load(std::memory_order_relaxed) == 0 && !blocked_by_call(signal)) return false;
+  // Two cannot wait: a second one can only be a fault's signal that somebody sent, since all others are blocked.
+  if (is_fault(signal, siginfo) || it.put_off.load(std::memory_order_relaxed)) return false;
+  std::memcpy(&it.siginfo, &siginfo, sizeof siginfo);
+  it.mask_before = mask_in(context);
+  mask_in(context) |= ~kNeverBlocked;
+  it.put_off.store(signal, std::memory_order_relaxed);
+  return true;
+}
+
+void handler_runs(bool restarts) {
+  auto& it = signals;
+  it.ran.store(it.ran.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (!restarts) it.broke.store(it.broke.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (auto* nap = it.nap.load(std::memory_order_relaxed)) nap->cut();
+}
+
+// Queued again with all that was known of it; it comes as soon as the mask is what it was.
+void raise_put_off() {
+  auto& it = signals;
+  const int signal = it.put_off.load(std::memory_order_relaxed);
+  if (signal == 0 || blocked_by_call(signal)) return;
+  const int saved = errno;
+  const auto process = sys::process_id(), thread = sys::thread_id();
+  if (kernel.syscall(SYS_rt_tgsigqueueinfo, process, thread, signal, &it.siginfo) < 0)
+    kernel.syscall(SYS_tgkill, process, thread, signal);
+  it.put_off.store(0, std::memory_order_relaxed);
+  errno = saved;
+  set_mask(it.mask_before);
+}
+
+void forget_put_off() {
+  if (signals.put_off.exchange(0, std::memory_order_relaxed)) set_mask(signals.mask_before);
+}
+
+Nap::Nap(std::span<pollfd> list, const timespec* timeout, const sigset_t* mask) : list_(list), mask_(mask), limited_(timeout) {
+  if (timeout) limit_ = *timeout;
+}
+
+Nap::Nap(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask)
+    : Nap({}, timeout, mask) {
+  set_ = set, events_ = events, capacity_ = capacity;
+  constexpr time_t kEver = 1'000'000'000;
+  if (!timeout) limit_ = {kEver, 0};
+}
+
+Result<int> Nap::sleep(const Handled& since, int cancel_state) {
+  // Undone on cancellation and on a jump, too.
+  struct Interrupted {
+    Nap* const outer = signals.nap.load(std::memory_order_relaxed);
+    const int held = signals.held.load(std::memory_order_relaxed);
+    ~Interrupted() {
+      signals.held.store(held, std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      signals.nap.store(outer, std::memory_order_relaxed);
+    }
+  } const interrupted;
+  return in_kernel(since, cancel_state);
+}
+
+void Nap::cut() {
+  // The one makes poll report a descriptor that is none; the other is no time at all.
+  if (set_ < 0)
+    list_.back().fd = INT_MAX;
+  else
+    limit_ = {};
+}
+
+namespace {
+
+struct Jump {
+  void (*jump)(void*, int) = nullptr;
+  void* where = nullptr;
+  int value = 0;
+};
+thread_local constinit Jump jump_under_way __attribute__((tls_model("initial-exec"))){};
+thread_local constinit _Unwind_Exception unwinding __attribute__((tls_model("initial-exec"))){};
+
+// Frame by frame; at the first that is not the library's the jump goes on.
+_Unwind_Reason_Code at_frame(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*, _Unwind_Context* context,
+                             void*) {
+  const auto at = _Unwind_GetIP(context);
+  const bool ours = at >= reinterpret_cast<uintptr_t>(__ehdr_start) && at < reinterpret_cast<uintptr_t>(etext);
+  if (ours && !(actions & _UA_END_OF_STACK)) return _URC_NO_REASON;
+  const auto then = jump_under_way;
+  then.jump(then.where, then.value);
+  return _URC_NO_REASON;
+}
+
+[[noreturn]] void leave_calls() {
+  unwinding = {};
+  _Unwind_ForcedUnwind(&unwinding, at_frame, nullptr);
+  __builtin_trap();
+}
+
+// The thread's other stack for signals, if it is on it now.
+struct OtherStack {
+  uintptr_t begin = 0, end = 0;
+  OtherStack() {
+    stack_t stack{};
+    kernel.syscall(SYS_sigaltstack, nullptr, &stack);
+    if (!(stack.ss_flags & SS_ONSTACK)) return;
+    begin = reinterpret_cast<uintptr_t>(stack.ss_sp);
+    end = begin + stack.ss_size;
+  }
+  bool has(uintptr_t at) const { return at >= begin && at < end; }
+};
+
+}  // namespace
+
+void Nap::jump_leaves(uintptr_t target, void (*jump)(void*, int), void* where, int value) {
+  auto* nap = signals.nap.load(std::memory_order_relaxed);
+  if (!nap) return;
+  const OtherStack other;
+  const auto at = reinterpret_cast<uintptr_t>(nap);
+  const bool left = other.has(at) == other.has(target) ? target > at : other.has(at);
+  if (!left) return;
+  jump_under_way = {jump, where, value};
+  __builtin_longjmp(nap->back_, 1);
+}
+
+// Without anything to clean up, so that an asynchronous cancellation may unwind it from any instruction.
+[[gnu::noinline]] Result<int> Nap::in_kernel(const Handled& since, int cancel_state) {
+  if (__builtin_setjmp(back_)) leave_calls();
+  signals.nap.store(this, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  signals.held.store(0, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  raise_put_off();
+  // From here on a handler finds this nap, and cuts it.
+  if (since.any()) return Errno{EINTR};
+  pthread_setcancelstate(cancel_state, nullptr);
+  const int answered = set_ < 0 ? kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)
+                                : kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_);
+  const int error = errno;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+  if (answered < 0) return Errno{error};
+  const bool cut = set_ < 0 ? (list_.back().revents & POLLNVAL) != 0 : answered == 0;
+  if (cut && since.any()) return Errno{EINTR};
+  return answered;
+}
+
+}  // namespace rsock::sockets

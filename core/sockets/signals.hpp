@@ -1,0 +1,135 @@
+#pragma once
+// Signals, thread by thread: when a handler may run, and what the call that it interrupts learns of it.
+//
+// The shell stands in for the program's handlers (preload/signals.cpp) and asks here:
+//   1. While its thread is within a held stretch (Held; every Section is one), no handler runs: it could want the very lock that it
+//      interrupted. The signal is put off, and raised again when the stretch ends. Faults of the thread itself are never put off.
+//   2. A call that is about to sleep knows whether a handler ran since it began (Handled), and ends as the kernel's call would.
+//   3. A handler that runs after that look and before the kernel has put the thread to sleep makes the kernel's wait end at once
+//      (Nap::cut): it spoils an argument that the kernel has yet to read. So no interrupt is missed, and no descriptor is needed.
+//
+// All of it is for the thread itself and its handlers alone, and safe in them: no lock, no allocation. In a child of fork:
+// forget_put_off().
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "core/base/result.hpp"
+
+namespace rsock::sockets {
+
+class Nap;
+
+// One thread's. Relaxed atomics: only the thread and its own handlers look.
+struct Signals {
+  std::atomic<int> held{0};              // stretches that are held, within one another
+  std::atomic<int> put_off{0};           // the signal that waits, or 0; all others wait in the kernel meanwhile
+  std::atomic<unsigned> ran{0}, broke{0};  // handlers so far, and those of them that ask for no restart (SA_RESTART)
+  std::atomic<Nap*> nap{nullptr};        // the innermost one
+  std::atomic<const sigset_t*> mask{nullptr};  // of the p-call that is under way
+  uint64_t mask_before = 0;              // the thread's mask, to be put back with the signal put off
+  siginfo_t siginfo{};
+};
+extern thread_local constinit Signals signals __attribute__((tls_model("initial-exec")));
+
+// ---- for the shell's stand-in
+
+// True if the signal may not be handled now: it will be raised again. `context`: the third argument of its handler.
+bool put_off(int signal, const siginfo_t& siginfo, void* context);
+// A handler begins.
+void handler_runs(bool restarts);
+
+// ---- held stretches
+
+void raise_put_off();
+// In a child of fork: a signal that its parent put off is its parent's.
+void forget_put_off();
+
+inline void hold() {
+  signals.held.store(signals.held.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+// What was put off is raised, and handled before this returns.
+inline void let_go() {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const int left = signals.held.load(std::memory_order_relaxed) - 1;
+  signals.held.store(left, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (left == 0 && signals.put_off.load(std::memory_order_relaxed)) raise_put_off();
+}
+class Held {
+ public:
+  Held() { hold(); }
+  ~Held() noexcept(false) { let_go(); }  // a handler may end the thread
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+};
+
+// While a p-call is under way its mask is in force, also where it does not sleep: what it blocks is put off.
+class Masked {
+ public:
+  explicit Masked(const sigset_t* mask) : before_(signals.mask.exchange(mask, std::memory_order_relaxed)) {}
+  ~Masked() noexcept(false) {
+    signals.mask.store(before_, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (signals.put_off.load(std::memory_order_relaxed) && signals.held.load(std::memory_order_relaxed) == 0) raise_put_off();
+  }
+  Masked(const Masked&) = delete;
+  Masked& operator=(const Masked&) = delete;
+
+ private:
+  const sigset_t* before_;
+};
+
+// ---- interrupted calls
+
+// The handlers that ran in this thread since this was made.
+class Handled {
+ public:
+  bool any() const { return signals.ran.load(std::memory_order_relaxed) != ran_; }
+  // Some did, and all of them ask for interrupted calls to go on.
+  bool all_restart() const { return any() && signals.broke.load(std::memory_order_relaxed) == broke_; }
+
+ private:
+  unsigned ran_ = signals.ran.load(std::memory_order_relaxed), broke_ = signals.broke.load(std::memory_order_relaxed);
+};
+
+// The kernel's wait in which a thread sleeps, in a held stretch, which it interrupts: in sleep() handlers run, and the thread may be
+// cancelled, of either type. A handler may also jump out of it.
+class Nap {
+ public:
+  // ppoll(2). The last of the list is the library's own.
+  Nap(std::span<pollfd> list, const timespec* timeout, const sigset_t* mask);
+  // epoll_pwait2(2).
+  Nap(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
+  Nap(const Nap&) = delete;
+  Nap& operator=(const Nap&) = delete;
+
+  // EINTR also if a handler ran after `since` began. `cancel_state`: as of pthread_setcancelstate, in force during the wait.
+  Result<int> sleep(const Handled& since, int cancel_state);
+  // From a handler: the wait, if it is yet to begin, ends at once.
+  void cut();
+
+  // From a handler that jumps to where the stack pointer is `target`: goes back into the innermost nap that the jump leaves, if
+  // any, has the library's frames around it unwound, and then calls `jump`, which may come here again. Returns if there is none.
+  static void jump_leaves(uintptr_t target, void (*jump)(void*, int), void* where, int value);
+
+ private:
+  Result<int> in_kernel(const Handled& since, int cancel_state);
+
+  std::span<pollfd> list_;
+  int set_ = -1;
+  epoll_event* events_ = nullptr;
+  int capacity_ = 0;
+  const sigset_t* mask_;
+  const bool limited_;
+  timespec limit_{};
+  void* back_[5];  // of __builtin_setjmp
+};
+
+}  // namespace rsock::sockets

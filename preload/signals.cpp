@@ -1,0 +1,195 @@
+// The program's handlers of signals are kept here, and the kernel gets a stand-in, which asks core/sockets/signals.hpp whether the
+// handler may run now and tells the interrupted call. The program sees its own actions. Without a rule that selects anything, and
+// for SIG_DFL and SIG_IGN, everything goes to libc as it is; a child of vfork, whose actions are its own but whose memory is not,
+// gets what it asks for.
+
+#include "preload/signals.hpp"
+
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "core/sockets/signals.hpp"
+#include "preload/program_memory.hpp"
+#include "preload/shell.hpp"
+
+namespace real = rsock::real;
+namespace sockets = rsock::sockets;
+using namespace rsock::preload;
+
+namespace {
+
+using Handler = void (*)(int, siginfo_t*, void*);
+
+// What the kernel does not know: the mask and the other flags are its own. A handler stays when its action goes: it may be about
+// to run in another thread.
+struct Kept {
+  std::atomic<Handler> handler{nullptr};
+  std::atomic<int> flags{0};
+  std::atomic<bool> spent{false};  // SA_RESETHAND
+};
+constinit Kept kept[NSIG];
+constinit std::atomic<bool> interrupts[NSIG];  // siginterrupt(3)
+constexpr int kOwnFlags = SA_SIGINFO | static_cast<int>(SA_RESETHAND);
+
+// Of those who change actions, one at a time. No handler runs in it, and it is free in a child.
+constinit std::atomic_flag changing;
+class Changing {
+ public:
+  Changing() {
+    while (changing.test_and_set(std::memory_order_acquire)) sched_yield();
+  }
+  ~Changing() { changing.clear(std::memory_order_release); }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  const sockets::Held held_;
+};
+
+bool is_function(const struct sigaction& action) {
+  return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
+// SA_RESETHAND: this delivery uses the action up. False if another one has.
+bool use_up(int signal) {
+  const int saved = errno;
+  const bool first = !kept[signal].spent.exchange(true, std::memory_order_relaxed);
+  struct sigaction action;
+  if (first && real::sigaction(signal, nullptr, &action) == 0) {
+    action.sa_handler = SIG_DFL;
+    real::sigaction(signal, &action, nullptr);
+  }
+  if (!first) real::syscall(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), signal, 0, 0, 0);
+  errno = saved;
+  return first;
+}
+
+// What the kernel calls. No cleanups: a handler may end the thread, or jump.
+void stand_in(int signal, siginfo_t* siginfo, void* context) {
+  if (sockets::put_off(signal, *siginfo, context)) return;
+  const int flags = kept[signal].flags.load(std::memory_order_relaxed);
+  if ((flags & static_cast<int>(SA_RESETHAND)) && !use_up(signal)) return;
+  sockets::handler_runs(flags & SA_RESTART);
+  const auto* mask = sockets::signals.mask.exchange(nullptr, std::memory_order_relaxed);  // of the call that is interrupted
+  kept[signal].handler.load(std::memory_order_relaxed)(signal, siginfo, context);
+  sockets::signals.mask.store(mask, std::memory_order_relaxed);
+}
+
+// From the program's action to the kernel's.
+struct sigaction to_kernel(int signal, const struct sigaction& action) {
+  struct sigaction changed = action;
+  kept[signal].flags.store(action.sa_flags, std::memory_order_relaxed);
+  kept[signal].handler.store(action.sa_sigaction, std::memory_order_relaxed);
+  kept[signal].spent.store(false, std::memory_order_relaxed);
+  changed.sa_sigaction = stand_in;
+  changed.sa_flags = (action.sa_flags & ~static_cast<int>(SA_RESETHAND)) | SA_SIGINFO;
+  return changed;
+}
+
+// And back. `handler`, `flags`: what was kept.
+void to_program(struct sigaction& action, Handler handler, int flags) {
+  if (action.sa_sigaction == stand_in) action.sa_sigaction = handler;
+  else if (action.sa_handler != SIG_DFL) return;  // nor one that was used up
+  if (is_function(action) || (flags & static_cast<int>(SA_RESETHAND)))
+    action.sa_flags = (action.sa_flags & ~kOwnFlags) | (flags & kOwnFlags);
+}
+
+int change(int signal, const struct sigaction* action, struct sigaction* before) {
+  if (signal <= 0 || signal >= NSIG || sockets::idle()) return real::sigaction(signal, action, before);
+  struct sigaction wanted{}, was{};
+  if (action) wanted = *action;  // bad pointers fault here as they do in libc
+  int result = 0;
+  if (sockets::in_borrowed_memory()) {
+    result = real::sigaction(signal, action ? &wanted : nullptr, &was);
+    to_program(was, kept[signal].handler, kept[signal].flags);
+  } else {
+    const Changing now;
+    const auto handler = kept[signal].handler.load(std::memory_order_relaxed);
+    const int flags = kept[signal].flags.load(std::memory_order_relaxed);
+    if (action && is_function(wanted)) wanted = to_kernel(signal, wanted);
+    result = real::sigaction(signal, action ? &wanted : nullptr, &was);
+    to_program(was, handler, flags);
+  }
+  if (result == 0 && before) *before = was;
+  return result;
+}
+
+// signal(2) and its kin: the handler that was.
+sighandler_t change(int signal, sighandler_t handler, int flags, bool blocks_itself) {
+  struct sigaction action{}, before{};
+  if (handler == SIG_ERR || signal <= 0 || signal >= NSIG) {
+    errno = EINVAL;
+    return SIG_ERR;
+  }
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  if (blocks_itself) sigaddset(&action.sa_mask, signal);
+  return change(signal, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
+}
+
+}  // namespace
+
+namespace rsock::preload {
+
+void stand_in_for_handlers() {
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction action;
+    const Changing now;
+    if (real::sigaction(signal, nullptr, &action) != 0 || !is_function(action)) continue;
+    action = to_kernel(signal, action);
+    real::sigaction(signal, &action, nullptr);
+  }
+}
+
+void forget_other_threads_handlers() {
+  changing.clear(std::memory_order_relaxed);
+}
+
+}  // namespace rsock::preload
+
+RSOCK_EXPORT int sigaction(int signal, const struct sigaction* action, struct sigaction* before) noexcept {
+  return change(signal, action, before);
+}
+RSOCK_EXPORT_ALIAS(__sigaction, sigaction);
+
+RSOCK_EXPORT sighandler_t signal(int signal, sighandler_t handler) noexcept {
+  if (sockets::idle()) return real::signal(signal, handler);
+  const bool interrupting = signal > 0 && signal < NSIG && interrupts[signal].load(std::memory_order_relaxed);
+  return change(signal, handler, interrupting ? 0 : SA_RESTART, true);
+}
+RSOCK_EXPORT_ALIAS(bsd_signal, signal);
+RSOCK_EXPORT_ALIAS(ssignal, signal);
+
+RSOCK_EXPORT sighandler_t sysv_signal(int signal, sighandler_t handler) noexcept {
+  if (sockets::idle()) return real::sysv_signal(signal, handler);
+  return change(signal, handler, static_cast<int>(SA_RESETHAND) | SA_NODEFER | SA_INTERRUPT, false);
+}
+RSOCK_EXPORT_ALIAS(__sysv_signal, sysv_signal);
+
+RSOCK_EXPORT sighandler_t sigset(int signal, sighandler_t handler) noexcept {
+  // SIG_HOLD only blocks.
+  if (sockets::idle() || handler == SIG_HOLD) {
+    const auto was = real::sigset(signal, handler);
+    struct sigaction now{};
+    if (handler != SIG_HOLD || was == SIG_HOLD || was == SIG_ERR || change(signal, nullptr, &now) != 0) return was;
+    return now.sa_handler;
+  }
+  sigset_t one, before;
+  sigemptyset(&one);
+  if (sigaddset(&one, signal) < 0) return SIG_ERR;
+  const auto was = change(signal, handler, 0, false);
+  if (was == SIG_ERR || pthread_sigmask(SIG_UNBLOCK, &one, &before) != 0) return SIG_ERR;
+  return sigismember(&before, signal) == 1 ? SIG_HOLD : was;
+}
+
+// libc changes the flag of the action that is there, and keeps what it is told for signal(2).
+RSOCK_EXPORT int siginterrupt(int signal, int on) noexcept {
+  const int result = real::siginterrupt(signal, on);
+  if (result == 0 && !sockets::idle() && !sockets::in_borrowed_memory()) {
+    interrupts[signal].store(on != 0, std::memory_order_relaxed);
+    on ? kept[signal].flags.fetch_and(~SA_RESTART) : kept[signal].flags.fetch_or(SA_RESTART);
+  }
+  return result;
+}
