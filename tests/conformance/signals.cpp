@@ -19,20 +19,6 @@ bool Caller::asleep() const {
   return eventually([&] { return (in_a_row = shared_->task != 0 && sleeps() ? in_a_row + 1 : 0) >= 20 || done(); }) && !done();
 }
 
-size_t stuff(int fd) {
-  size_t total = fill(fd);
-  for (int refused = 0; refused < 5;) {
-    if (send(fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1) {
-      ++total;
-      refused = 0;
-    } else {
-      ++refused;
-      std::this_thread::sleep_for(2ms);
-    }
-  }
-  return total;
-}
-
 const std::vector<Reader> readers{
     {"read", [](int fd, void* buffer, size_t size) { return read(fd, buffer, size); }},
     {"readv",

@@ -115,9 +115,6 @@ class Caller {
   std::thread thread_;
 };
 
-// Until not even one byte more is taken: how many were. fill() stops where poll says so, which is earlier.
-size_t stuff(int fd);
-
 // The calls that read one buffer or write one, by name; they wait unless the descriptor or `flags` say otherwise.
 struct Reader {
   const char* name;

@@ -60,34 +60,51 @@ TEST_CASE("recv and its kin: go on after a handler with SA_RESTART", "[read][rea
   }
 }
 
+// The kernel's socket still takes a few bytes now and then after it refused some: such calls end with what they moved.
+Outcome interrupted_in_vain(const std::function<long()>& call) {
+  for (;;) {
+    Caller caller(call);
+    if (caller.asleep()) caller.signal_until(SIGUSR1);
+    const auto outcome = caller.join();
+    if (outcome.value <= 0) return outcome;
+  }
+}
+
 TEST_CASE("send and its kin: EINTR when a handler interrupts them and nothing was taken", "[write][writev][send][sendto][sendmsg][sendmmsg]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   for (const auto& writer : writers) {
     INFO(writer.name);
-    stuff(pair.client);
-    Caller caller([&] { return writer.call(pair.client, "x", 1); });
-    REQUIRE(caller.asleep());
-    caller.signal_until(SIGUSR1);
-    const auto outcome = caller.join();
+    fill(pair.client);
+    const auto outcome = interrupted_in_vain([&] { return writer.call(pair.client, much().data(), kMuch); });
     CHECK(outcome.value == -1);
     CHECK(outcome.error == EINTR);
   }
 }
 
 TEST_CASE("send and its kin: go on after a handler with SA_RESTART", "[write][writev][send][sendto][sendmsg][sendmmsg]") {
+  constexpr size_t kSize = 1 << 20;
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   for (const auto& writer : writers) {
     INFO(writer.name);
     const auto pair = connected();
-    const auto full = stuff(pair.client);
-    handled = 0;
-    Caller caller([&] { return writer.call(pair.client, "x", 1); });
-    REQUIRE(caller.asleep());
-    caller.signal_until(SIGUSR1, [] { return handled >= 5; });
-    CHECK(!caller.done());
-    CHECK(receive(pair.server, full + 1).size() == full + 1);
-    CHECK(caller.join().value == 1);
+    size_t sent = fill(pair.client);
+    bool restarted = false;
+    while (!restarted) {
+      handled = 0;
+      Caller caller([&] { return writer.call(pair.client, much().data(), kSize); });
+      REQUIRE(caller.asleep());
+      caller.signal_until(SIGUSR1, [] { return handled >= 5; });
+      restarted = caller.asleep();
+      if (restarted) {
+        CHECK(receive(pair.server, sent + kSize).size() == sent + kSize);
+        CHECK(caller.join().value == static_cast<long>(kSize));
+      } else {  // it had moved something before
+        const auto moved = caller.join().value;
+        REQUIRE(moved > 0);
+        sent += static_cast<size_t>(moved);
+      }
+    }
   }
 }
 
@@ -135,11 +152,8 @@ TEST_CASE("SO_SNDTIMEO: with a time limit send is not restarted", "[send][write]
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   const timeval limit{30, 0};
   const auto pair = connected({.prepare = [&](int fd) { setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); }});
-  stuff(pair.client);
-  Caller caller([&] { return send(pair.client, "x", 1, 0); });
-  REQUIRE(caller.asleep());
-  caller.signal_until(SIGUSR1);
-  const auto outcome = caller.join();
+  fill(pair.client);
+  const auto outcome = interrupted_in_vain([&] { return send(pair.client, much().data(), kMuch, 0); });
   CHECK(outcome.value == -1);
   CHECK(outcome.error == EINTR);
 }
