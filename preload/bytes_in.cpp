@@ -147,8 +147,12 @@ template <class Libc>
 [[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
                                        timespec* timeout, Libc libc) {
   if (count == 0 || only_libc_can(fd, flags) || (timeout && !is_time(timeout))) return libc();
-  Deadline deadline(timeout);
   const int saved = errno;
+  // The kernel looks for an error before it looks for messages.
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (sockets::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size).served() && error) return fail(error);
+  Deadline deadline(timeout);
   unsigned done = 0;
   while (done < count) {
     mmsghdr& one = messages[done];

@@ -185,7 +185,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void tcp_ended(int error);
   // lane.cpp
   size_t read_rest(std::span<const iovec> to, bool peek);
-  size_t read_ring(std::span<const iovec> to, bool peek);
+  // Into `to` from its byte `at` on.
+  size_t read_ring(std::span<const iovec> to, size_t at, bool peek);
   void tell_window();
   template <class Data>
   bool landed(Data data);
@@ -204,6 +205,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void salvage();
   void fail(int error);
   void finish();
+  void take_raw();
   void discard_raw();
   void changed(uint32_t what = kAnything);
   static constexpr uint32_t kAnything = ~0u;
@@ -241,6 +243,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::vector<uint8_t> control_out_;             // token and frames that TCP has not taken yet
   std::vector<std::byte> rest_in_, rest_out_;    // application bytes outside any ring
   size_t rest_in_at_ = 0, rest_out_at_ = 0;
+  size_t rest_in_raw_ = 0;  // the first of them, which came by TCP and are counted
 
   // the lane
   Link* link_ = nullptr;

@@ -102,9 +102,8 @@ Result<size_t> take(engine::Flow& flow, Buffers to, bool peek) {
 // byte spoils its piece.
 Result<size_t> give(engine::Flow& flow, Buffers from, size_t done) {
   constexpr size_t kPiece = 32 << 10;
-  if (total(from.parts) >= (from.cut ? kPiece : 1)) return flow.write(from.parts, done);
+  if (!from.cut || total(from.parts) >= kPiece) return flow.write(from.parts, done);
   if (const auto may = flow.may_write(); !may) return Errno{may.error()};
-  if (!from.cut) return size_t{0};
   return Errno{flow.readiness() & EPOLLOUT ? EFAULT : EAGAIN};
 }
 

@@ -172,9 +172,10 @@ void Flow::take_held() {
   held_in_.clear();
 }
 
-// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own already.
+// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own already. Once it has closed,
+// nobody asks for them, and the ring may be another's.
 void Flow::salvage() {
-  if (!frozen_ && !salvaged_) {
+  if (!frozen_ && !salvaged_ && !closing_) {
     copy_unread(held_in_);
     rx_.consume(rx_.readable());
     collect_memory();
@@ -194,6 +195,8 @@ void Flow::fail(int error) {
   rest_out_.clear();
   rest_out_at_ = 0;
   close_hard();
+  // Calls that reach the kernel are to find a connection that has ended. Its peer has closed, and will not take this for its end.
+  if (peer_closed_) (void)sys::shutdown(shadow(), SHUT_RDWR);
   leave_link(peer_closed_);
   advance_close();
   changed();

@@ -57,13 +57,18 @@ size_t Flow::read_rest(std::span<const iovec> to, bool peek) {
   if (peek) return done;
   rest_in_at_ += done;
   if (rest_in() == 0) rest_in_.clear(), rest_in_at_ = 0;
-  statistics.bytes_in[furthest_].add(done);
+  const auto raw = std::min(done, rest_in_raw_);
+  rest_in_raw_ -= raw;
+  statistics.bytes_in[furthest_].add(done - raw);
   return done;
 }
 
 Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
   for (;;) {
-    if (rest_in() > 0) return read_rest(to, peek);
+    if (rest_in() > 0) {
+      const auto got = read_rest(to, peek);
+      return got + read_ring(to, got, peek);
+    }
     if (state_ == State::broken) return read_end();
     const auto before = state_;
     switch (flow::receives(state_)) {
@@ -83,7 +88,7 @@ Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
         if (state_ == before) return Errno{EAGAIN};
         break;
       case Receives::frames:
-        if (const auto got = read_ring(to, peek)) return got;
+        if (const auto got = read_ring(to, 0, peek)) return got;
         return read_end();
       case Receives::nothing: return size_t{0};
     }
@@ -101,15 +106,15 @@ Result<size_t> Flow::read_end() {
   return Errno{EAGAIN};
 }
 
-size_t Flow::read_ring(std::span<const iovec> to, bool peek) {
+size_t Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) {
   if (ring_in() == 0) return 0;
   size_t done = 0;
-  const auto asked = total(to);
+  const auto asked = total(to) - at;
   while (done < asked && rx_.readable() > (peek ? done : 0)) {
     const auto found = rx_.peek(peek ? done : 0, asked - done);
     for (const auto& part : found.parts) {
       if (part.empty()) break;
-      scatter(part, to, done);
+      scatter(part, to, at + done);
       done += part.size();
       if (!peek) rx_.consume(part.size());
     }
@@ -144,6 +149,7 @@ Status Flow::may_write() {
 
 Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
   if (const auto may = may_write(); !may) return Errno{may.error()};
+  if (total(from) == skip && flow::sends(state_) != Sends::raw) return size_t{0};
   if (peer_closed_) {
     // As after the peer's FIN and before its RST: this goes nowhere, and is answered by RST.
     fail(EPIPE);

@@ -57,7 +57,7 @@ void Flow::pump_tcp() {
       case Receives::raw:
       case Receives::nothing: return;
       case Receives::raw_to_boundary:
-        if (closing_) discard_raw();
+        closing_ ? discard_raw() : take_raw();
         if (boundary_left() > 0 || !read_token()) return;
         break;
       case Receives::frames:
@@ -119,7 +119,8 @@ void Flow::tcp_ended(int error) {
   tcp_in_ready_ = false;
   engine_.drain();
   tcp_eof_ = true;
-  if (state_ == State::tcp || state_ == State::broken || peer_closed_) return;
+  // What was on its way may have been the last that a closed flow waited for.
+  if (finished_ || state_ == State::tcp || state_ == State::broken || peer_closed_) return;
   if (!fin_) return fail(error ? error : ECONNRESET);
   // It had ended its stream; what it will no longer take is for our writes to find out.
   peer_closed_ = true;
@@ -207,6 +208,21 @@ bool Flow::tcp_has_input() {
   if (!tcp_in_ready_) return false;
   tcp_in_ready_ = sys::readable(shadow());
   return tcp_in_ready_;
+}
+
+// What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has
+// (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any.
+void Flow::take_raw() {
+  constexpr size_t kMost = 64 << 10;
+  while (boundary_left() > 0 && boundary_left() <= kMost && tcp_in_ready_) {
+    std::byte piece[4096];
+    const iovec to{piece, sizeof piece};
+    const auto got = read_raw({&to, 1}, boundary_left(), false);
+    if (!got || *got == 0) return;
+    if (rest_in() == 0) rest_in_raw_ = 0;
+    if (rest_in() == rest_in_raw_) rest_in_raw_ += *got;
+    rest_in_.insert(rest_in_.end(), piece, piece + *got);
+  }
 }
 
 // The application has closed: nobody will read what is left before the token.

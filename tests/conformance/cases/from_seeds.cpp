@@ -153,3 +153,32 @@ TEST_CASE("close: a reset that follows the end of the stream is EPIPE", "[close]
     CHECK(option(one, SOL_SOCKET, SO_ERROR) == EPIPE);
   });
 }
+
+TEST_CASE("recvmmsg: an error comes before what can be read", "[recvmmsg]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    send_all(other, "abc");
+    send_all(one, "nobody reads this");
+    arrived(other, 17);
+    arrived(one, 3);
+    other.close();
+    shown(one, POLLERR);
+    char bytes[8];
+    iovec piece{bytes, sizeof bytes};
+    mmsghdr message{};
+    message.msg_hdr.msg_iov = &piece;
+    message.msg_hdr.msg_iovlen = 1;
+    CHECK_FAILS(recvmmsg(one, &message, 1, 0, nullptr), ECONNRESET);
+    CHECK(recvmmsg(one, &message, 1, 0, nullptr) == 1);
+    CHECK(message.msg_len == 3);
+  });
+}
+
+TEST_CASE("writev: nothing can be written even where no more may be, which a send of nothing may not", "[writev][send][write]") {
+  from_both_sides([](Fd& one, Fd&) {
+    REQUIRE(shutdown(one, SHUT_WR) == 0);
+    char none;
+    iovec piece{&none, 0};
+    CHECK(writev(one, &piece, 1) == 0);
+    CHECK_FAILS(send(one, &none, 0, MSG_NOSIGNAL), EPIPE);
+  });
+}

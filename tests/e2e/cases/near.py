@@ -33,6 +33,38 @@ def misdeed(name, expected):
     return case
 
 
+# In the lane, after ten lines: what each costs. Some cost nothing, since only the peer's own bytes are spoiled.
+IN_LANE = {
+    **dict.fromkeys(("window-beyond", "window-overflow", "data-beyond-window", "data-without-end", "data-for-all-slots",
+                     "credits-never-used", "fin-before-its-bytes", "fin-in-the-past", "grow-beyond", "grow-into-the-queue",
+                     "switch-to-nothing", "confirm-again", "retire-and-go-on", "stamp-backwards", "scribble-all",
+                     "scribble-queues", "change-while-read", "truncate"), ("lost",)),
+    **dict.fromkeys(("window-back", "scribble-rings", "fill-bell"), ("lost", "kept")),
+    **dict.fromkeys(("die-in-the-middle", "stop"), ("done",)),
+}
+
+
+def in_lane(name, fates):
+    """A peer that has entered the lane, and then spoils what it shares: it loses its link, and the victim's other flow notices
+    nothing."""
+    def case(lab):
+        server = lab.redis()
+        port = next(PORTS)
+        peer = lab.program("near_lane.py", lab.address, port, name, preload=False)
+        peer.await_words("listening")
+        victim = lab.program("near_bystander.py", lab.address, port, server.port, 6)
+        peer.await_words("in the lane")
+        out = victim.finish(60)
+        require("all came" in out and "wrong" not in out.splitlines()[-1], f"the victim: {out} {victim.end_of_output()}")
+        require(any(fate in peer.out() for fate in fates) and "truncated" not in peer.out(), f"the peer: {peer.out()}")
+        require("wrong" not in out or name in ("scribble-rings", "scribble-all", "change-while-read"), f"wrong bytes: {out}")
+        peer.kill()
+        stats = victim.stats()
+        require(stats["flows"]["shm"] == 2, f"the victim: {stats}")
+        lab.expect_lane(lab.stop(server), bytes_each=2000)
+    return case
+
+
 def vanishes(lab):
     """The peer dies in the middle of the cutover."""
     port = next(PORTS)
@@ -114,6 +146,7 @@ def idle(lab):
     require(used <= 1, f"{used} ticks of CPU in 4 s of waiting")
 
 
-CASES = {**{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
+CASES = {**{f"near_lane_{name.replace('-', '_')}": in_lane(name, fates) for name, fates in IN_LANE.items()},
+         **{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
          **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
                                                            few_descriptors, server_descriptors, max_pinned)}}

@@ -63,7 +63,7 @@ class Link:
         self.linked = len(passed) == 2
         if self.linked:
             self.memory = mmap.mmap(passed[0], os.fstat(passed[0]).st_size)
-            self.their_bell = passed[1]
+            self.their_memory, self.their_bell = passed
 
     def post(self, kind, length, immediate=0, body=b"", stamp=None):
         self.sent += 1
@@ -203,4 +203,5 @@ def main(address, port, misdeed):
                 threading.Thread(target=MISDEEDS[misdeed], args=(sock,), daemon=True).start()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
