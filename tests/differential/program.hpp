@@ -71,7 +71,7 @@ class Program {
   std::vector<Handle> handles;
   uint32_t next_data = 1;  // what epoll gives back
   int connections = 0;
-  bool spoil(Numbers& random) const { return spoiled_ && random.one_in(50); }
+  bool spoil(Numbers random) const { return spoiled_ && random.one_in(50); }
 
   Handle* any(Numbers& random, Handle::Kind kind);
   Handle* any(Numbers& random);
