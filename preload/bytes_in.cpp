@@ -151,7 +151,9 @@ template <class Libc>
   // The kernel looks for an error before it looks for messages.
   int error = 0;
   socklen_t size = sizeof error;
-  if (sockets::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size).served() && error) return fail(error);
+  if (!sockets::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size).served())
+    real::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error) return fail(error);
   Deadline deadline(timeout);
   unsigned done = 0;
   while (done < count) {
