@@ -47,7 +47,7 @@ template <class Libc>
 [[gnu::noinline]] ssize_t write_parts(int fd, const iovec* parts, int count, Libc libc) {
   const ProgramVector from(parts, static_cast<unsigned>(count), Access::read);
   if (from.error()) return fail(from.error());
-  if (from.empty()) return libc();  // nothing is asked of the socket
+  if (from.empty()) return libc();  // which gives 0 at once, unlike send
   const auto answer = sockets::transmit(fd, from.parts(), 0);
   return answer.served() ? finish_sending(answer.result(), 0) : counted(fd, libc());
 }

@@ -172,10 +172,9 @@ void Flow::take_held() {
   held_in_.clear();
 }
 
-// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own already. Once it has closed,
-// nobody asks for them, and the ring may be another's.
+// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own already.
 void Flow::salvage() {
-  if (!frozen_ && !salvaged_ && !closing_) {
+  if (link_ && !frozen_ && !salvaged_) {  // without a link the ring is gone, and nobody had a use for it
     copy_unread(held_in_);
     rx_.consume(rx_.readable());
     collect_memory();
