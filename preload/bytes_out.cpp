@@ -18,10 +18,17 @@ ssize_t counted(int fd, ssize_t moved) {
   return moved;
 }
 
-// As the kernel: to the calling thread, and with EPIPE only.
+// As the kernel: to the calling thread, in the kernel's name, and with EPIPE only.
 ssize_t finish_sending(const rsock::Result<size_t>& result, int flags) {
-  if (result.is(EPIPE) && !(flags & MSG_NOSIGNAL))
-    real::syscall(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), SIGPIPE, 0, 0, 0);
+  if (result.is(EPIPE) && !(flags & MSG_NOSIGNAL)) {
+    siginfo_t siginfo{};
+    siginfo.si_signo = SIGPIPE;
+    siginfo.si_code = SI_USER;
+    siginfo.si_pid = rsock::sys::process_id();
+    siginfo.si_uid = getuid();
+    real::syscall(SYS_rt_tgsigqueueinfo, siginfo.si_pid, rsock::sys::thread_id(), SIGPIPE,
+                  reinterpret_cast<long>(&siginfo), 0, 0);
+  }
   return finish(result);
 }
 

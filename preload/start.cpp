@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <unwind.h>
 
 #include <charconv>
 #include <cstring>
@@ -84,6 +85,13 @@ void start_with(std::string_view program) {
   if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();
 }
 
+// libc unwinds a cancelled thread with the unwinder that all share; our frames' own code asks the one that is linked in here, which
+// has its tables once it was used.
+void prepare_unwinder() {
+  const auto stop = [](_Unwind_Context*, void*) { return _URC_END_OF_STACK; };
+  _Unwind_Backtrace(stop, nullptr);
+}
+
 [[gnu::constructor]] void constructor() {
   ensure_started();
 }
@@ -95,6 +103,7 @@ void start() {
   if (claimed.test_and_set(std::memory_order_acquire)) return;
   const int saved = errno;
   real::bind_all();
+  prepare_unwinder();
   kernel.syscall = next<decltype(kernel.syscall)>(real::Name::syscall);
   kernel.epoll_pwait2 = next<decltype(kernel.epoll_pwait2)>(real::Name::epoll_pwait2);
   kernel.ppoll = next<decltype(kernel.ppoll)>(real::Name::ppoll);

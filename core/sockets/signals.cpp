@@ -3,14 +3,11 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
-#include <unwind.h>
 
 #include <climits>
 #include <cstring>
 
 #include "core/base/kernel.hpp"
-
-extern "C" const char __ehdr_start[], etext[];  // where the library's code is
 
 namespace rsock::sockets {
 
@@ -88,7 +85,7 @@ Nap::Nap(int set, epoll_event* events, int capacity, const timespec* timeout, co
 }
 
 Result<int> Nap::sleep(const Handled& since, int cancel_state) {
-  // Undone on cancellation and on a jump, too.
+  // Undone on cancellation, too.
   struct Interrupted {
     Nap* const outer = signals.nap.load(std::memory_order_relaxed);
     const int held = signals.held.load(std::memory_order_relaxed);
@@ -109,62 +106,8 @@ void Nap::cut() {
     limit_ = {};
 }
 
-namespace {
-
-struct Jump {
-  void (*jump)(void*, int) = nullptr;
-  void* where = nullptr;
-  int value = 0;
-};
-thread_local constinit Jump jump_under_way __attribute__((tls_model("initial-exec"))){};
-thread_local constinit _Unwind_Exception unwinding __attribute__((tls_model("initial-exec"))){};
-
-// Frame by frame; at the first that is not the library's the jump goes on.
-_Unwind_Reason_Code at_frame(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*, _Unwind_Context* context,
-                             void*) {
-  const auto at = _Unwind_GetIP(context);
-  const bool ours = at >= reinterpret_cast<uintptr_t>(__ehdr_start) && at < reinterpret_cast<uintptr_t>(etext);
-  if (ours && !(actions & _UA_END_OF_STACK)) return _URC_NO_REASON;
-  const auto then = jump_under_way;
-  then.jump(then.where, then.value);
-  return _URC_NO_REASON;
-}
-
-[[noreturn]] void leave_calls() {
-  unwinding = {};
-  _Unwind_ForcedUnwind(&unwinding, at_frame, nullptr);
-  __builtin_trap();
-}
-
-// The thread's other stack for signals, if it is on it now.
-struct OtherStack {
-  uintptr_t begin = 0, end = 0;
-  OtherStack() {
-    stack_t stack{};
-    kernel.syscall(SYS_sigaltstack, nullptr, &stack);
-    if (!(stack.ss_flags & SS_ONSTACK)) return;
-    begin = reinterpret_cast<uintptr_t>(stack.ss_sp);
-    end = begin + stack.ss_size;
-  }
-  bool has(uintptr_t at) const { return at >= begin && at < end; }
-};
-
-}  // namespace
-
-void Nap::jump_leaves(uintptr_t target, void (*jump)(void*, int), void* where, int value) {
-  auto* nap = signals.nap.load(std::memory_order_relaxed);
-  if (!nap) return;
-  const OtherStack other;
-  const auto at = reinterpret_cast<uintptr_t>(nap);
-  const bool left = other.has(at) == other.has(target) ? target > at : other.has(at);
-  if (!left) return;
-  jump_under_way = {jump, where, value};
-  __builtin_longjmp(nap->back_, 1);
-}
-
 // Without anything to clean up, so that an asynchronous cancellation may unwind it from any instruction.
 [[gnu::noinline]] Result<int> Nap::in_kernel(const Handled& since, int cancel_state) {
-  if (__builtin_setjmp(back_)) leave_calls();
   signals.nap.store(this, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   signals.held.store(0, std::memory_order_relaxed);

@@ -100,7 +100,7 @@ class Handled {
 };
 
 // The kernel's wait in which a thread sleeps, in a held stretch, which it interrupts: in sleep() handlers run, and the thread may be
-// cancelled, of either type. A handler may also jump out of it.
+// cancelled, of either type.
 class Nap {
  public:
   // ppoll(2). The last of the list is the library's own.
@@ -115,10 +115,6 @@ class Nap {
   // From a handler: the wait, if it is yet to begin, ends at once.
   void cut();
 
-  // From a handler that jumps to where the stack pointer is `target`: goes back into the innermost nap that the jump leaves, if
-  // any, has the library's frames around it unwound, and then calls `jump`, which may come here again. Returns if there is none.
-  static void jump_leaves(uintptr_t target, void (*jump)(void*, int), void* where, int value);
-
  private:
   Result<int> in_kernel(const Handled& since, int cancel_state);
 
@@ -129,7 +125,6 @@ class Nap {
   const sigset_t* mask_;
   const bool limited_;
   timespec limit_{};
-  void* back_[5];  // of __builtin_setjmp
 };
 
 }  // namespace rsock::sockets
