@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 #include <unwind.h>
 
 #include <charconv>
@@ -50,7 +52,7 @@ std::variant<std::string, int> read_file(const std::string& path) {
   return text;
 }
 
-// Listeners that were there before us, handed down by the program that started this one.
+// All listeners: at the start those that the program before this one handed down.
 void adopt_listeners() {
   const auto opened = sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (!opened) return;
@@ -74,12 +76,35 @@ void adopt_listeners() {
   }
 }
 
+// Where the rules are, and whose they are: as it was at the start, whatever the program does to its environment, its name or its
+// folder. Leaked on purpose.
+struct Origin {
+  config::Source source;
+  std::string program;
+};
+Origin* origin = nullptr;
+
+config::Source find_rules() {
+  auto source = config::find(variable);
+  char folder[PATH_MAX];
+  if (source.kind == config::Source::Kind::file && !source.text_or_path.starts_with('/') && getcwd(folder, sizeof folder))
+    source.text_or_path = std::string(folder) + "/" + source.text_or_path;
+  return source;
+}
+
+// For an operator. There was a file, or nothing would be selected and nobody would ask: that it is gone is a mistake.
+config::Parsed read_again() {
+  auto source = origin->source;
+  source.must_exist = true;
+  return config::load(source, read_file, origin->program);
+}
+
 void start_with(std::string_view program) {
-  const auto source = config::find(variable);
+  origin = new Origin{find_rules(), std::string(program)};
   // In force until the process ends.
-  static auto& parsed = *new config::Parsed(config::load(source, read_file, program));
+  static auto& parsed = *new config::Parsed(config::load(origin->source, read_file, program));
   for (const auto& diagnostic : parsed.errors) log::error("{}", config::to_string(diagnostic));
-  sockets::start(parsed.config, program, text_of("RSOCK_STATS_FILE"));
+  sockets::start(parsed.config, program, text_of("RSOCK_STATS_FILE"), {read_again, adopt_listeners});
   register_hooks();
   if (!sockets::idle()) stand_in_for_handlers();
   if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();

@@ -22,6 +22,8 @@ namespace rsock {
   X(unserved_call, "unserved-call", "the program made a call that no lane serves")                    \
   X(shared, "shared", "more than one process may use the descriptor")                                 \
   X(lane_unavailable, "lane-unavailable", "the rule asks for shared memory, and the peer is on another host") \
+  X(by_operator, "operator", "an operator asked for TCP (rsock lane tcp)")                             \
+  X(deselected, "deselected", "no rule selects it any more (rsock reload)")                            \
   X(short_lived, "short-lived", "the flow ended before a lane was ready")
 
 enum class Reason {

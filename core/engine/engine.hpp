@@ -3,6 +3,7 @@
 // within their calls; the service thread drives it when none of them does.
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "core/base/clock.hpp"
 #include "core/base/lock.hpp"
 #include "core/engine/flow.hpp"
+#include "core/engine/gate.hpp"
 #include "core/engine/link.hpp"
 #include "core/engine/settings.hpp"
 #include "core/fabric/fabric.hpp"
@@ -17,6 +19,16 @@
 namespace rsock::engine {
 
 class Service;
+
+// What operators' commands need from above.
+struct Program {
+  struct Reloaded {
+    size_t leave = 0;       // flows that do, since no rule selects them any more
+    std::string complaint;  // what is wrong with the configuration: then all stays as it was
+  };
+  std::string name;
+  std::function<Reloaded()> reload;  // on the service thread, without the lock
+};
 
 class Engine {
  public:
@@ -62,6 +74,13 @@ class Engine {
   void add_connector(Flow& flow);
   void remove_connector(Flow& flow);
   Flow* find_connector(const wire::Claim& claim, const Link& link);
+
+  // ---- operators
+  Gate gate;
+  Program program;  // set once, before the service starts
+  // Flows go back to TCP and may come again: where the gate lets them. How many that sets moving.
+  size_t send_away(uint16_t port);
+  size_t call_back(uint16_t port);
 
   // ---- links
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);

@@ -49,6 +49,8 @@ class Observer {
 };
 
 enum class Role { connector, acceptor };
+// Where a flow is, to whoever watches. Nothing of a flow on `tcp` is in a link's hands.
+enum class Stage { tcp, entering, lane, leaving };
 enum class Gather : bool { no, yes };
 
 class Flow : public std::enable_shared_from_this<Flow> {
@@ -65,6 +67,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   const Endpoint& remote() const { return remote_; }
   void set_endpoints(const Endpoint& local, const Endpoint& remote) { local_ = local, remote_ = remote; }
   flow::State state() const { return state_; }
+  Stage stage() const;
+  Lane lane() const { return link_lane_; }  // of a flow that is not on TCP
 
   // A rule selected it: from now on it may enter one of `lanes`, and counts.
   void select(Lanes lanes);
@@ -81,8 +85,11 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // The kernel serves this flow for good; `reason` is counted once.
   void settle(Reason reason);
   bool settled() const { return settled_; }
-  // On TCP both ways with nothing pending, so that a cutover may begin.
+  std::optional<Reason> settled_for() const { return settled_ ? std::optional(settled_for_) : std::nullopt; }
+  // On TCP both ways with nothing pending, so that a cutover may begin; and the gate is open.
   bool eligible() const;
+  // The same, whatever the gate.
+  bool free_to_enter() const;
   // The kernel's readiness of the application's descriptor is the truth.
   bool on_kernel() const;
   // Its peer has gone: what is left of it can no longer come by TCP.
@@ -156,6 +163,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::set<uint64_t> tried;
   Time sought_until{};  // the end of the search for its peer, once that began
   int times_found = 0;  // how often its own point was answered
+  // The search for its peer begins afresh.
+  void seek_again() { tried.clear(), sought_until = {}, times_found = 0, sought = Lane::tcp; }
   Lanes wanted;
   Lane sought = Lane::tcp;  // where its peer is looked for; tcp: nowhere yet
 
@@ -229,7 +238,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool watched_ = false;
   flow::State state_ = flow::State::tcp;
   bool selected_ = false, settled_ = false, leaving_ = false;
-  Reason leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
+  Reason settled_for_ = Reason::unserved_call, leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
   Lane furthest_ = Lane::tcp;
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 

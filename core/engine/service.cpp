@@ -16,7 +16,7 @@ constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
 // What a descriptor of the service's epoll set is: the kind above, the flow or the source below.
-enum class Kind : uint64_t { bell, dialler, shadow, source, health };
+enum class Kind : uint64_t { bell, dialler, shadow, source, health, control };
 constexpr int kKindShift = 56;
 constexpr uint64_t tag(Kind kind, uint64_t number = 0) { return static_cast<uint64_t>(kind) << kKindShift | number; }
 constexpr Kind kind_of(uint64_t tag) { return static_cast<Kind>(tag >> kKindShift); }
@@ -96,6 +96,8 @@ std::vector<int> Service::descriptors() const {
   for (const auto& fabric : fabrics_)
     if (fabric.dialler)
       for (const int fd : fabric.dialler->descriptors()) all.push_back(fd);
+  if (control_)
+    for (const int fd : control_->descriptors()) all.push_back(fd);
   for (const auto* source : engine_.completions())
     for (const int fd : source->descriptors()) all.push_back(fd);
   for (const auto& [id, flow] : engine_.flows())
@@ -104,6 +106,10 @@ std::vector<int> Service::descriptors() const {
 }
 
 void Service::run() {
+  {
+    const std::lock_guard working(at_work);
+    control_ = Control::open(epoll_.get(), tag(Kind::control), [this](const auto& request) { return obey(request); });
+  }
   epoll_event events[kEvents];
   for (;;) {
     const auto wait = patience();
@@ -114,6 +120,7 @@ void Service::run() {
     for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
     if (std::exchange(called_, false)) take_orders();
     expire();
+    if (control_) control_->expire();
     attend();
     if (engine_.any_failed) bury();
   }
@@ -121,6 +128,7 @@ void Service::run() {
 
 void Service::handle(uint64_t data, uint32_t events) {
   if (kind_of(data) == Kind::dialler) return fabrics_[number_of(data)].dialler->dispatch(*this);
+  if (kind_of(data) == Kind::control) return control_->ready(number_of(data));
   const std::lock_guard guard(engine_.lock);
   engine_.bury_flows();
   switch (kind_of(data)) {
@@ -140,7 +148,8 @@ void Service::handle(uint64_t data, uint32_t events) {
       poll();
       return;
     case Kind::health: return engine_.completions()[number_of(data)]->check_health();
-    case Kind::dialler: return;
+    case Kind::dialler:
+    case Kind::control: return;
   }
 }
 
@@ -243,6 +252,7 @@ Duration Service::patience() {
   const auto consider = [&](Time time) {
     if (!first || time < *first) first = time;
   };
+  if (const auto deadline = control_ ? control_->deadline() : std::nullopt) consider(*deadline);
   for (const auto& [id, point] : points_) consider(point.also_rdma.value_or(point.closes));
   for (const auto& [id, ends] : cutovers_) consider(ends);
   for (const auto& [id, ends] : corks_) consider(ends);

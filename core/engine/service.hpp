@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/base/unique_fd.hpp"
+#include "core/engine/control.hpp"
 #include "core/engine/engine.hpp"
 #include "core/fabric/arena.hpp"
 
@@ -100,6 +101,9 @@ class Service final : private fabric::Meeting {
   void announced(fabric::Completions& source);
   void look_after_dialler(Lane lane);
 
+  // operators.cpp
+  wire::ControlAnswer obey(const wire::ControlRequest& request);
+
   // rendezvous.cpp
   // Its dialler; nullptr and a reason if there is none to be had.
   fabric::Dialler* dialler_of(Lane lane, Reason& why);
@@ -130,6 +134,7 @@ class Service final : private fabric::Meeting {
 
   Engine& engine_;
   UniqueFd epoll_, bell_;
+  std::unique_ptr<Control> control_;  // if there was a descriptor for it
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false;                                // under the lock
   Lanes prepare_;

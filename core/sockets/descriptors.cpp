@@ -25,10 +25,21 @@ Lanes lanes_of(std::optional<config::Lane> rule) {
   return {};
 }
 
+const config::Rules& rules() { return state.config.load(std::memory_order_acquire)->rules; }
+
+// What the rules say of a flow that is there.
+Lanes lanes_for(const engine::Flow& flow) {
+  sockaddr_storage address;
+  const bool accepted = flow.role() == engine::Role::acceptor;
+  write(accepted ? flow.local() : flow.remote(), address);
+  const auto& generic = reinterpret_cast<sockaddr&>(address);
+  return lanes_of(accepted ? rules().listen(generic) : rules().connect(generic));
+}
+
 // The lanes that accepted flows may enter.
 Lanes prepared() {
   Lanes all;
-  for (const auto& rule : state.config->rules.all())
+  for (const auto& rule : rules().all())
     if (rule.side == config::Rule::Side::listen) {
       const auto lanes = lanes_of(rule.lane);
       all = {.rdma = all.rdma || lanes.rdma, .shm = all.shm || lanes.shm};
@@ -75,7 +86,7 @@ bool idle() { return !state.engine; }
 
 void socket_made(int fd, int domain, int type) {
   constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-  if (idle() || !is_inet(domain) || (type & ~kFlags) != SOCK_STREAM || !state.config->rules.any_connect()) return;
+  if (idle() || !is_inet(domain) || (type & ~kFlags) != SOCK_STREAM || !rules().any_connect()) return;
   if (fd < 0 || fd >= kTableSize) return;
   const Section section;
   if (find(fd)) release(fd);
@@ -86,8 +97,11 @@ void listening(int fd) {
   if (idle() || fd < 0 || fd >= kTableSize) return;
   sockaddr_storage bound{};
   if (!sys::getsockname(fd, bound)) return;
-  const bool may = is_inet(bound.ss_family) && state.config->rules.may_listen(reinterpret_cast<sockaddr&>(bound));
+  const bool may = is_inet(bound.ss_family) && rules().may_listen(reinterpret_cast<sockaddr&>(bound));
   const Section section;
+  // After a reload this is the service thread, and the program may have closed the descriptor meanwhile; before the lock of
+  // before_close() is free it cannot name another flow.
+  if (option(fd, SO_ACCEPTCONN) != 1) return;
   if (entry_of(fd, Entry::Kind::listener)) return;
   if (auto* entry = entry_of(fd, Entry::Kind::flow)) disown(fd, *entry);
   if (find(fd)) release(fd);
@@ -101,7 +115,7 @@ void accepted(int listener, int fd, int flags) {
   Endpoint local, remote;
   sockaddr_storage address{};
   if (!endpoints_of(fd, local, remote, address)) return;
-  const auto lanes = lanes_of(state.config->rules.listen(reinterpret_cast<sockaddr&>(address)));
+  const auto lanes = lanes_of(rules().listen(reinterpret_cast<sockaddr&>(address)));
   if (!lanes.any()) return;
   const Section section;
   if (!entry_of(listener, Entry::Kind::listener)) return;
@@ -113,7 +127,7 @@ void accepted(int listener, int fd, int flags) {
 }
 
 bool connecting(int fd, const sockaddr* address, socklen_t size) {
-  if (idle() || fd < 0 || fd >= kTableSize || !state.config->rules.any_connect()) return false;
+  if (idle() || fd < 0 || fd >= kTableSize || !rules().any_connect()) return false;
   sockaddr_storage copy{};
   // The program's pointer is for the kernel to judge; read it only as far as a socket address goes.
   iovec to{&copy, std::min<size_t>(size, sizeof copy)}, from{const_cast<sockaddr*>(address), to.iov_len};
@@ -124,7 +138,7 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   auto& generic = reinterpret_cast<sockaddr&>(copy);
   if (!is_inet(copy.ss_family) || !parse(generic, remote)) return false;
   if (copy.ss_family == AF_INET6 && size < sizeof(sockaddr_in6)) return false;
-  const auto lanes = lanes_of(state.config->rules.connect(generic));
+  const auto lanes = lanes_of(rules().connect(generic));
   const Section section;
   auto* entry = entry_of(fd, Entry::Kind::flow);
   if (entry && entry->flow->selected()) return true;  // connect(2) again, on a connection under way
@@ -175,6 +189,28 @@ void before_close(int fd) {
   if (idle()) return;
   const Section section;
   if (find(fd)) release(fd);
+}
+
+engine::Program::Reloaded reload(const Again& again) {
+  const auto parsed = again.read_rules();
+  engine::Program::Reloaded done;
+  for (const auto& error : parsed.errors) done.complaint += config::to_string(error) + "\n";
+  if (!parsed.errors.empty()) return done;
+  state.config.store(new config::Config(parsed.config), std::memory_order_release);
+  again.announce_listeners();
+  const Section section;
+  std::vector<std::shared_ptr<engine::Flow>> flows;
+  for (const auto& [id, flow] : section.engine().flows())
+    if (flow->selected() && !flow->settled() && !flow->closing()) flows.push_back(flow);
+  for (const auto& flow : flows) {
+    const auto lanes = lanes_for(*flow);
+    flow->wanted = lanes;
+    const bool kept = lanes.any() && (flow->stage() == engine::Stage::tcp || lanes.has(flow->lane()));
+    if (kept) continue;
+    flow->leave(Reason::deselected);
+    ++done.leave;
+  }
+  return done;
 }
 
 void nonblocking_set(int fd, bool nonblocking) {

@@ -39,7 +39,8 @@ class Entry {
 // The state of the library, from start() on; a child of fork starts afresh.
 struct State {
   engine::Engine* engine = nullptr;
-  const config::Config* config = nullptr;
+  // Replaced as a whole by renew(), while application threads read it; the old ones stay.
+  std::atomic<const config::Config*> config{nullptr};
   int process = 0;
 };
 extern State state;
@@ -77,6 +78,9 @@ class Section {
   int cancel_ = 0;
   int errno_ = errno;
 };
+
+// The rules are read again: for connections from now on; flows that they no longer select leave their lanes. Options stay.
+engine::Program::Reloaded reload(const Again& again);
 
 // ---- under the lock
 

@@ -19,6 +19,7 @@ namespace {
 struct Process {
   std::string program;
   std::string statistics_file;
+  Again again;
   bool finished = false;
 };
 // Leaked on purpose: other threads may call us until the very end of the process.
@@ -39,8 +40,10 @@ engine::Settings settings_of(const config::Options& options) {
 }
 
 void new_engine() {
-  const auto& rules = state.config->rules;
-  if (rules.any_listen() || rules.any_connect()) state.engine = new engine::Engine(settings_of(state.config->options));
+  const auto& config = *state.config.load(std::memory_order_acquire);
+  if (!config.rules.any_listen() && !config.rules.any_connect()) return;
+  state.engine = new engine::Engine(settings_of(config.options));
+  state.engine->program = {process->program, [] { return reload(process->again); }};
 }
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
@@ -92,8 +95,8 @@ void write_statistics() {
 
 }  // namespace
 
-void start(const config::Config& config, std::string_view program, std::string_view statistics_file) {
-  process = new Process{std::string(program), std::string(statistics_file), false};
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again) {
+  process = new Process{std::string(program), std::string(statistics_file), again, false};
   state.config = new config::Config(config);
   state.process = sys::process_id();
   new_engine();
@@ -119,7 +122,7 @@ void after_fork_in_parent() {
   if (!state.engine) return;
   // Whoever has used a connection keeps it. One that nobody used yet may be meant for the child.
   for (const auto& [id, flow] : state.engine->flows())
-    if (!flow->used && flow->eligible()) flow->settle(Reason::shared);
+    if (!flow->used && flow->free_to_enter()) flow->settle(Reason::shared);
   state.engine->lock.unlock();
   if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
   let_go();
@@ -154,6 +157,7 @@ void after_fork_in_child() {
   EpollSet::forget_all();
   Bell::forget_all();
   new_engine();
+  if (state.engine) state.engine->gate = old->gate;
   let_go();
 }
 

@@ -21,6 +21,7 @@
 
 namespace rsock::config {
 struct Config;
+struct Parsed;
 }
 
 namespace rsock::sockets {
@@ -44,8 +45,13 @@ class Answer {
 
 // ---- life of the library -----------------------------------------------------------------------------------------
 
+// What the shell does when an operator wants the rules read again; both on the service thread.
+struct Again {
+  config::Parsed (*read_rules)();
+  void (*announce_listeners)();  // all that the program has, by listening()
+};
 // Once, before any other function: the rules in force, the program's name, and where statistics go ("" nowhere).
-void start(const config::Config& config, std::string_view program, std::string_view statistics_file);
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again);
 // Exit is under way (exit, _exit, return from main): delivers what flows in lanes still hold, within the bound drain_ms,
 // and appends the statistics. Blocks at most that long. Does its work once; a child of vfork must not call it (see in_borrowed_memory).
 void finish();

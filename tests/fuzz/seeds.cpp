@@ -1,4 +1,4 @@
-// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame and config.
+// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame, control and config.
 
 #include <filesystem>
 #include <fstream>
@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/wire/control.hpp"
 #include "core/wire/frame.hpp"
 #include "core/wire/greeting.hpp"
 #include "core/wire/message.hpp"
@@ -71,6 +72,15 @@ void frames(Folder folder) {
   folder.add(std::string(text(token)) + std::string(text(encode(token, Frame{FrameKind::resume, 1000}))));
 }
 
+void controls(Folder folder) {
+  for (const auto order : {Order::tell, Order::reload}) folder.add(text(encode(ControlRequest{order, 6379})));
+  ControlAnswer answer;
+  answer.stay = {{"shared", 1}};
+  answer.program = "redis-server";
+  answer.complaint = "no such key";
+  folder.add(text(encode(answer)));
+}
+
 void configs(Folder folder) {
   folder.add("");
   folder.add("[[rule]]\nlisten = \"*:6379\"\nlane = \"auto\"\nprogram = \"redis-*\"\n");
@@ -86,5 +96,6 @@ int main(int argc, char** argv) {
   messages({argv[1], "message"});
   greetings({argv[1], "greeting"});
   frames({argv[1], "frame"});
+  controls({argv[1], "control"});
   configs({argv[1], "config"});
 }

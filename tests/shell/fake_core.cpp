@@ -56,7 +56,7 @@ size_t total(std::span<const iovec> parts) {
 
 }  // namespace
 
-void start(const config::Config&, std::string_view, std::string_view) {
+void start(const config::Config&, std::string_view, std::string_view, const Again&) {
   process = sys::process_id();
 }
 void finish() {

@@ -28,7 +28,27 @@ constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
 
 }  // namespace
 
-bool Flow::eligible() const {
+Stage Flow::stage() const {
+  if (over()) return link_ ? Stage::leaving : Stage::tcp;
+  switch (state_) {
+    case State::tcp:
+    case State::broken: return link_ ? Stage::leaving : Stage::tcp;
+    case State::claimed:
+    case State::accepted:
+    case State::confirmed:
+    case State::shown: return closing_ ? Stage::leaving : Stage::entering;
+    case State::lane: return closing_ ? Stage::leaving : Stage::lane;
+    case State::shown_resuming:
+    case State::resuming:
+    case State::yielded:
+    case State::yielded_seen: return Stage::leaving;
+  }
+  return Stage::tcp;
+}
+
+bool Flow::eligible() const { return free_to_enter() && engine_.gate.admits(local_.port, remote_.port); }
+
+bool Flow::free_to_enter() const {
   return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !closing_ && !link_ && !tcp_eof_ && !tcp_shut_ &&
          !read_shut_ && !write_shut_ && on_kernel();
 }
@@ -41,6 +61,7 @@ bool Flow::on_kernel() const {
 void Flow::settle(Reason reason) {
   if (settled_) return;
   settled_ = true;
+  settled_for_ = reason;
   statistics.fell_back(reason);
   log::info("flow {} to {} stays on TCP: {}", to_string(local_), to_string(remote_), key(reason));
   engine_.settled(*this);

@@ -1,0 +1,220 @@
+// The control socket: its packets, byte by byte, and who is heard on it; and the gate that its orders shut.
+
+#include <sys/epoll.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/base/unique_fd.hpp"
+#include "core/engine/control.hpp"
+#include "core/engine/gate.hpp"
+#include "core/wire/control.hpp"
+
+using namespace rsock;
+using namespace rsock::wire;
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+ControlAnswer answer() {
+  ControlAnswer made;
+  made.process = 4711;
+  made.moved = 3;
+  made.flows = {.tcp = 1, .rdma = 2, .shm = 3, .entering = 4, .leaving = 5};
+  made.stay = {{"shared", 6}, {"operator", 7}};
+  made.program = "redis-server";
+  made.complaint = "a.toml:1:2: unknown key\n";
+  return made;
+}
+
+// The control socket that this process has opened last.
+std::string door() {
+  std::ifstream lines("/proc/net/unix");
+  std::string found;
+  for (std::string line; std::getline(lines, line);)
+    if (const auto at = line.find(std::string("@") + kControlPrefix); at != line.npos && line.find(" 00010000 ") != line.npos)
+      found = line.substr(at + 1);
+  return found;
+}
+
+UniqueFd caller(const std::string& door) {
+  UniqueFd made(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path + 1, door.data(), door.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + door.size());
+  REQUIRE(::connect(made.get(), reinterpret_cast<sockaddr*>(&name), size) == 0);
+  return made;
+}
+
+// A control socket that counts what it is asked, driven by hand.
+struct Door {
+  UniqueFd epoll{::epoll_create1(EPOLL_CLOEXEC)};
+  int asked = 0;
+  std::unique_ptr<engine::Control> control = engine::Control::open(epoll.get(), 0, [this](const ControlRequest&) {
+    ++asked;
+    return answer();
+  });
+  std::string name = door();
+
+  void turn() {
+    std::array<epoll_event, 16> events;
+    for (int rounds = 0; rounds < 4; ++rounds)
+      for (int i = 0, count = ::epoll_wait(epoll.get(), events.data(), 16, 0); i < count; ++i) control->ready(events[static_cast<size_t>(i)].data.u64);
+  }
+  bool hung_up(const UniqueFd& fd) const {
+    char byte;
+    const auto got = ::recv(fd.get(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    return got == 0 || (got < 0 && errno == ECONNRESET);
+  }
+};
+
+void say(const UniqueFd& fd, const Bytes& bytes) { REQUIRE(::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) >= 0); }
+
+}  // namespace
+
+TEST_CASE("a request is ten bytes", "[control]") {
+  CHECK(encode(ControlRequest{Order::leave, 6379}) == Bytes{'r', 's', 'c', 'o', 0, 1, 1, 0, 0x18, 0xeb});
+  for (const auto order : {Order::tell, Order::leave, Order::enter, Order::reload}) {
+    const auto read = decode_control_request(encode(ControlRequest{order, 65535}));
+    REQUIRE(read);
+    CHECK(read->order == order);
+    CHECK(read->port == 65535);
+  }
+}
+
+TEST_CASE("a request that differs in anything is refused", "[control]") {
+  const auto good = encode(ControlRequest{Order::reload, 1});
+  for (size_t at = 0; at < 8; ++at) {
+    auto bad = good;
+    bad[at] = static_cast<uint8_t>(bad[at] + (at == 6 ? 1 : 128));
+    CHECK_FALSE(decode_control_request(bad));
+  }
+  for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(decode_control_request({good.data(), size}));
+  auto longer = good;
+  longer.push_back(0);
+  CHECK_FALSE(decode_control_request(longer));
+}
+
+TEST_CASE("an answer comes through as it was", "[control]") {
+  const auto read = decode_control_answer(encode(answer()));
+  REQUIRE(read);
+  CHECK_FALSE(read->refused);
+  CHECK(read->process == 4711);
+  CHECK(read->moved == 3);
+  CHECK((read->flows.tcp == 1 && read->flows.rdma == 2 && read->flows.shm == 3));
+  CHECK((read->flows.entering == 4 && read->flows.leaving == 5));
+  REQUIRE(read->stay.size() == 2);
+  CHECK((read->stay[1].reason == "operator" && read->stay[1].flows == 7));
+  CHECK(read->program == "redis-server");
+  CHECK(read->complaint == "a.toml:1:2: unknown key\n");
+}
+
+TEST_CASE("an answer that is cut, goes on, or has a wrong length in it is refused", "[control]") {
+  const auto good = encode(answer());
+  for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(decode_control_answer({good.data(), size}));
+  auto bad = good;
+  bad.push_back(0);
+  CHECK_FALSE(decode_control_answer(bad));
+  bad = good, bad[6] = 2;
+  CHECK_FALSE(decode_control_answer(bad));
+  bad = good, bad[36] = 255;  // reasons
+  CHECK_FALSE(decode_control_answer(bad));
+  bad = good, bad[38] = 255;  // the length of the first
+  CHECK_FALSE(decode_control_answer(bad));
+}
+
+TEST_CASE("what is too long for an answer is cut", "[control]") {
+  auto made = answer();
+  made.program.assign(1000, 'x');
+  made.complaint.assign(100000, 'y');
+  made.stay.assign(1000, {std::string(100, 'z'), 1});
+  const auto bytes = encode(made);
+  CHECK(bytes.size() <= kControlAnswerMost);
+  const auto read = decode_control_answer(bytes);
+  REQUIRE(read);
+  CHECK(read->program.size() == 255);
+  CHECK(read->stay.size() == kControlReasonsMost);
+}
+
+TEST_CASE("an operator is answered, again and again", "[control]") {
+  Door door;
+  const auto operator_ = caller(door.name);
+  for (int i = 1; i <= 3; ++i) {
+    say(operator_, encode(ControlRequest{}));
+    door.turn();
+    Bytes bytes(kControlAnswerMost);
+    const auto got = ::recv(operator_.get(), bytes.data(), bytes.size(), 0);
+    REQUIRE(got > 0);
+    bytes.resize(static_cast<size_t>(got));
+    CHECK(decode_control_answer(bytes));
+    CHECK(door.asked == i);
+  }
+}
+
+TEST_CASE("whoever says what no operator says is hung up on", "[control]") {
+  Door door;
+  for (const auto& words : {Bytes{}, Bytes{0}, Bytes(10, 'x'), Bytes(20000, 'x')}) {
+    const auto stranger = caller(door.name);
+    say(stranger, words);
+    door.turn();
+    CHECK(door.hung_up(stranger));
+  }
+  CHECK(door.asked == 0);
+}
+
+TEST_CASE("silent callers make way for others, and none is kept for ever", "[control]") {
+  Door door;
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < 12; ++i) silent.push_back(caller(door.name)), door.turn();
+  CHECK(door.control->descriptors().size() <= 9);
+  CHECK(door.hung_up(silent.front()));
+  CHECK_FALSE(door.hung_up(silent.back()));
+  REQUIRE(door.control->deadline());
+  CHECK(*door.control->deadline() <= now() + milliseconds(5000));
+  say(silent.back(), encode(ControlRequest{}));
+  door.turn();
+  CHECK(door.asked == 1);
+}
+
+TEST_CASE("a caller who never listens is let go", "[control]") {
+  Door door;
+  const auto deaf = caller(door.name);
+  for (int i = 0; i < 100000 && door.control->descriptors().size() <= 2; ++i) {
+    const auto request = encode(ControlRequest{});
+    if (::send(deaf.get(), request.data(), request.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN) break;
+    door.turn();
+  }
+  CHECK(door.control->descriptors().size() == 1);
+}
+
+TEST_CASE("what is said of all replaces what was said of ports", "[control]") {
+  engine::Gate gate;
+  CHECK(gate.admits(1, 2));
+  gate.set(false, 2);
+  CHECK_FALSE(gate.admits(1, 2));
+  CHECK_FALSE(gate.admits(2, 1));
+  CHECK(gate.admits(1, 3));
+  gate.set(true, 2);
+  CHECK(gate.admits(1, 2));
+  gate.set(false, 0);
+  CHECK_FALSE(gate.admits(1, 2));
+  gate.set(true, 2);
+  CHECK(gate.admits(1, 2));
+  CHECK_FALSE(gate.admits(1, 3));
+  gate.set(false, 2);
+  CHECK_FALSE(gate.admits(1, 2));
+  gate.set(true, 7);
+  gate.set(true, 0);
+  CHECK((gate.admits(1, 2) && gate.admits(1, 7)));
+}
