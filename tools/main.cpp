@@ -11,6 +11,7 @@
 #include "config/option_table.hpp"
 #include "tools/check_config.hpp"
 #include "tools/exit_status.hpp"
+#include "tools/operate.hpp"
 #include "tools/run.hpp"
 
 namespace rsock::tools {
@@ -21,10 +22,15 @@ struct CommandLine {
   CLI::App app{"Move selected TCP flows of unmodified programs onto RDMA", "rsock"};
   std::string config_path;
   bool man = false;
+  bool all = false;
   RunArguments run_arguments;
+  OperateArguments operate_arguments;
   CLI::App* check = nullptr;
   CLI::App* run = nullptr;
   CLI::App* options = nullptr;
+  CLI::App* lane = nullptr;
+  CLI::App* reload = nullptr;
+  CLI::App* flows = nullptr;
 
   CommandLine() {
     app.set_version_flag("--version", "rsock " RSOCK_VERSION);
@@ -37,6 +43,7 @@ struct CommandLine {
     options =
         app.add_subcommand("options", "Print the keys of the [options] table: defaults, ranges, meaning");
     options->add_flag("--man", man, "as the OPTIONS section of a manual page");
+    add_operators();
   }
 
  private:
@@ -60,6 +67,59 @@ struct CommandLine {
     run->footer(
         "PROGRAM and its arguments come last: rsock run --listen '*:6379' -- redis-server --save ''\n"
         "Without --listen and --connect, the configuration file says which flows are selected.");
+  }
+
+  void add_operators() {
+    lane = app.add_subcommand("lane", "Move running flows off their lanes, or let them enter lanes again");
+    lane->add_option("LANE", operate_arguments.lane, "tcp: back to TCP, and stay there; auto: lanes may be entered again")
+        ->required()
+        ->check(CLI::IsMember({"tcp", "auto"}));
+    add_selection(lane);
+    add_port(lane);
+    add_timeout(lane);
+    lane->footer(
+        "`rsock lane tcp` returns when the flows are on TCP at both ends; no byte is lost. New flows stay on TCP as well,\n"
+        "for that port if one is given, until `rsock lane auto`. One line is printed for each process.\n" +
+        std::string(kWhoAndStatus));
+    reload = app.add_subcommand("reload", "Make running programs read their rules again");
+    add_selection(reload);
+    add_timeout(reload);
+    reload->footer(
+        "Each process reads what it read at its start: the file of RSOCK_CONFIG, else /etc/rsock/rsock.toml. A file with\n"
+        "a mistake changes nothing. The rules decide about new connections; flows that no rule selects any more go back\n"
+        "to TCP. [options] take effect at the next start of the program only.\n" +
+        std::string(kWhoAndStatus));
+    flows = app.add_subcommand("list", "Print the programs in which librsock is active, and where their flows are");
+    add_selection(flows);
+    add_port(flows);
+    flows->footer(kWhoAndStatus);
+  }
+
+  static constexpr const char* kWhoAndStatus =
+      "Without --pid and --program it is for all processes of this user (of all users if run by root) in this network\n"
+      "namespace that have flows or listeners selected by a rule.\n"
+      "Exit status: 0 all was done, 1 a process or some flows failed, 2 no such process or a wrong command line.";
+
+  void add_selection(CLI::App* command) {
+    auto* pid = command->add_option("--pid", operate_arguments.selection.pid, "only the process with this id")
+                    ->type_name("PID")
+                    ->check(CLI::PositiveNumber);
+    auto* program = command->add_option("--program", operate_arguments.selection.program,
+                                        "only programs of this name, as in a rule: redis-*");
+    program->type_name("PATTERN");
+    auto* every = command->add_flag("--all", all, "all processes, which is the default");
+    pid->excludes(program)->excludes(every);
+    program->excludes(every);
+  }
+  void add_port(CLI::App* command) {
+    command->add_option("--port", operate_arguments.port, "only flows that have this port at either end")
+        ->type_name("N")
+        ->check(CLI::Range(1, 65535));
+  }
+  void add_timeout(CLI::App* command) {
+    command->add_option("--timeout", operate_arguments.timeout, "how long flows may take to leave (default 10)")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.0, 3600.0));
   }
 
   void add_list(const char* name, std::vector<std::string>& list, const char* description) {
@@ -99,6 +159,9 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
     return run(line.run_arguments);
   }
   if (line.check->parsed()) return check_config(line.config_path);
+  if (line.lane->parsed()) return lane(line.operate_arguments);
+  if (line.reload->parsed()) return reload(line.operate_arguments);
+  if (line.flows->parsed()) return list(line.operate_arguments);
   if (!line.options->parsed()) throw CLI::RequiredError("A command");
   fmt::print("{}", line.man ? config::man_section() : config::describe_options());
   return kSuccess;

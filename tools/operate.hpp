@@ -1,0 +1,25 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "tools/exit_status.hpp"
+#include "tools/processes.hpp"
+
+namespace rsock::tools {
+
+struct OperateArguments {
+  Selection selection;
+  std::string lane;        ///< of `rsock lane`: tcp or auto
+  std::uint16_t port = 0;  ///< at either end of a flow; 0: all flows
+  double timeout = 10;     ///< seconds that flows may take to leave their lanes
+};
+
+/// `rsock lane`, `rsock reload`, `rsock list`: one line on stdout for each process, what went wrong on stderr. kSuccess when all was
+/// done; kFailure when a process did not do it, or flows did not leave in time; kUsage when there is no such process.
+ExitStatus lane(const OperateArguments& arguments);
+ExitStatus reload(const OperateArguments& arguments);
+ExitStatus list(const OperateArguments& arguments);
+
+}  // namespace rsock::tools
