@@ -1,5 +1,5 @@
-// Every (state, event, facts) of flow::step against a table that was written from sections 4 and 5 of the design and
-// the scenarios in machine.hpp. What the table does not list is a breach of the protocol: the flow is reset.
+// Every (state, event, facts) of flow::step against the table that the Promela model is made of. What the table does not list is a
+// breach of the protocol: the flow is reset.
 
 #include "core/flow/machine.hpp"
 
@@ -26,61 +26,11 @@ struct Row {
 
 using enum State;
 using enum Event;
-constexpr auto kGiveUp = Actions{Action::void_received, Action::resend_all, Action::none};
-
 const Row kTable[] = {
-    // Scenario 1, the end that accepts: CLAIM, wait, CONFIRM, wait, token, wait for the other token.
-    {tcp, claim_wanted, When::always, claimed, {Action::send_claim}},
-    {claimed, accept_received, When::within, confirmed, {Action::send_confirm}},
-    {confirmed, ack_received, When::always, shown, {Action::show_token}},
-    {shown, token_seen, When::always, lane, {}},
-    // Scenario 1, the end that connects. Rule 1: its token follows the CONFIRM, S's token the acknowledgement.
-    {tcp, claim_received, When::always, accepted, {Action::send_accept}},
-    {accepted, confirm_received, When::within, shown, {Action::send_ack, Action::show_token}},
-    // Scenario 2, and rule 5: the token proves that CONFIRM came, so the acknowledgement may come later.
-    {confirmed, token_seen, When::always, lane, {Action::show_token}},
-    {lane, ack_received, When::always, lane, {}},
-    // Nothing was begun, or nothing is known to the other end that could bind this one.
-    {claimed, declined, When::always, tcp, {}},
-    {claimed, fault, When::always, tcp, {}},
-    {tcp, fault, When::always, tcp, {}},
-    // Rule 4: ACCEPT or CONFIRM after the boundary was passed is void. S has sent no ring byte yet, C has.
-    {claimed, accept_received, When::past, tcp, {}},
-    {accepted, confirm_received, When::past, tcp, kGiveUp},
-    // Scenario 3 and rule 3: no token was shown, so nothing was delivered, and raw bytes at N say so to the other end.
-    {accepted, fault, When::always, tcp, kGiveUp},
-    {confirmed, raw_seen, When::always, tcp, kGiveUp},
-    // Scenario 4: S gives up alike, but cannot know whether C did or has shown its token.
-    {confirmed, fault, When::always, yielded, kGiveUp},
-    {yielded, raw_seen, When::always, tcp, {}},
-    {yielded, token_seen, When::raw_sent, yielded_seen, {}},
-    // Rule 6 binds C, which has shown its token: it says RESUME before it sends raw.
-    {shown, raw_seen, When::always, tcp, {Action::void_received, Action::send_resume, Action::resend_all}},
-    // Scenario 5: S's raw bytes would have told C; there are none.
-    {yielded, token_seen, When::no_raw_sent, yielded_seen, {Action::show_token, Action::send_resume}},
-    {yielded_seen, resume_received, When::always, tcp, {}},
-    // Scenario 6: rule 6, the peer's offset before raw bytes.
-    {lane, fault, When::always, resuming, {Action::send_resume}},
-    {resuming, resume_received, When::always, tcp, {Action::resend_rest}},
-    {lane, resume_received, When::always, tcp, {Action::send_resume, Action::resend_rest}},
-    // The same before the peer's token was seen; rule 3 still holds.
-    {shown, fault, When::always, shown_resuming, {Action::send_resume}},
-    {shown_resuming, token_seen, When::always, resuming, {}},
-    {shown_resuming, raw_seen, When::always, tcp, kGiveUp},
-    // A link that fails again, or is left and then fails, fails once.
-    {shown_resuming, fault, When::always, shown_resuming, {}},
-    {resuming, fault, When::always, resuming, {}},
-    {yielded, fault, When::always, yielded, {}},
-    {yielded_seen, fault, When::always, yielded_seen, {}},
-    // What was under way on a link when the flow left it.
-    {tcp, accept_received, When::always, tcp, {}},
-    {tcp, declined, When::always, tcp, {}},
-    {tcp, confirm_received, When::always, tcp, {}},
-    {tcp, ack_received, When::always, tcp, {}},
-    {shown_resuming, ack_received, When::always, shown_resuming, {}},
-    {resuming, ack_received, When::always, resuming, {}},
-    {yielded, ack_received, When::always, yielded, {}},
-    {yielded_seen, ack_received, When::always, yielded_seen, {}},
+#define STEP(state, event, when, next, first, second, third) \
+  {state, event, When::when, next, {Action::first, Action::second, Action::third}},
+#include "tests/model/steps.def"
+#undef STEP
 };
 
 bool applies(When when, Facts facts) {
