@@ -133,5 +133,12 @@ Result<int> duplicate_high(int fd, bool consume) {
   return copy;
 }
 
+void make_inert(int fd) {
+  const auto silent = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (!silent) return;
+  call(SYS_dup3, *silent, fd, O_CLOEXEC);
+  close(*silent).error();
+}
+
 }  // namespace sys
 }  // namespace rsock

@@ -64,6 +64,8 @@ void random(void* bytes, size_t size);
 // hard limit leaves room, so that the program neither meets its number nor has one less to use. Takes `fd` over
 // when `consume`; close-on-exec. EMFILE when there is no room.
 Result<int> duplicate_high(int fd, bool consume);
+// From now on the descriptor is one that never shows anything: for one that others hold and that is of no use any more.
+void make_inert(int fd);
 
 }  // namespace sys
 }  // namespace rsock

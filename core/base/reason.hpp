@@ -15,6 +15,7 @@ namespace rsock {
   X(locked_memory, "locked-memory", "memory could not be registered: the locked-memory limit, or max_pinned") \
   X(descriptors, "descriptors", "no descriptor was left for the library")                             \
   X(peer_version, "peer-version", "the peer speaks another version of the protocol")                  \
+  X(peer_left, "peer-left", "the peer took the flow off its lane, for good")                          \
   X(peer_declined, "peer-declined", "the peer had no resources, or its rules say tcp")                \
   X(crowded, "crowded", "too many flows were waiting for a link to the peer")                         \
   X(link_failed, "link-failed", "the link could not be set up, or failed")                            \

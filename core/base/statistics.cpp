@@ -16,6 +16,13 @@ nlohmann::ordered_json to_object(PerLane& counts) {
   return object;
 }
 
+nlohmann::ordered_json to_object(std::array<Counter, kReasons>& counts) {
+  auto object = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < kReasons; ++i)
+    if (const auto count = counts[i].get()) object[std::string(kReasonKeys[i])] = count;
+  return object;
+}
+
 void clear_counts(PerLane& counts) {
   for (auto& counter : counts.lanes) counter.count = 0;
 }
@@ -31,9 +38,9 @@ std::string Statistics::to_json(std::string_view program) {
   line["bytes_out"] = to_object(bytes_out);
   line["links"] = links.get();
   line["dials"] = dials.get();
-  line["fallback"] = nlohmann::ordered_json::object();
-  for (size_t i = 0; i < kReasons; ++i)
-    if (const auto count = fallback[i].get()) line["fallback"][std::string(kReasonKeys[i])] = count;
+  line["fallback"] = to_object(fallback);
+  line["returns"] = to_object(returns);
+  line["reentries"] = reentries.get();
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -44,6 +51,8 @@ void Statistics::clear() {
   links.count = 0;
   dials.count = 0;
   for (auto& counter : fallback) counter.count = 0;
+  for (auto& counter : returns) counter.count = 0;
+  reentries.count = 0;
 }
 
 }  // namespace rsock

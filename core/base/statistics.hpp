@@ -30,8 +30,11 @@ struct Statistics {
   Counter links;      // links that were set up
   Counter dials;      // links that this process asked for, whatever came of it
   std::array<Counter, kReasons> fallback;
+  std::array<Counter, kReasons> returns;  // from a lane to TCP, whether or not the flow enters one again
+  Counter reentries;                      // of flows that had been in a lane before
 
   void fell_back(Reason reason) { fallback[static_cast<size_t>(reason)].add(); }
+  void returned(Reason reason) { returns[static_cast<size_t>(reason)].add(); }
   // One line of JSON, with its end of line.
   std::string to_json(std::string_view program);
   void clear();

@@ -158,6 +158,7 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
 void Engine::prepare(Lanes lanes) { service_->prepare(lanes); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
+void Engine::again(Flow& flow) { service_->again(flow.id()); }
 void Engine::settled(Flow& flow) {
   if (service_) service_->not_wanted(flow.id());
 }

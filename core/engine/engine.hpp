@@ -104,6 +104,7 @@ class Engine {
   void seek(Flow& flow);      // an accepted flow is used: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point
+  void again(Flow& flow);     // a flow that had a lane: look for one after a while
   void settled(Flow& flow);   // it no longer waits for either
   void in_cutover(Flow& flow);  // it must not last
   void corked(Flow& flow);      // bytes wait for more: not for long

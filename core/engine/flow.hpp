@@ -90,6 +90,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool eligible() const;
   // The same, whatever the gate.
   bool free_to_enter() const;
+  // Not eligible, but may be before long.
+  bool not_yet() const { return selected_ && !settled_ && !leaving_ && !half_closed() && !eligible(); }
   // The kernel's readiness of the application's descriptor is the truth.
   bool on_kernel() const;
   // Its peer has gone: what is left of it can no longer come by TCP.
@@ -102,6 +104,15 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
   void leave(Reason reason);
   void link_failed(Reason reason);
+  // It was in a lane, or on its way there, and may enter one again.
+  bool lost_lane() const { return lost_lane_; }
+  // No lane was found for it. It settles, unless it had one: then it is tried again after a while, many times if what is lacking
+  // may come back by itself, a few times if not.
+  void not_served(Reason reason);
+  // The peer cannot take it now: later.
+  void not_now();
+  // How long to wait before the next try.
+  Duration pause() const;
 
   // ---- bytes of the application. EAGAIN: nothing now.
   Result<size_t> read(std::span<const iovec> to, bool peek);
@@ -176,6 +187,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Status begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
   std::optional<Reason> unfit() const;
+  void returned();
+  bool half_closed() const { return closing_ || tcp_eof_ || tcp_shut_ || read_shut_ || write_shut_; }
   bool tcp_over() const;
   void stop_watching();
   void freeze();
@@ -239,11 +252,16 @@ class Flow : public std::enable_shared_from_this<Flow> {
   flow::State state_ = flow::State::tcp;
   bool selected_ = false, settled_ = false, leaving_ = false;
   Reason settled_for_ = Reason::unserved_call, leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
+  bool peer_left_ = false;  // for good, as its frame says
   Lane furthest_ = Lane::tcp;
+  bool been_in_lane_ = false, lost_lane_ = false;
+  int tries_ = 0, pauses_ = 0;   // since it was last in a lane for long: that count, and that make it wait
+  std::optional<Time> entered_;  // its lane
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 
   // TCP
-  uint64_t raw_in_ = 0, raw_out_ = 0;  // application bytes by TCP, ever
+  uint64_t raw_in_ = 0, raw_out_ = 0;          // application bytes by TCP, ever
+  uint64_t control_in_ = 0, control_sent_ = 0;  // tokens and frames, ever
   bool tcp_in_ready_ = true, tcp_out_ready_ = true, tcp_eof_ = false, tcp_shut_ = false;
   uint64_t own_offset_ = 0, peer_offset_ = 0;  // N of this end and of the peer
   wire::Token shown_token_{}, expected_token_{};

@@ -114,6 +114,20 @@ bool Link::post_write(const flow::TxRing::Write& write, wire::Slot slot) {
   return true;
 }
 
+bool Link::probe_if_silent() {
+  if (failed_ || completes_at_once_ || bound_ == 0) return false;
+  if (!std::exchange(heard_, false)) probe();
+  return true;
+}
+
+void Link::probe() {
+  if (failed_ || completes_at_once_ || entries() <= kControlReserve) return;
+  const bool signaled = must_signal();
+  if (!connection_->post_probe(signaled)) return connection_failed();
+  ++probes_;
+  note_sent(signaled);
+}
+
 // Whether the data that is posted next begins the gathering.
 bool Link::signal_data() {
   const bool further = burst_++ > 0 || bursty_;
@@ -162,6 +176,7 @@ void Link::forget(Flow& flow) {
 }
 
 void Link::sends_completed(uint32_t count) {
+  heard_ = true;
   completed_ = count;
   if (burst_out_ && static_cast<int32_t>(completed_ - burst_end_) >= 0) {
     burst_out_ = false;
@@ -197,7 +212,7 @@ void Link::return_credits() {
 }
 
 void Link::data_landed(uint32_t immediate, uint32_t length) {
-  ready_ = true;
+  ready_ = heard_ = true;
   note_arrival();
   auto* flow = flow_at(immediate);
   if (!flow || !flow->data_landed(length)) return protocol_fault("data for no flow, or beyond its window");
@@ -205,7 +220,7 @@ void Link::data_landed(uint32_t immediate, uint32_t length) {
 }
 
 void Link::message_landed(std::span<const uint8_t> bytes) {
-  ready_ = true;
+  ready_ = heard_ = true;
   const auto message = wire::decode_message(bytes);
   if (!message) return protocol_fault("a message that cannot be read");
   returned_ = message->returned;
@@ -244,7 +259,10 @@ void Link::pieces_landed(wire::Pieces pieces) {
 void Link::claimed(const wire::Claim& claim) {
   auto* flow = engine_.find_connector(claim, *this);
   if (!flow) return send(wire::Decline{claim.from, wire::DeclineCause::unknown_flow});
-  if (!flow->claimed(*this, claim)) return send(wire::Decline{claim.from, wire::DeclineCause::resources});
+  if (!flow->claimed(*this, claim)) {
+    const auto cause = flow->not_yet() ? wire::DeclineCause::unwilling : wire::DeclineCause::resources;
+    return send(wire::Decline{claim.from, cause});
+  }
   answered_ = true;
 }
 

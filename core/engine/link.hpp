@@ -58,6 +58,11 @@ class Link final : public fabric::Sink {
   // Forgets that `flow` waits for anything.
   void forget(Flow& flow);
 
+  // Asks the medium whether the peer is there still, if there are flows and nothing was heard since the last time; a failure
+  // comes as of any work request. False if there is nothing to ask.
+  bool probe_if_silent();
+  void probe();
+
   void note_claim();
   void note_answer();
 
@@ -72,7 +77,7 @@ class Link final : public fabric::Sink {
   void connection_failed() override;
 
  private:
-  int32_t credits() const { return static_cast<int32_t>(receives_ + returned_ - sent_); }
+  int32_t credits() const { return static_cast<int32_t>(receives_ + returned_ - (sent_ - probes_)); }
   int32_t entries() const { return static_cast<int32_t>(connection_->send_depth() - (sent_ - completed_)); }
   bool may_send(int32_t reserve) const { return credits() > reserve && entries() > reserve; }
   bool must_signal() const { return sent_ - signaled_ >= connection_->send_depth() / 4; }
@@ -103,6 +108,8 @@ class Link final : public fabric::Sink {
 
   uint32_t returned_ = 0;                              // the peer's word
   uint32_t sent_ = 0, completed_ = 0, signaled_ = 0;  // ordinals of work requests
+  uint32_t probes_ = 0;                                // among those sent: they consume no receive
+  bool heard_ = false;                                 // since the last look
   uint32_t received_ = 0, told_ = 0;                   // receives consumed and posted again; what the peer knows of it
 
   // A burst: data posts since data last arrived. From the second on (from the first, if the last burst had a second) small

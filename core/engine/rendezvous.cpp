@@ -31,7 +31,7 @@ constexpr size_t kMostPeers = 4096;     // addresses remembered
 constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
-constexpr auto kDiallerRetry = milliseconds(5000);
+constexpr auto kDiallerRetry = milliseconds(1000);
 // A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
 // at the connecting end, where there is RDMA as well; and how long it may take to answer, while others wait.
 constexpr auto kNearSearch = milliseconds(500);
@@ -76,23 +76,26 @@ std::unique_ptr<fabric::Dialler> Service::make_dialler(Lane lane, Reason& why) {
 
 void Service::settle(uint64_t id, Reason reason) {
   const std::lock_guard guard(engine_.lock);
-  if (const auto flow = engine_.find_flow(id); flow && flow->eligible()) flow->settle(reason);
+  if (const auto flow = engine_.find_flow(id); flow && flow->eligible()) flow->not_served(reason);
 }
 
 // ---- the connecting end
 
 void Service::open_point(uint64_t id) {
+  if (points_.contains(id)) return;
   Endpoint local, remote;
   Lanes wanted;
+  bool again = false;
   {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow || !flow->eligible()) return;
-    local = flow->local(), remote = flow->remote(), wanted = flow->wanted;
+    local = flow->local(), remote = flow->remote(), wanted = flow->wanted, again = flow->lost_lane();
   }
   std::optional<Reason> failed = Reason::lane_unavailable;
   if (wanted.shm && near(local, remote)) failed = open_point_in(Lane::shm, id, local);
-  Point point{.closes = now() + engine_.settings.rendezvous, .also_rdma = {}};
+  // The peer of a flow that was in a lane knows that one is to be found here, and comes when it can.
+  Point point{.closes = again ? Time::max() : now() + engine_.settings.rendezvous, .also_rdma = {}};
   if (wanted.rdma && !failed)
     point.also_rdma = now() + kNearOffer;
   else if (wanted.rdma)
@@ -122,8 +125,12 @@ wire::Greeting Service::asked(Lane lane, uint64_t cookie, const Address& from, c
     answer.verdict = wire::Verdict::stranger;
   else if (greeting.version != wire::kVersion)
     answer.verdict = wire::Verdict::version;
-  else if (engine_.link_of(greeting.engine, from, lane))
-    answer.verdict = wire::Verdict::linked;
+  else if (auto* link = engine_.link_of(greeting.engine, from, lane)) {
+    // It may have failed for the peer already.
+    link->probe();
+    if (link->flows() == 0) link->fail(Reason::link_failed);
+    if (link->alive()) answer.verdict = wire::Verdict::linked;
+  }
   if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
   return answer;
 }
@@ -151,7 +158,7 @@ void Service::find_peer(uint64_t id) {
     const auto flow = engine_.find_flow(id);
     if (!flow) return;
     // Whoever answers there and yet does not take the flow, or loses the link each time, is dialled no more.
-    if (flow->times_found >= kMostFound) return flow->settle(Reason::peer_declined);
+    if (flow->times_found >= kMostFound) return flow->not_served(Reason::peer_declined);
     const auto& settings = engine_.settings;
     const bool also_rdma = flow->wanted.rdma && dialler_of(Lane::rdma);
     const Duration search = place.lane == Lane::rdma ? kPatience * settings.rendezvous
@@ -173,7 +180,7 @@ void Service::find_peer(uint64_t id) {
 void Service::not_found(uint64_t id, Reason reason) {
   const std::lock_guard guard(engine_.lock);
   const auto flow = engine_.find_flow(id);
-  if (flow && flow->eligible() && !look_elsewhere(*flow)) flow->settle(reason);
+  if (flow && flow->eligible() && !look_elsewhere(*flow)) flow->not_served(reason);
 }
 
 // Whether there is another lane for a flow that did not find its peer: then it is sought there, soon.
@@ -306,6 +313,30 @@ void Service::disconnected(fabric::Connection& connection) {
   link->fail(Reason::link_failed);
 }
 
+void Service::point_lost(uint64_t cookie, Reason reason) {
+  points_.erase(cookie);
+  close_point(cookie);
+  settle(cookie, reason);
+}
+
+// A lane for a flow that had one.
+void Service::try_again(uint64_t id) {
+  Role role;
+  {
+    const std::lock_guard guard(engine_.lock);
+    const auto flow = engine_.find_flow(id);
+    if (!flow || flow->settled()) return;
+    if (flow->not_yet()) retries_[id] = now() + flow->pause();  // not all is read, or sent, that the lane left behind
+    if (!flow->eligible()) return;
+    flow->seek_again();
+    role = flow->role();
+  }
+  if (role == Role::connector)
+    open_point(id);
+  else
+    find_peer(id);
+}
+
 void Service::expire() {
   const auto time = now();
   for (auto at = points_.begin(); at != points_.end();) {
@@ -323,6 +354,10 @@ void Service::expire() {
     close_point(id);
     settle(id, Reason::not_dialled);
   }
+  std::vector<uint64_t> due;
+  std::erase_if(retries_, [&](const auto& retry) { return retry.second <= time && (due.push_back(retry.first), true); });
+  for (const auto id : due) try_again(id);
+  if (next_probe_ && time >= *next_probe_) probe();
   std::erase_if(corks_, [&](const auto& cork) {
     if (time < cork.second) return false;
     const std::lock_guard guard(engine_.lock);
@@ -371,7 +406,7 @@ void Service::sweep(Lane lane, Peer& peer) {
     if (now() <= flow->sought_until) return false;
     if (look_elsewhere(*flow)) return true;
     peer.plain = lane == Lane::rdma;
-    flow->settle(waiting.failure);
+    flow->not_served(waiting.failure);
     return true;
   });
 }

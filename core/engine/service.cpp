@@ -12,6 +12,7 @@ namespace rsock::engine {
 namespace {
 
 constexpr auto kTick = milliseconds(10);
+constexpr auto kProbe = milliseconds(1000);
 constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
@@ -76,6 +77,7 @@ void Service::prepare(Lanes lanes) {
 }
 void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
 void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
+void Service::again(uint64_t flow) { again_.push_back(flow), wake(); }
 void Service::not_wanted(uint64_t flow) { not_wanted_.push_back(flow), wake(); }
 
 void Service::in_cutover(uint64_t flow) { in_cutover_.push_back(flow), wake(); }
@@ -159,10 +161,13 @@ void Service::take_orders() {
   {
     const std::lock_guard guard(engine_.lock);
     prepare = std::exchange(prepare_, {});
+    if (!in_cutover_.empty() && !next_probe_) next_probe_ = now() + kProbe;
     // Half the time for a claim: it may have to be made elsewhere yet.
     for (const auto id : std::exchange(in_cutover_, {}))
       if (const auto flow = engine_.find_flow(id))
         cutovers_[id] = now() + engine_.settings.dial / (flow->state() == flow::State::claimed ? 2 : 1);
+    for (const auto id : std::exchange(again_, {}))
+      if (const auto flow = engine_.find_flow(id)) retries_[id] = now() + flow->pause();
     for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
@@ -234,6 +239,15 @@ void Service::bury() {
   for (auto& link : dead) dialler_of(link->lane())->bury(link->take_connection());
 }
 
+// A link on which nothing is heard may be dead: nobody would know before somebody sends.
+void Service::probe() {
+  const std::lock_guard guard(engine_.lock);
+  bool any = false;
+  for (const auto& link : engine_.links()) any = link->probe_if_silent() || any;
+  next_probe_.reset();
+  if (any) next_probe_ = now() + kProbe;
+}
+
 void Service::announced(fabric::Completions& source) {
   const std::lock_guard guard(engine_.lock);
   const auto number = engine_.completions().size();
@@ -253,7 +267,10 @@ Duration Service::patience() {
     if (!first || time < *first) first = time;
   };
   if (const auto deadline = control_ ? control_->deadline() : std::nullopt) consider(*deadline);
-  for (const auto& [id, point] : points_) consider(point.also_rdma.value_or(point.closes));
+  for (const auto& [id, point] : points_)
+    if (const auto next = point.also_rdma.value_or(point.closes); next != Time::max()) consider(next);
+  if (next_probe_) consider(*next_probe_);
+  for (const auto& [id, due] : retries_) consider(due);
   for (const auto& [id, ends] : cutovers_) consider(ends);
   for (const auto& [id, ends] : corks_) consider(ends);
   for (auto& [address, peer] : peers_) {

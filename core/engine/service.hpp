@@ -40,6 +40,7 @@ class Service final : private fabric::Meeting {
   void prepare(Lanes lanes);
   void seek(uint64_t flow);
   void expect(uint64_t flow);
+  void again(uint64_t flow);
   void not_wanted(uint64_t flow);
   void in_cutover(uint64_t flow);
   void corked(uint64_t flow);
@@ -75,7 +76,7 @@ class Service final : private fabric::Meeting {
   };
   // The rendezvous point of a flow: in one fabric or in both.
   struct Point {
-    Time closes{};
+    Time closes{};  // Time::max(): once it is used
     std::optional<Time> also_rdma;  // when it opens there
   };
   // What is known of a peer's address, in one lane.
@@ -125,12 +126,15 @@ class Service final : private fabric::Meeting {
   void expire();
   void settle(uint64_t id, Reason reason);
   void not_found(uint64_t id, Reason reason);
+  void try_again(uint64_t id);
+  void probe();
   wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;
   void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
               std::unique_ptr<fabric::Connection> connection, fabric::Completions& completions) override;
   void established(fabric::Connection& connection) override;
   void dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) override;
   void disconnected(fabric::Connection& connection) override;
+  void point_lost(uint64_t cookie, Reason reason) override;
 
   Engine& engine_;
   UniqueFd epoll_, bell_;
@@ -138,18 +142,20 @@ class Service final : private fabric::Meeting {
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false;                                // under the lock
   Lanes prepare_;
-  std::vector<uint64_t> seek_, expect_, not_wanted_, in_cutover_, corked_;  // orders, under the lock
+  std::vector<uint64_t> seek_, expect_, again_, not_wanted_, in_cutover_, corked_;  // orders, under the lock
 
   fabric::PinnedBudget budget_;
   std::array<Fabric, kLaneNames.size()> fabrics_;  // by lane
   std::map<Place, Peer> peers_;
   std::map<uint64_t, Point> points_;   // by flow
   std::map<uint64_t, Time> cutovers_;  // by flow: when they must be over
+  std::map<uint64_t, Time> retries_;   // by flow: when a lane is looked for again
   std::map<uint64_t, Time> corks_;     // by flow: when what gathered has to go
 
   bool taken_over_ = false, called_ = false;
   uint64_t seen_polls_ = 0, own_polls_ = 0;  // polls of application threads at the last look; the service's own
   std::optional<Time> next_tick_;
+  std::optional<Time> next_probe_;  // of silent links: while there are any with flows
 };
 
 }  // namespace rsock::engine

@@ -45,6 +45,9 @@ class Connection {
   // A small message; copied, so `bytes` is free afterwards.
   virtual bool post_message(std::span<const uint8_t> bytes, bool signaled) = 0;
 
+  // Asks the peer's device for a sign of life, and nothing of the peer: takes no credit and is not noticed there.
+  virtual bool post_probe(bool signaled) = 0;
+
   // A ring in memory of this connection that the peer may write into; `size` a power of two of at least a page. ENOMEM: a
   // limit was reached.
   virtual Result<flow::Block> allocate(uint32_t size) = 0;
@@ -94,6 +97,8 @@ class Meeting {
   virtual void established(Connection& connection) = 0;
   virtual void dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Greeting> greeting) = 0;
   virtual void disconnected(Connection& connection) = 0;
+  // A point is no more: its device was removed.
+  virtual void point_lost(uint64_t cookie, Reason reason) = 0;
 
  protected:
   ~Meeting() = default;

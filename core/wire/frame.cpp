@@ -21,8 +21,8 @@ std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, co
   reader.raw(zero);
   const auto value = reader.number<uint64_t>();
   if (shown != token || zero != std::array<uint8_t, 7>{}) return {};
-  if (kind != static_cast<uint8_t>(FrameKind::resume)) return {};
-  return Frame{FrameKind::resume, value};
+  if (kind != static_cast<uint8_t>(FrameKind::resume) && kind != static_cast<uint8_t>(FrameKind::leave)) return {};
+  return Frame{static_cast<FrameKind>(kind), value};
 }
 
 }  // namespace rsock::wire

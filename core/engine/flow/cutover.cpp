@@ -26,6 +26,16 @@ namespace {
 // As in the kernel, whose header for them cannot be included together with linux/tcp.h.
 constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
 
+// A flow that lost its lane enters one again: soon at first, later and later if that does not last.
+constexpr auto kFirstPause = milliseconds(100), kLongestPause = milliseconds(5000);
+constexpr auto kSteady = milliseconds(3000);  // so long in its lane, and all is forgotten
+constexpr int kMostTries = 8;
+
+// What is lacking comes and goes without either program's doing.
+constexpr bool comes_back(Reason reason) {
+  return reason == Reason::no_device || reason == Reason::no_route || reason == Reason::dial_timeout;
+}
+
 }  // namespace
 
 Stage Flow::stage() const {
@@ -49,8 +59,7 @@ Stage Flow::stage() const {
 bool Flow::eligible() const { return free_to_enter() && engine_.gate.admits(local_.port, remote_.port); }
 
 bool Flow::free_to_enter() const {
-  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !closing_ && !link_ && !tcp_eof_ && !tcp_shut_ &&
-         !read_shut_ && !write_shut_ && on_kernel();
+  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !half_closed() && on_kernel();
 }
 
 bool Flow::on_kernel() const {
@@ -69,12 +78,15 @@ void Flow::settle(Reason reason) {
 
 // The library works on a duplicate of its own: the application may close or replace its descriptor at any time.
 bool Flow::ensure_anchor() {
-  if (anchor_) return true;
-  const auto copy = sys::duplicate_high(fd_, false);
-  if (!copy) return false;
-  anchor_ = UniqueFd(*copy);
-  engine_.watch(*this);
-  watched_ = true;
+  if (!anchor_) {
+    const auto copy = sys::duplicate_high(fd_, false);
+    if (!copy) return false;
+    anchor_ = UniqueFd(*copy);
+  }
+  if (!std::exchange(watched_, true)) {
+    tcp_in_ready_ = tcp_out_ready_ = true;  // nobody looked
+    engine_.watch(*this);
+  }
   return true;
 }
 
@@ -97,11 +109,12 @@ std::optional<Reason> Flow::unfit() const {
     if (before.tcpi_state != kEstablished || after.tcpi_state != kEstablished) return Reason::short_lived;
     // The SYN of a connecting end counts as one acknowledged byte.
     const auto sent = before.tcpi_bytes_acked + static_cast<uint64_t>(unacknowledged);
-    const bool sent_agrees = sent == raw_out_ || (role_ == Role::connector && sent == raw_out_ + 1);
+    const auto counted = raw_out_ + control_sent_;
+    const bool sent_agrees = sent == counted || (role_ == Role::connector && sent == counted + 1);
     // More may have arrived between the questions: only bytes that somebody else took can make this larger.
     const auto taken = static_cast<int64_t>(before.tcpi_bytes_received) - unread;
-    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_)) return {};
-    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, raw_out_, raw_in_);
+    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_ + control_in_)) return {};
+    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, counted, raw_in_ + control_in_);
     return Reason::shared;
   }
   return {};  // a busy connection; nothing speaks against it
@@ -123,6 +136,9 @@ bool Flow::bind(Link& link) {
   expected_token_ = wire::make_token();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
+  peer_left_ = false;
+  fault_reason_ = Reason::link_failed;
+  received_ = peer_received_ = 0;
   fin_.reset();
   held_in_.clear();
   held_out_.clear();
@@ -199,10 +215,11 @@ bool Flow::handle(const wire::Decline& decline) {
   peer_retired_ = retired_ = true;
   release_link();
   if (closing_) return advance_close(), true;
-  if (decline.cause == wire::DeclineCause::unknown_flow)
-    engine_.declined(*this);
-  else
-    settle(Reason::peer_declined);
+  switch (decline.cause) {
+    case wire::DeclineCause::unknown_flow: engine_.declined(*this); break;
+    case wire::DeclineCause::resources: not_served(Reason::peer_declined); break;
+    case wire::DeclineCause::unwilling: not_now(); break;
+  }
   return true;
 }
 
@@ -251,6 +268,11 @@ void Flow::apply(Event event, flow::Facts facts) {
     furthest_ = link_lane_;  // there may be no link any more: the peer entered, closed, and is heard of before its token
     statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
     statistics.flows[furthest_].add();
+  }
+  if (state_ == State::lane && before != State::lane) {
+    if (been_in_lane_) statistics.reentries.add();
+    been_in_lane_ = true;
+    entered_ = now();
     log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
   }
   if (state_ != before && (state_ == State::accepted || state_ == State::confirmed)) engine_.in_cutover(*this);
@@ -260,10 +282,10 @@ void Flow::apply(Event event, flow::Facts facts) {
     fin_.reset();
     if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
     held_in_.clear();
-    if (leaving_)
+    if (before != State::claimed)
+      returned();
+    else if (leaving_)
       settle(leave_reason_);
-    else if (before != State::claimed)
-      settle(fault_reason_);
     flush();
   }
   advance_close();
@@ -271,9 +293,40 @@ void Flow::apply(Event event, flow::Facts facts) {
   changed();
 }
 
-// Once the kernel serves it for good, its bytes are no business of the service's.
+// Raw again both ways. Unless somebody wanted that, a lane is looked for once more.
+void Flow::returned() {
+  const auto reason = leaving_ ? leave_reason_ : peer_left_ ? Reason::peer_left : fault_reason_;
+  if (const auto entered = std::exchange(entered_, {})) {
+    statistics.returned(reason);
+    if (now() - *entered > kSteady) tries_ = pauses_ = 0;
+  }
+  if (leaving_ || peer_left_ || half_closed()) return settle(reason);
+  lost_lane_ = true;
+  log::info("flow {} to {} is back on TCP: {}", to_string(local_), to_string(remote_), key(reason));
+  not_served(reason);
+}
+
+void Flow::not_served(Reason reason) {
+  ++pauses_;
+  if (!comes_back(reason)) ++tries_;
+  if (!lost_lane_ || tries_ > kMostTries) return settle(reason);
+  engine_.again(*this);
+}
+
+void Flow::not_now() {
+  ++pauses_;
+  engine_.again(*this);
+}
+
+Duration Flow::pause() const {
+  constexpr int kMostDoublings = 6;
+  const auto pause = std::min<Duration>(kFirstPause * (1 << std::clamp(pauses_ - 1, 0, kMostDoublings)), kLongestPause);
+  return role_ == Role::connector ? pause / 2 : pause;  // its point should be there when it is dialled
+}
+
+// While the kernel serves it alone, its bytes are no business of the service's.
 void Flow::stop_watching() {
-  if (!anchor_ || !settled_ || closing_ || !on_kernel() || link_ || !watched_) return;
+  if (!anchor_ || closing_ || state_ != State::tcp || !on_kernel() || link_ || !watched_) return;
   watched_ = false;
   engine_.unwatch(*this);
 }
@@ -297,7 +350,8 @@ void Flow::act(Action action) {
       return;
     case Action::send_resume: {
       freeze();
-      const auto frame = wire::encode(shown_token_, {wire::FrameKind::resume, ring_void_ ? 0 : received_});
+      const auto kind = leaving_ ? wire::FrameKind::leave : wire::FrameKind::resume;
+      const auto frame = wire::encode(shown_token_, {kind, ring_void_ ? 0 : received_});
       control_out_.insert(control_out_.end(), frame.begin(), frame.end());
       flush();
       return;
@@ -391,13 +445,14 @@ void Flow::link_failed(Reason reason) {
     return;
   }
   fault_reason_ = reason;
+  const bool was_claimed = state_ == State::claimed;
   const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
   if (over)
     freeze();
   else
     apply(Event::fault);
   if (link_) release_link();
-  if (!settled_ && !closing_ && role_ == Role::acceptor && eligible()) engine_.declined(*this);
+  if (was_claimed && eligible()) engine_.declined(*this);
   advance_close();
   changed();
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/base/log.hpp"
 #include "core/engine/engine.hpp"
@@ -78,6 +79,7 @@ Result<size_t> Flow::arrive(size_t whole) {
     return Errno{EAGAIN};
   }
   arrived_ += *got;
+  control_in_ += *got;
   return arrived_;
 }
 
@@ -87,7 +89,7 @@ bool Flow::read_token() {
     const auto* bytes = reinterpret_cast<const std::byte*>(arriving_.data());
     rest_in_.insert(rest_in_.end(), bytes, bytes + arrived_);
     raw_in_ += arrived_;
-    arrived_ = 0;
+    control_in_ -= std::exchange(arrived_, 0);
     apply(Event::raw_seen);
     return true;
   }
@@ -109,6 +111,7 @@ bool Flow::read_frame() {
     return false;
   }
   peer_received_ = frame->value;
+  peer_left_ = frame->kind == wire::FrameKind::leave;
   apply(Event::resume_received);
   return true;
 }
@@ -183,6 +186,7 @@ bool Flow::flush() {
     const auto sent = sys::send(shadow(), control_out_.data(), control_out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent.is(EAGAIN)) return tcp_out_ready_ = false;
     if (!sent) return false;  // the end of the stream tells what became of it
+    control_sent_ += *sent;
     control_out_.erase(control_out_.begin(), control_out_.begin() + static_cast<std::ptrdiff_t>(*sent));
   }
   while (rest_out_at_ < rest_out_.size()) {

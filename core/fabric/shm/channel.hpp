@@ -24,6 +24,7 @@ class Channel final : public Connection {
   void detach() override { sink_ = nullptr; }
   bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool signaled) override;
   bool post_message(std::span<const uint8_t> bytes, bool signaled) override;
+  bool post_probe(bool) override { return true; }
   Result<flow::Block> allocate(uint32_t size) override;
   void release(flow::Block ring) override { rings_.release(ring); }
   Result<flow::Block> mirror(const wire::RingPlace& place) override;

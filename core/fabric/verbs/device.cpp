@@ -26,13 +26,29 @@ std::unique_ptr<Device> Device::make(const Library& library, ibv_context* contex
 }
 
 Device::Device(const Library& library, ibv_context* context, ibv_comp_channel* channel)
-    : library_(library), context_(context), channel_(channel) {
+    
+    : library_(library),
+      context_(context),
+      channel_(channel),
+      health_fd_(context->async_fd),
+      command_fd_(context->cmd_fd) {
   library_.ibv_query_device(context, &limits_);
 }
 
 Device::~Device() {
+  if (gone_) return;
   for (const auto& queue : queues_) library_.ibv_destroy_cq(queue.queue);
   library_.ibv_destroy_comp_channel(channel_);
+}
+
+bool Device::let_go() {
+  if (gone_) return true;
+  if (std::any_of(queue_pairs_.begin(), queue_pairs_.end(), [](const auto* pair) { return pair != nullptr; })) return false;
+  for (const auto& queue : queues_) library_.ibv_destroy_cq(queue.queue);
+  queues_.clear();
+  // rdma-core keeps the context open as long as it finds no other device, and threads sleep on the channel's descriptor.
+  for (const int fd : {channel_->fd, health_fd_, command_fd_}) sys::make_inert(fd);
+  return gone_ = true;
 }
 
 int Device::poll() {
@@ -62,6 +78,7 @@ void Device::acknowledge() {
 }
 
 void Device::check_health() {
+  if (gone_) return;
   ibv_async_event event{};
   while (library_.ibv_get_async_event(context_, &event) == 0) {
     const auto kind = event.event_type;
@@ -69,7 +86,7 @@ void Device::check_health() {
     library_.ibv_ack_async_event(&event);
     log::info("asynchronous event {} of the device", static_cast<int>(kind));
     const bool one = kind == IBV_EVENT_QP_FATAL || kind == IBV_EVENT_QP_REQ_ERR || kind == IBV_EVENT_QP_ACCESS_ERR;
-    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR;
+    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR || kind == IBV_EVENT_PORT_ERR;
     if (!one && !all) continue;
     for (size_t i = 0; i < queue_pairs_.size(); ++i)
       if (queue_pairs_[i] && (all || queue_pairs_[i]->is(queue_pair))) queue_pairs_[i]->broke();

@@ -22,13 +22,18 @@ class Device final : public Completions {
   void arm() override;
   void acknowledge() override;
   void check_health() override;
-  int health_fd() const override { return context_->async_fd; }
-  std::vector<int> descriptors() const override { return {channel_->fd, context_->async_fd, context_->cmd_fd}; }
+  int health_fd() const override { return health_fd_; }
+  std::vector<int> descriptors() const override { return {channel_->fd, health_fd_, command_fd_}; }
   int fd() const override { return channel_->fd; }
 
   // Room for `entries` completions; nullptr if there is none to be had. Service thread, under the engine's lock.
   ibv_cq* reserve(uint32_t entries);
   void give_back(ibv_cq* queue, uint32_t entries);
+  // The device goes: when no queue pair is left on it, lets go of it, since the kernel waits for that. What stays is a source
+  // from which nothing ever comes.
+  void remove() { removed_ = true; }
+  bool removed() const { return removed_; }
+  bool let_go();
   // Completions of a work request go to the queue pair with the number given here. Under the engine's lock.
   uint32_t enlist(QueuePair& queue_pair);
   void strike(uint32_t number) { queue_pairs_[number] = nullptr; }
@@ -48,6 +53,8 @@ class Device final : public Completions {
   const Library& library_;
   ibv_context* context_;
   ibv_comp_channel* channel_;
+  int health_fd_, command_fd_;
+  bool removed_ = false, gone_ = false;
   ibv_device_attr limits_{};
   std::vector<Queue> queues_;
   std::vector<QueuePair*> queue_pairs_;  // by number; numbers are never used again

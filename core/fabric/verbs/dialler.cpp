@@ -11,10 +11,10 @@ namespace rsock::fabric::verbs {
 namespace {
 
 constexpr int kResolveTimeoutMs = 1000;
-// 4.096 us * 2^17 = 537 ms for an acknowledgement; with six retries a dead path is known within four seconds. Not seven retries,
-// the most: Soft-RoCE takes that for no end of them.
-constexpr uint8_t kAckTimeout = 17;
-constexpr uint8_t kRetries = 6;
+// 4.096 us * 2^15 = 134 ms for an acknowledgement; with five retries a dead path is known within a second, by devices that take
+// the time at its word. Not seven retries, the most: Soft-RoCE takes that for no end of them.
+constexpr uint8_t kAckTimeout = 15;
+constexpr uint8_t kRetries = 5;
 constexpr int kBacklog = 4;
 
 // rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
@@ -26,6 +26,12 @@ std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
   const auto& parameters = event.param.conn;
   if (!parameters.private_data) return {};
   return wire::decode_greeting({static_cast<const uint8_t*>(parameters.private_data), parameters.private_data_len});
+}
+
+// For this end's work requests: the peer does the same for its own.
+void set_ack_timeout(const Library& library, rdma_cm_id* id) {
+  auto timeout = kAckTimeout;
+  library.rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout, sizeof timeout);
 }
 
 }  // namespace
@@ -163,6 +169,7 @@ void CmDialler::bury(std::unique_ptr<Connection> connection) {
   const std::lock_guard guard(lock_);
   connection.reset();
   take_flushed();
+  let_go();
 }
 
 // A queue pair that is destroyed leaves its flushed receives behind, in a completion queue that nobody may be polling.
@@ -193,13 +200,24 @@ void CmDialler::bury_doomed() {
   }
   for (auto* id : doomed_) library_.rdma_destroy_id(id);
   doomed_.clear();
+  const std::lock_guard guard(lock_);
+  let_go();
+}
+
+void CmDialler::let_go() {
+  for (auto at = devices_.begin(); at != devices_.end();) {
+    auto& device = at->second;
+    const bool gone = device && device->removed() && device->let_go();
+    if (gone) gone_.push_back(std::move(device));
+    at = gone ? devices_.erase(at) : std::next(at);
+  }
 }
 
 void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
   auto* id = event.id;
   switch (event.event) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
-      library_.rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, const_cast<uint8_t*>(&kAckTimeout), 1);
+      set_ack_timeout(library_, id);
       if (calls_.contains(id) && library_.rdma_resolve_route(id, kResolveTimeoutMs) != 0)
         failed(meeting, id, reason_of(errno), {});
       break;
@@ -217,8 +235,8 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
     }
     case RDMA_CM_EVENT_UNREACHABLE: failed(meeting, id, Reason::dial_timeout, {}); break;
     case RDMA_CM_EVENT_CONNECT_ERROR: failed(meeting, id, Reason::link_failed, {}); break;
-    case RDMA_CM_EVENT_DISCONNECTED:
-    case RDMA_CM_EVENT_DEVICE_REMOVAL: lost(meeting, id); break;
+    case RDMA_CM_EVENT_DISCONNECTED: lost(meeting, id); break;
+    case RDMA_CM_EVENT_DEVICE_REMOVAL: removed(meeting, id); break;
     default: break;
   }
 }
@@ -289,6 +307,21 @@ void CmDialler::failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::opt
   if (call.dialled) meeting.dial_failed(call.cookie, reason, greeting);
 }
 
+// A device goes away. The kernel waits until nobody has it open: all that is on it is let go of, whichever of its identifiers
+// the event is for.
+void CmDialler::removed(Meeting& meeting, rdma_cm_id* id) {
+  auto* context = id->verbs;
+  if (const auto found = devices_.find(context); found != devices_.end() && found->second) found->second->remove();
+  std::vector<uint64_t> points;
+  for (const auto& [cookie, point] : points_)
+    if (point->verbs == context) points.push_back(cookie);
+  for (const auto cookie : points) meeting.point_lost(cookie, Reason::no_device);
+  std::vector<rdma_cm_id*> calls;
+  for (const auto& [call, its] : calls_)
+    if (call->verbs == context) calls.push_back(call);
+  for (auto* call : calls) failed(meeting, call, Reason::no_device, {});
+}
+
 void CmDialler::lost(Meeting& meeting, rdma_cm_id* id) { failed(meeting, id, Reason::link_failed, {}); }
 
 void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
@@ -316,6 +349,7 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
     library_.rdma_reject(id, bytes.data(), static_cast<uint8_t>(bytes.size()));
     return;
   }
+  set_ack_timeout(library_, id);
   answer.receives = queue_pair->receive_depth();
   const auto bytes = wire::encode(answer);
   auto with = parameters(bytes);

@@ -51,6 +51,8 @@ class CmDialler final : public Dialler {
   void established(Meeting& meeting, const rdma_cm_event& event);
   void failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting);
   void lost(Meeting& meeting, rdma_cm_id* id);
+  void removed(Meeting& meeting, rdma_cm_id* id);
+  void let_go();
   void bury_doomed();
   void take_flushed();
   bool wrong_device(const rdma_cm_id* id) const;
@@ -62,6 +64,7 @@ class CmDialler final : public Dialler {
   const std::string device_;
   Announce announce_;
   std::map<ibv_context*, std::unique_ptr<Device>> devices_;
+  std::vector<std::unique_ptr<Device>> gone_;  // sources that nothing comes from any more
   std::map<uint64_t, rdma_cm_id*> points_;
   std::map<rdma_cm_id*, Call> calls_;
   // Identifiers that may be destroyed only when the event at hand is acknowledged.

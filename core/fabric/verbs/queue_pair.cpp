@@ -118,11 +118,15 @@ bool QueuePair::post_receive(uint32_t buffer) {
 }
 
 bool QueuePair::post(ibv_send_wr& request, ibv_sge& piece, bool signaled) {
-  request.wr_id = WorkId::send(number_, sent_ + 1).value();
   request.sg_list = &piece;
   request.num_sge = 1;
-  if (signaled) request.send_flags |= IBV_SEND_SIGNALED;
   if (piece.length <= inline_) request.send_flags |= IBV_SEND_INLINE;
+  return post(request, signaled);
+}
+
+bool QueuePair::post(ibv_send_wr& request, bool signaled) {
+  request.wr_id = WorkId::send(number_, sent_ + 1).value();
+  if (signaled) request.send_flags |= IBV_SEND_SIGNALED;
   ibv_send_wr* bad = nullptr;
   if (const int error = ibv_post_send(queue_pair_, &request, &bad)) {
     log::warning("a work request was refused: {}", std::strerror(error));
@@ -140,6 +144,13 @@ bool QueuePair::post_write(const flow::TxRing::Write& write, uint32_t immediate,
   request.wr.rdma.remote_addr = write.remote;
   request.wr.rdma.rkey = write.remote_key;
   return post(request, piece, signaled);
+}
+
+// A write of nothing: it needs no memory there (no key is looked at) and no receive, but is acknowledged like any other.
+bool QueuePair::post_probe(bool signaled) {
+  ibv_send_wr request{};
+  request.opcode = IBV_WR_RDMA_WRITE;
+  return post(request, signaled);
 }
 
 bool QueuePair::post_message(std::span<const uint8_t> bytes, bool signaled) {

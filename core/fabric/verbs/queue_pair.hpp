@@ -39,6 +39,7 @@ class QueuePair final : public Connection {
   void detach() override { sink_ = nullptr; }
   bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool signaled) override;
   bool post_message(std::span<const uint8_t> bytes, bool signaled) override;
+  bool post_probe(bool signaled) override;
   Result<flow::Block> allocate(uint32_t size) override { return block_of(rings_, size); }
   void release(flow::Block ring) override { rings_.release(ring); }
   Result<flow::Block> mirror(const wire::RingPlace& place) override { return block_of(mirrors_, place.size); }
@@ -67,6 +68,7 @@ class QueuePair final : public Connection {
   // Destroys the queue pair and lets go of the identifier.
   void abandon();
   bool post(ibv_send_wr& request, ibv_sge& piece, bool signaled);
+  bool post(ibv_send_wr& request, bool signaled);
   bool post_receive(uint32_t buffer);
   bool add_region(flow::Block& chunk, int access);
   void remove_region(const flow::Block& chunk);

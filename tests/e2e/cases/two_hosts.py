@@ -2,14 +2,16 @@
 
 import contextlib
 import os
+import time
 
 from cases.streams import client, server, through_the_lane
-from lab import eventually, on_host, packets, require
+from lab import PORTS, eventually, on_host, packets, require
 
 CONNECTIONS = 4
 BYTES = 1 << 20
 MTU = 4096  # RoCE's
 CARD = "eth0"
+DETECTION_SECONDS = 3  # 2, and what an emulated machine needs to say so
 QUICK = "rendezvous_ms = 1500\ndial_ms = 1000\n"  # how long they try
 
 
@@ -43,10 +45,21 @@ def on_tcp(end, reasons):
     return stats
 
 
-def await_tcp(ends):
+def await_tcp(ends, words="stays on TCP"):
     for end in ends:
-        eventually(f"{end.program.name}: {CONNECTIONS} flows stay on TCP",
-                   lambda end=end: end.program.log().count("stays on TCP") == CONNECTIONS, 40)
+        eventually(f"{end.program.name}: {CONNECTIONS} flows are on TCP",
+                   lambda end=end: end.program.log().count(words) >= CONNECTIONS, 40)
+
+
+def came_back(end, reentries):
+    """The statistics of an end whose flows all lost their lane once or more, entered one again so many times, and none settled."""
+    stats = end.finish()
+    told = {key: stats[key] for key in ("flows", "fallback", "returns", "reentries")}
+    require(stats["flows"]["rdma"] == CONNECTIONS and not stats["fallback"], f"{end.program.name}: {told}")
+    require(stats["returns"].keys() == {"link-failed"} and stats["returns"]["link-failed"] >= CONNECTIONS, f"{told}")
+    require(stats["reentries"] >= reentries, f"{end.program.name}: {told}")
+    require(stats["bytes_in"]["rdma"] > 0, f"{end.program.name}: {stats['bytes_in']}")
+    return stats
 
 
 def lane_between_hosts(lab):
@@ -82,15 +95,46 @@ def roce_dropped_in_the_lane(lab):
         for end in ends:
             end.await_lane()
     with roce_dropped() as dropped:
-        if lab.lane == "rdma":
-            await_tcp(ends)
+        await_tcp(ends, "is back on TCP")
         for end in ends:
             end.hurry()
         for end in ends:
-            stats = on_tcp(end, ["link-failed"])
-            require(stats["flows"]["rdma"] == CONNECTIONS, f"{end.program.name}: {stats['flows']}")
-            require(stats["bytes_in"]["rdma"] > 0 and stats["bytes_in"]["tcp"] > 0, f"{end.program.name}: {stats['bytes_in']}")
+            require(came_back(end, 0)["bytes_in"]["tcp"] > 0, f"{end.program.name} received nothing over TCP")
         require(dropped() > 0, "no packet was dropped")
 
 
-CASES = {case.__name__: case for case in (roce_dropped_from_the_start, lane_between_hosts, roce_dropped_in_the_lane)}
+def roce_passes_again(lab):
+    """The path is dead for a while: the flows enter the lane again by themselves, and it carries the rest."""
+    ends = pair(lab)
+    for end in ends:
+        end.await_lane()
+    with roce_dropped():
+        await_tcp(ends, "is back on TCP")
+    for end in ends:
+        eventually(f"{end.program.name}: the flows are in the lane again",
+                   lambda end=end: end.program.log().count("is in its lane") >= 2 * CONNECTIONS, 60)
+        end.hurry()
+    for end in ends:
+        came_back(end, CONNECTIONS)
+
+
+def silent_link(lab):
+    """A path that dies under flows on which nothing is said: both ends are back on TCP before anybody says anything."""
+    lab.address = os.environ["RSOCK_VM_PEER"]
+    port = next(PORTS)
+    server = lab.program("quiet.py", "server", lab.address, port, CONNECTIONS, host=2)
+    server.await_words("listening")
+    client = lab.program("quiet.py", "client", lab.address, port, CONNECTIONS)
+    for end in server, client:
+        eventually(f"{end.name} is in the lane", lambda end=end: end.log().count("is in its lane") == CONNECTIONS, 40)
+        end.await_words("quiet")
+    with roce_dropped():
+        began = time.monotonic()
+        for end in server, client:
+            eventually(f"{end.name} is back on TCP", lambda end=end: end.log().count("is back on TCP") == CONNECTIONS, 20, pause=0.05)
+        took = time.monotonic() - began
+    require(took < DETECTION_SECONDS, f"a dead path was noticed after {took:.1f} s")
+
+
+CASES = {case.__name__: case for case in (roce_dropped_from_the_start, lane_between_hosts, roce_dropped_in_the_lane,
+                                          roce_passes_again, silent_link)}

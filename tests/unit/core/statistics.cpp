@@ -28,7 +28,9 @@ TEST_CASE("statistics of a process that did nothing", "[statistics]") {
                      {"bytes_out", {{"tcp", 0}, {"rdma", 0}, {"shm", 0}}},
                      {"links", 0},
                      {"dials", 0},
-                     {"fallback", json::object()}};
+                     {"fallback", json::object()},
+                     {"returns", json::object()},
+                     {"reentries", 0}};
   CHECK(parsed(counts) == want);
 }
 
@@ -44,6 +46,8 @@ TEST_CASE("statistics count each thing in its place", "[statistics]") {
   counts.fell_back(Reason::plain_peer);
   counts.fell_back(Reason::plain_peer);
   counts.fell_back(Reason::short_lived);
+  counts.returned(Reason::link_failed);
+  counts.reentries.add(6);
   const auto got = parsed(counts);
   CHECK(got["flows"] == json{{"tcp", 1}, {"rdma", 2}, {"shm", 3}});
   CHECK(got["bytes_in"]["rdma"] == uint64_t{1} << 63);
@@ -51,6 +55,8 @@ TEST_CASE("statistics count each thing in its place", "[statistics]") {
   CHECK(got["links"] == 4);
   CHECK(got["dials"] == 5);
   CHECK(got["fallback"] == json{{"plain-peer", 2}, {"short-lived", 1}});
+  CHECK(got["returns"] == json{{"link-failed", 1}});
+  CHECK(got["reentries"] == 6);
   counts.clear();
   CHECK(parsed(counts) == parsed(*std::make_unique<Statistics>()));
 }
