@@ -90,6 +90,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool eligible() const;
   // The same, whatever the gate.
   bool free_to_enter() const;
+  bool admitted() const;  // the gate is open
   // Not eligible, but may be before long.
   bool not_yet() const { return selected_ && !settled_ && !leaving_ && !half_closed() && !eligible(); }
   // The kernel's readiness of the application's descriptor is the truth.
@@ -103,6 +104,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void give_up();
   // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
   void leave(Reason reason);
+  // Leaves the lane until the gate opens again.
+  void step_aside();
   void link_failed(Reason reason);
   // It was in a lane, or on its way there, and may enter one again.
   bool lost_lane() const { return lost_lane_; }
@@ -253,6 +256,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool selected_ = false, settled_ = false, leaving_ = false;
   Reason settled_for_ = Reason::unserved_call, leave_reason_ = Reason::unserved_call, fault_reason_ = Reason::link_failed;
   bool peer_left_ = false;  // for good, as its frame says
+  bool aside_ = false, peer_aside_ = false;  // an operator wants it on TCP for a while, at this end or, as its frame says, at the peer's
   Lane furthest_ = Lane::tcp;
   bool been_in_lane_ = false, lost_lane_ = false;
   int tries_ = 0, pauses_ = 0;   // since it was last in a lane for long: that count, and that make it wait

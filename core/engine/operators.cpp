@@ -40,20 +40,27 @@ size_t Engine::send_away(uint16_t port) {
   for (const auto& flow : concerned(*this, port)) {
     const auto stage = flow->stage();
     if (stage != Stage::lane && stage != Stage::entering) continue;
-    flow->leave(Reason::by_operator);
+    flow->step_aside();
     ++moved;
   }
   return moved;
 }
 
-// An acceptor that was used looks for its peer, a connector that was announced waits for it, as after the first use.
+// An acceptor that was used looks for its peer, a connector that was announced waits for it, as after the first use. Those that
+// are not quite back on TCP yet do so a little later.
 size_t Engine::call_back(uint16_t port) {
   gate.set(true, port);
   size_t moved = 0;
   for (const auto& flow : concerned(*this, port)) {
-    if (!flow->eligible() || !(flow->role() == Role::acceptor ? flow->used : flow->expected)) continue;
-    flow->seek_again();
-    flow->role() == Role::acceptor ? seek(*flow) : expect(*flow);
+    if (!(flow->role() == Role::acceptor ? flow->used : flow->expected)) continue;
+    if (flow->eligible()) {
+      flow->seek_again();
+      flow->role() == Role::acceptor ? seek(*flow) : expect(*flow);
+    } else if (flow->lost_lane() && flow->not_yet() && flow->stage() != Stage::lane) {
+      again(*flow);
+    } else {
+      continue;
+    }
     ++moved;
   }
   return moved;

@@ -326,7 +326,9 @@ void Service::try_again(uint64_t id) {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow || flow->settled()) return;
-    if (flow->not_yet()) retries_[id] = now() + flow->pause();  // not all is read, or sent, that the lane left behind
+    if (!flow->admitted()) return;  // an operator's next word begins the search
+    // Not all is read, or sent, that the lane left behind.
+    if (flow->not_yet() && flow->stage() != Stage::lane) retries_[id] = now() + flow->pause();
     if (!flow->eligible()) return;
     flow->seek_again();
     role = flow->role();

@@ -21,8 +21,9 @@ std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, co
   reader.raw(zero);
   const auto value = reader.number<uint64_t>();
   if (shown != token || zero != std::array<uint8_t, 7>{}) return {};
-  if (kind != static_cast<uint8_t>(FrameKind::resume) && kind != static_cast<uint8_t>(FrameKind::leave)) return {};
-  return Frame{static_cast<FrameKind>(kind), value};
+  for (const auto known : {FrameKind::resume, FrameKind::leave, FrameKind::aside})
+    if (kind == static_cast<uint8_t>(known)) return Frame{known, value};
+  return {};
 }
 
 }  // namespace rsock::wire

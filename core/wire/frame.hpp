@@ -7,7 +7,8 @@
 //  24   8   value
 //
 // RESUME: "I have frozen my ring after `value` bytes of yours; send the rest raw." The sender's own raw bytes follow it
-// as soon as it knows where to go on. LEAVE says the same, and that the sender stays on TCP from now on.
+// as soon as it knows where to go on. LEAVE says the same, and that the sender stays on TCP from now on;
+// ASIDE, that it does so for a while, and that nothing failed.
 
 #include <optional>
 #include <span>
@@ -18,7 +19,7 @@
 namespace rsock::wire {
 
 inline constexpr size_t kFrameSize = 32;
-enum class FrameKind : uint8_t { resume = 1, leave = 2 };
+enum class FrameKind : uint8_t { resume = 1, leave = 2, aside = 4 };
 
 struct Frame {
   FrameKind kind = FrameKind::resume;

@@ -56,7 +56,9 @@ Stage Flow::stage() const {
   return Stage::tcp;
 }
 
-bool Flow::eligible() const { return free_to_enter() && engine_.gate.admits(local_.port, remote_.port); }
+bool Flow::eligible() const { return free_to_enter() && admitted(); }
+
+bool Flow::admitted() const { return engine_.gate.admits(local_.port, remote_.port); }
 
 bool Flow::free_to_enter() const {
   return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !half_closed() && on_kernel();
@@ -136,7 +138,7 @@ bool Flow::bind(Link& link) {
   expected_token_ = wire::make_token();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = false;
+  peer_left_ = aside_ = peer_aside_ = false;
   fault_reason_ = Reason::link_failed;
   received_ = peer_received_ = 0;
   fin_.reset();
@@ -295,7 +297,8 @@ void Flow::apply(Event event, flow::Facts facts) {
 
 // Raw again both ways. Unless somebody wanted that, a lane is looked for once more.
 void Flow::returned() {
-  const auto reason = leaving_ ? leave_reason_ : peer_left_ ? Reason::peer_left : fault_reason_;
+  const bool aside = aside_ || peer_aside_;
+  const auto reason = leaving_ ? leave_reason_ : peer_left_ ? Reason::peer_left : aside ? Reason::by_operator : fault_reason_;
   if (const auto entered = std::exchange(entered_, {})) {
     statistics.returned(reason);
     if (now() - *entered > kSteady) tries_ = pauses_ = 0;
@@ -303,7 +306,10 @@ void Flow::returned() {
   if (leaving_ || peer_left_ || half_closed()) return settle(reason);
   lost_lane_ = true;
   log::info("flow {} to {} is back on TCP: {}", to_string(local_), to_string(remote_), key(reason));
-  not_served(reason);
+  if (!aside) return not_served(reason);
+  // Nothing failed, so nothing is counted. At the end whose gate is shut, the operator's next word begins the search.
+  pauses_ = 0;
+  if (admitted()) engine_.again(*this);
 }
 
 void Flow::not_served(Reason reason) {
@@ -350,7 +356,7 @@ void Flow::act(Action action) {
       return;
     case Action::send_resume: {
       freeze();
-      const auto kind = leaving_ ? wire::FrameKind::leave : wire::FrameKind::resume;
+      const auto kind = leaving_ ? wire::FrameKind::leave : aside_ ? wire::FrameKind::aside : wire::FrameKind::resume;
       const auto frame = wire::encode(shown_token_, {kind, ring_void_ ? 0 : received_});
       control_out_.insert(control_out_.end(), frame.begin(), frame.end());
       flush();
@@ -435,6 +441,12 @@ void Flow::leave(Reason reason) {
   leave_reason_ = reason;
   if (state_ == State::tcp) return settle(reason);
   if (over()) return;
+  apply(Event::fault);
+}
+
+void Flow::step_aside() {
+  if (leaving_ || settled_ || over() || state_ == State::tcp) return;
+  aside_ = true;
   apply(Event::fault);
 }
 

@@ -112,6 +112,7 @@ bool Flow::read_frame() {
   }
   peer_received_ = frame->value;
   peer_left_ = frame->kind == wire::FrameKind::leave;
+  peer_aside_ = frame->kind == wire::FrameKind::aside;
   apply(Event::resume_received);
   return true;
 }

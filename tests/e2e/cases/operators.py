@@ -10,6 +10,7 @@ from lab import NOBODY, PORTS, Skipped, eventually, require
 
 IDLE = 1000
 IDLE_MS = 100  # on this machine; an emulated one takes its time
+BACK = 20  # seconds: the other end asks every five seconds
 
 
 def rsock(lab, *words, status=0, user=None, wrap=()):
@@ -43,6 +44,9 @@ def streams_go_on(lab):
             said = rsock(lab, "lane", "tcp", "--pid", told.pid, *(("--port", port) if turn else ()))
             require(f"{told.pid}]" in said, said)
             rsock(lab, "lane", "auto", "--pid", told.pid)
+            if turn < 2:
+                for end in ends:
+                    eventually("back in the lane", lambda: in_lane(lab, end.program) == CONNECTIONS, BACK)
             if again == 0 and turn > 1:  # the rest at full speed
                 for end in ends:
                     end.hurry()
@@ -54,7 +58,10 @@ def streams_go_on(lab):
         for end in ends:
             stats = end.finish()
             lab.expect_lane(stats)
-            require(stats["bytes_in"]["tcp"] > 0, f"{end.program.name}: nothing came back to TCP")
+            told = {key: stats[key] for key in ("bytes_in", "returns", "reentries", "fallback")}
+            require(stats["returns"].get("operator", 0) >= CONNECTIONS * (4 if turn < 2 else 1), f"{end.program.name}: {told}")
+            require(turn > 1 or stats["reentries"] == 4 * CONNECTIONS, f"{end.program.name}: {told}")
+            require(stats["bytes_in"]["tcp"] > 0 and not stats["fallback"], f"{end.program.name}: {told}")
 
 
 def benchmark(lab):
@@ -90,9 +97,14 @@ def idle(lab):
     for end in served, crowd:
         told = flows(lab, end)
         require(told["tcp"] == count and told[lab.carrier] == told["leave"] == 0, f"{end.name}: {told}")
+    rsock(lab, "lane", "auto", "--pid", served.pid)
+    eventually("all back in their lanes", lambda: in_lane(lab, served) == in_lane(lab, crowd) == count, BACK)
     crowd.process.terminate()
     require("all answered" in crowd.finish(), crowd.end_of_output())
-    lab.expect_lane(lab.stop(served), crowd.stats())
+    for stats in lab.stop(served), crowd.stats():
+        lab.expect_lane(stats)
+        require(stats["reentries"] == stats["returns"].get("operator") == count and not stats["fallback"],
+                f"{stats['program']}: {stats['reentries']} {stats['returns']} {stats['fallback']}")
 
 
 def stays_until_auto(lab):
@@ -109,7 +121,8 @@ def stays_until_auto(lab):
     rsock(lab, "lane", "auto", "--pid", served.pid)
     third = lab.program("idle.py", lab.address, served.port, 5)
     third.await_words("ready")
-    require(in_lane(lab, third) == 5 and in_lane(lab, served) >= 5, f"{flows(lab, served)}")
+    for end, count in (first, 3), (third, 5):
+        eventually("in the lane", lambda: in_lane(lab, end) == count, BACK)
     for end in first, second, third:
         end.process.terminate()
         require("all answered" in end.finish(), end.end_of_output())
@@ -129,8 +142,8 @@ def by_port(lab):
     for crowd in crowds:
         crowd.process.terminate()
         crowd.finish()
-    require(lab.stop(one)["fallback"].get("operator", 0) + crowds[0].stats()["fallback"].get("operator", 0) > 0, "nobody counted it")
-    require(not lab.stop(other)["fallback"], "the other port's flows left")
+    require(lab.stop(one)["returns"].get("operator", 0) == 2, "nobody counted it")
+    require(not lab.stop(other)["returns"], "the other port's flows left")
 
 
 def whom(lab):

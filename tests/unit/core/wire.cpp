@@ -367,7 +367,8 @@ TEST_CASE("frames: the bytes", "[wire]") {
 
 TEST_CASE("frames: every bit but the value's is checked", "[wire]") {
   const auto good = encode(token_from(1), Frame{FrameKind::resume, 0});
-  CHECK(decode_frame(encode(token_from(1), {FrameKind::leave, 7}), token_from(1))->kind == FrameKind::leave);
+  for (const auto kind : {FrameKind::leave, FrameKind::aside})
+    CHECK(decode_frame(encode(token_from(1), {kind, 7}), token_from(1))->kind == kind);
   for (size_t bit = 0; bit < kFrameSize * 8; ++bit) {
     CAPTURE(bit);
     auto other = good;
