@@ -35,16 +35,21 @@ void after_in_child() {
 
 // ---- exec ----
 
-// The program may go on if exec fails, and a parent goes on after posix_spawn, system and popen: its flows
-// are on TCP then.
-void before_exec() {
-  if (sockets::idle() || sockets::in_borrowed_memory()) return;
-  const int saved = errno;
+// The program may go on if exec fails: its flows are on TCP then.
+template <class Exec>
+int become(Exec exec) {
+  if (sockets::idle()) return exec();
+  int saved = errno;
   {
     Uncancellable here;
     sockets::before_exec();
   }
   errno = saved;
+  exec();
+  saved = errno;
+  sockets::exec_failed();
+  errno = saved;
+  return -1;
 }
 
 // posix_spawn, system and popen leave this process as it is: what the new one is meant to have is its
@@ -101,29 +106,37 @@ RSOCK_EXPORT pid_t _Fork() noexcept {
 }
 
 RSOCK_EXPORT int execve(const char* path, char* const* arguments, char* const* environment) noexcept {
-  before_exec();
-  return real::execve(path, arguments, environment);
+  return become([&] { return real::execve(path, arguments, environment); });
 }
 RSOCK_EXPORT int execv(const char* path, char* const* arguments) noexcept {
-  before_exec();
-  return real::execv(path, arguments);
+  return become([&] { return real::execv(path, arguments); });
 }
 RSOCK_EXPORT int execvp(const char* file, char* const* arguments) noexcept {
-  before_exec();
-  return real::execvp(file, arguments);
+  return become([&] { return real::execvp(file, arguments); });
 }
 RSOCK_EXPORT int execvpe(const char* file, char* const* arguments, char* const* environment) noexcept {
-  before_exec();
-  return real::execvpe(file, arguments, environment);
+  return become([&] { return real::execvpe(file, arguments, environment); });
 }
 RSOCK_EXPORT int fexecve(int fd, char* const* arguments, char* const* environment) noexcept {
-  before_exec();
-  return real::fexecve(fd, arguments, environment);
+  return become([&] { return real::fexecve(fd, arguments, environment); });
 }
 RSOCK_EXPORT int execveat(int folder, const char* path, char* const* arguments, char* const* environment,
                           int flags) noexcept {
-  before_exec();
-  return real::execveat(folder, path, arguments, environment, flags);
+  return become([&] { return real::execveat(folder, path, arguments, environment, flags); });
+}
+
+// The parent ends inside libc, where nobody sees it: what it has goes to TCP first.
+RSOCK_EXPORT int daemon(int stay, int keep) noexcept {
+  if (sockets::idle()) return real::daemon(stay, keep);
+  {
+    Uncancellable here;
+    sockets::before_daemon();
+  }
+  const int result = real::daemon(stay, keep);
+  const int saved = errno;
+  if (result == 0) sockets::became_daemon();
+  errno = saved;
+  return result;
 }
 
 // libc cannot be handed a list on: it becomes an array, as in libc.
@@ -136,8 +149,7 @@ RSOCK_EXPORT int execl(const char* path, const char* first, ...) noexcept {
   va_start(list, first);
   gather(first, list, arguments);
   va_end(list);
-  before_exec();
-  return real::execv(path, arguments);
+  return become([&] { return real::execv(path, arguments); });
 }
 RSOCK_EXPORT int execlp(const char* file, const char* first, ...) noexcept {
   va_list list;
@@ -148,8 +160,7 @@ RSOCK_EXPORT int execlp(const char* file, const char* first, ...) noexcept {
   va_start(list, first);
   gather(first, list, arguments);
   va_end(list);
-  before_exec();
-  return real::execvp(file, arguments);
+  return become([&] { return real::execvp(file, arguments); });
 }
 // The environment follows the null pointer.
 RSOCK_EXPORT int execle(const char* path, const char* first, ...) noexcept {
@@ -162,8 +173,7 @@ RSOCK_EXPORT int execle(const char* path, const char* first, ...) noexcept {
   gather(first, list, arguments);
   char* const* environment = va_arg(list, char* const*);
   va_end(list);
-  before_exec();
-  return real::execve(path, arguments, environment);
+  return become([&] { return real::execve(path, arguments, environment); });
 }
 
 RSOCK_EXPORT int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,

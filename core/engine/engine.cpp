@@ -70,6 +70,12 @@ std::shared_ptr<Flow> Engine::find_flow(uint64_t id) {
   return found == flows_.end() ? nullptr : found->second;
 }
 
+std::shared_ptr<Flow> Engine::find_flow(const Endpoint& local, const Endpoint& remote) {
+  for (const auto& [id, flow] : flows_)
+    if (flow->local() == local && flow->remote() == remote) return flow;
+  return nullptr;
+}
+
 void Engine::forget(Flow& flow) {
   remove_connector(flow);
   const auto found = flows_.find(flow.id());
@@ -167,6 +173,19 @@ void Engine::in_cutover(Flow& flow) { service_->in_cutover(flow.id()); }
 void Engine::corked(Flow& flow) { service_->corked(flow.id()); }
 void Engine::watch(Flow& flow) { service_->watch(flow); }
 void Engine::unwatch(Flow& flow) { service_->unwatch(flow); }
+
+Family* Engine::family() {
+  if (!family_ && service_) family_ = Family::make(sys::process_id(), service_->bell());
+  return family_.get();
+}
+
+void Engine::answer_family() {
+  if (!family_ || !family_->called()) return;
+  std::vector<std::shared_ptr<Flow>> wanted;
+  for (const auto& [id, flow] : flows_)
+    if (flow->wanted_elsewhere()) wanted.push_back(flow);
+  for (const auto& flow : wanted) flow->leave_to_family();
+}
 
 bool Engine::start_service() {
   if (!service_) service_ = Service::start(*this);

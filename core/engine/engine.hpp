@@ -14,6 +14,7 @@
 #include "core/engine/gate.hpp"
 #include "core/engine/link.hpp"
 #include "core/engine/settings.hpp"
+#include "core/engine/share.hpp"
 #include "core/fabric/fabric.hpp"
 
 namespace rsock::engine {
@@ -66,6 +67,7 @@ class Engine {
   // ---- flows
   std::shared_ptr<Flow> make_flow(Role role, int fd);
   std::shared_ptr<Flow> find_flow(uint64_t id);
+  std::shared_ptr<Flow> find_flow(const Endpoint& local, const Endpoint& remote);  // looks at all of them
   void forget(Flow& flow);
   // Lets go of finished flows. Not from within a call to a flow.
   void bury_flows() { finished_.clear(); }
@@ -81,6 +83,13 @@ class Engine {
   // Flows go back to TCP and may come again: where the gate lets them. How many that sets moving.
   size_t send_away(uint16_t port);
   size_t call_back(uint16_t port);
+
+  // ---- other processes
+  // Made at the first fork; nullptr if there is no memory for it, or no service to be called.
+  Family* family();
+  bool has_family() const { return family_ != nullptr; }
+  // A child may have asked for flows.
+  void answer_family();
 
   // ---- links
   Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting);
@@ -124,6 +133,7 @@ class Engine {
   std::vector<Flow*> connectors_;
   std::vector<std::unique_ptr<Link>> links_;
   std::unique_ptr<Service> service_;
+  std::unique_ptr<Family> family_;
 };
 
 }  // namespace rsock::engine

@@ -25,6 +25,7 @@
 #include "core/base/reason.hpp"
 #include "core/base/statistics.hpp"
 #include "core/base/unique_fd.hpp"
+#include "core/engine/share.hpp"
 #include "core/flow/machine.hpp"
 #include "core/flow/rings.hpp"
 #include "core/wire/frame.hpp"
@@ -116,6 +117,17 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void not_now();
   // How long to wait before the next try.
   Duration pause() const;
+
+  // ---- other processes that hold its descriptor (flow/shared.cpp, share.hpp)
+  // The program uses it for the first time. False if it stays on TCP, for good or while others hold it, too.
+  bool first_use();
+  // fork(2) is about to give its descriptors to a child.
+  void share_with_child(Family& family);
+  Share* share() const { return share_; }
+  // In a child: it is this process that uses it first.
+  void take(Share& share) { share_ = &share, taken_ = true; }
+  bool wanted_elsewhere() const { return share_ && !taken_ && share_->place() == Share::Place::wanted; }
+  void leave_to_family();
 
   // ---- bytes of the application. EAGAIN: nothing now.
   Result<size_t> read(std::span<const iovec> to, bool peek);
@@ -218,6 +230,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool worth_gathering() const;
   void offer_growth();
   void collect_memory();
+  // shared.cpp
+  void tell_family();
+  void let_go();
   // close.cpp
   void send_end();
   void abort();
@@ -262,6 +277,11 @@ class Flow : public std::enable_shared_from_this<Flow> {
   int tries_ = 0, pauses_ = 0;   // since it was last in a lane for long: that count, and that make it wait
   std::optional<Time> entered_;  // its lane
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
+
+  // other processes
+  Share* share_ = nullptr;
+  bool taken_ = false;       // the share is another process's, and this one used the flow first
+  bool letting_go_ = false;  // closed here, while others hold it
 
   // TCP
   uint64_t raw_in_ = 0, raw_out_ = 0;          // application bytes by TCP, ever

@@ -160,6 +160,7 @@ void Service::take_orders() {
   Lanes prepare;
   {
     const std::lock_guard guard(engine_.lock);
+    engine_.answer_family();
     prepare = std::exchange(prepare_, {});
     if (!in_cutover_.empty() && !next_probe_) next_probe_ = now() + kProbe;
     // Half the time for a claim: it may have to be made elsewhere yet.

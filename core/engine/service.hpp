@@ -51,6 +51,8 @@ class Service final : private fabric::Meeting {
   void sleeper_woke() {
     if (relaxed_) wake();
   }
+  // Rung by children of fork, too.
+  int bell() const { return bell_.get(); }
   // Every descriptor that the library keeps, for a child of fork to close.
   std::vector<int> descriptors() const;
 

@@ -33,8 +33,7 @@ std::vector<iovec> rest(std::span<const iovec> pieces, size_t done) {
 
 // The first use in this process is what asks for a lane: the process that uses a connection is the one to carry it.
 void use(engine::Engine& engine, engine::Flow& flow) {
-  if (flow.used) return;
-  flow.used = true;
+  if (flow.used || !flow.first_use()) return;
   if (flow.role() == engine::Role::acceptor) engine.seek(flow);
 }
 
@@ -110,10 +109,11 @@ Result<size_t> give(engine::Flow& flow, Buffers from, size_t done) {
 // Known without the lock.
 bool kernel_serves(const Entry* entry) { return !entry || entry->passes.load(std::memory_order_acquire); }
 
-// Under the lock: the flow or foreign entry behind the descriptor, whatever it was before.
-Entry* stream_entry(int fd) {
+// Under the lock: the flow or inherited entry behind the descriptor, whatever it was before.
+Entry* stream_entry(Section& section, int fd) {
+  take_over(section, fd);
   auto* entry = find(fd);
-  const bool stream = entry && (entry->kind == Entry::Kind::flow || entry->kind == Entry::Kind::foreign);
+  const bool stream = entry && (entry->kind == Entry::Kind::flow || entry->kind == Entry::Kind::inherited);
   return stream && !kernel_serves(entry) ? entry : nullptr;
 }
 
@@ -123,9 +123,9 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   pthread_testcancel();
   Section section;
-  auto* entry = stream_entry(fd);
+  auto* entry = stream_entry(section, fd);
   if (!entry) return Answer<size_t>::pass();
-  if (entry->kind == Entry::Kind::foreign) return Errno{ECONNRESET};
+  if (entry->kind == Entry::Kind::inherited) return Errno{ECONNRESET};
   auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
   auto& engine = section.engine();
@@ -163,9 +163,9 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
   pthread_testcancel();
   Section section;
-  auto* entry = stream_entry(fd);
+  auto* entry = stream_entry(section, fd);
   if (!entry) return Answer<size_t>::pass();
-  if (entry->kind == Entry::Kind::foreign) return Errno{EPIPE};
+  if (entry->kind == Entry::Kind::inherited) return Errno{EPIPE};
   auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
   auto& engine = section.engine();

@@ -47,13 +47,6 @@ Lanes prepared() {
   return all;
 }
 
-bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& local_address) {
-  sockaddr_storage remote_address{};
-  return sys::getsockname(fd, local_address) && sys::getpeername(fd, remote_address) &&
-         parse(reinterpret_cast<sockaddr&>(local_address), local) &&
-         parse(reinterpret_cast<sockaddr&>(remote_address), remote);
-}
-
 int option(int fd, int name) {
   int value = -1;
   socklen_t size = sizeof value;
@@ -81,6 +74,12 @@ void disown(int fd, Entry& entry) {
 }
 
 }  // namespace
+
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote) {
+  sockaddr_storage here{}, there{};
+  return sys::getsockname(fd, here) && sys::getpeername(fd, there) && parse(reinterpret_cast<sockaddr&>(here), local) &&
+         parse(reinterpret_cast<sockaddr&>(there), remote);
+}
 
 bool idle() { return !state.engine; }
 
@@ -114,7 +113,7 @@ void accepted(int listener, int fd, int flags) {
   if (idle() || fd < 0 || fd >= kTableSize) return;
   Endpoint local, remote;
   sockaddr_storage address{};
-  if (!endpoints_of(fd, local, remote, address)) return;
+  if (!endpoints_of(fd, local, remote) || !sys::getsockname(fd, address)) return;
   const auto lanes = lanes_of(rules().listen(reinterpret_cast<sockaddr&>(address)));
   if (!lanes.any()) return;
   const Section section;
@@ -181,6 +180,7 @@ void duplicated(int from, int to) {
   const Section section;
   auto* entry = find(from);
   if (!entry || find(to) == entry) return;
+  entry->meant = true;
   if (find(to)) release(to);
   set_entry(to, entry);
 }

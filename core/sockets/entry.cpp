@@ -28,6 +28,7 @@ Entry& new_entry(Entry::Kind kind) {
   entry->passes.store(false, std::memory_order_relaxed);
   entry->nonblocking = entry->abort_on_close = entry->corked = false;
   entry->receive_limit.reset(), entry->send_limit.reset();
+  entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->meant = false;
   return *entry;
 }
 
@@ -77,6 +78,7 @@ void release(int fd) {
     entry->flow->close(entry->abort_on_close);
     entry->flow.reset();
   }
+  if (entry->share) entry->share->let_go();
   entry->set.reset();
   entry->kind = Entry::Kind::unused;
   entry->next_free = pool;

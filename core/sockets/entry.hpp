@@ -18,7 +18,8 @@ class EpollSet;
 
 class Entry {
  public:
-  enum class Kind { unused, listener, flow, set, foreign };
+  // inherited: a flow of the parent's (family.cpp)
+  enum class Kind { unused, listener, flow, set, inherited };
 
   // The kernel serves every call: read without the lock, and never taken back while the entry is in use.
   std::atomic<bool> passes{false};
@@ -33,6 +34,13 @@ class Entry {
   bool corked = false;          // TCP_CORK
   // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits.
   std::optional<Duration> receive_limit, send_limit;
+  // inherited:
+  engine::Share* share = nullptr;           // nullptr: it cannot be had
+  const engine::Family* maker = nullptr;    // to be asked for it
+  const engine::Flow* original = nullptr;   // the parent's, as it was when it forked; to be read only
+  bool meant = false;                       // for the next program: it was copied, or its close-on-exec cleared
+  bool leaves_with_program = false;         // an exec is under way, which closes it
+  uint64_t generation = 0;                  // of the last walk over the table that saw it
   Entry* next_free = nullptr;
 };
 
@@ -95,7 +103,22 @@ std::shared_ptr<engine::Flow> lane_flow(int fd);
 // The same of an entry that is a flow's; safe until the lock is let go.
 engine::Flow* lane_flow(Entry& entry);
 void release(int fd);
+// What came from the parent is used: `here` by this process's program, or by somebody else to whom it is handed. Afterwards the
+// entry is a flow of this process, or the kernel serves it; if it is still inherited, it is lost. Does nothing to other entries.
+// Blocks for a bounded time, without the lock.
+enum class By { here, others };
+void take_over(Section& section, int fd, By by = By::here);
+// The descriptors of this process that others in its family know of, as fork, exec and exit see them.
+void share_with_child(engine::Engine& engine);
+void inherit(engine::Engine& parents);
+void let_go_of_inherited();
+void hand_to_next_program(Section& section);
+void keep_after_all();
+void let_go_for_parent();  // which ended unseen
+// The two ends of the connection at a descriptor, as the kernel knows them. False if there is none.
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote);
 // Brings the flow back to TCP for good; waits for that, within a bound.
+inline constexpr auto kLeaveBound = milliseconds(2000);
 void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason);
 
 }  // namespace rsock::sockets

@@ -6,7 +6,8 @@ namespace rsock::sockets {
 
 Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) {
   if (idle()) return Answer<int>::pass();
-  const Section section;
+  Section section;
+  take_over(section, fd);
   auto* member = find(fd);
   auto* entry = find(set);
   if (entry && entry->kind != Entry::Kind::set) return Answer<int>::pass();

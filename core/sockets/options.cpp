@@ -12,8 +12,6 @@
 namespace rsock::sockets {
 namespace {
 
-constexpr auto kLeaveBound = milliseconds(2000);
-
 // The flow, unless the kernel knows all there is to know of it.
 std::shared_ptr<engine::Flow> off_kernel(int fd) {
   auto flow = lane_flow(fd);
@@ -44,12 +42,14 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd
 void unserved(int fd, Reason reason) {
   if (idle()) return;
   Section section;
+  take_over(section, fd, By::others);
   if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, fd, reason);
 }
 
 Answer<int> shutdown(int fd, int how) {
   if (idle()) return Answer<int>::pass();
   Section section;
+  take_over(section, fd);
   const auto flow = lane_flow(fd);
   if (!flow) return Answer<int>::pass();
   if (flow->on_kernel()) {
@@ -101,6 +101,7 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
 Answer<int> ioctl(int fd, unsigned long request, void* argument) {
   if (idle() || (request != FIONREAD && request != SIOCOUTQ)) return Answer<int>::pass();
   Section section;
+  take_over(section, fd);
   const auto flow = off_kernel(fd);
   if (!flow) return Answer<int>::pass();
   section.engine().poll();

@@ -49,9 +49,10 @@ short poll_events(uint32_t ready) {
   return static_cast<short>(ready);
 }
 
-std::vector<std::shared_ptr<engine::Flow>> flows_of(std::span<const pollfd> fds) {
+std::vector<std::shared_ptr<engine::Flow>> flows_of(Section& section, std::span<const pollfd> fds) {
   std::vector<std::shared_ptr<engine::Flow>> flows(fds.size());
   for (size_t i = 0; i < fds.size(); ++i) {
+    take_over(section, fds[i].fd);
     auto* entry = find(fds[i].fd);
     if (!entry) continue;
     if (entry->set) entry->set->expose();
@@ -200,7 +201,7 @@ Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigse
   pthread_testcancel();
   const Masked masked(mask);
   Section section;
-  Round round({fds, count}, flows_of({fds, count}));
+  Round round({fds, count}, flows_of(section, {fds, count}));
   if (!round.has_flows()) return Answer<int>::pass();
   const auto waited = wait(section, round, deadline_of(timeout), mask, false, true, {});
   if (!waited) return Errno{waited.error()};

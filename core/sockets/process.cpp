@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -107,7 +108,10 @@ bool in_borrowed_memory() { return process && sys::process_id() != state.process
 void finish() {
   if (!process || process->finished || in_borrowed_memory()) return;
   process->finished = true;
-  if (state.engine) drain();
+  if (state.engine) {
+    let_go_of_inherited();
+    drain();
+  }
   write_statistics();
 }
 
@@ -116,20 +120,18 @@ void before_fork() {
   hold();
   if (auto* service = state.engine->service_if_any()) service->at_work.lock();
   state.engine->lock.lock();
+  share_with_child(*state.engine);
 }
 
 void after_fork_in_parent() {
   if (!state.engine) return;
-  // Whoever has used a connection keeps it. One that nobody used yet may be meant for the child.
-  for (const auto& [id, flow] : state.engine->flows())
-    if (!flow->used && flow->free_to_enter()) flow->settle(Reason::shared);
   state.engine->lock.unlock();
   if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
   let_go();
 }
 
-// The child starts with nothing: no engine, no thread, no lane. The parent's flows in lanes are not its to use; all others are
-// ordinary sockets here. The parent's engine stays in memory, unused: its locks and threads are not ours.
+// The child starts with nothing: no engine, no thread, no lane. The parent's engine stays in memory, unused: its locks and threads
+// are not ours. Its bell stays open, for the child to call it.
 void after_fork_in_child() {
   statistics.clear();
   state.process = sys::process_id();
@@ -137,22 +139,10 @@ void after_fork_in_child() {
   auto* old = std::exchange(state.engine, nullptr);
   if (!old) return;
   forget_put_off();
-  for (auto& slot : used_table()) {
-    auto* entry = slot.load(std::memory_order_relaxed);
-    if (!entry || entry->kind == Entry::Kind::listener) continue;
-    const bool foreign = entry->kind == Entry::Kind::foreign || (entry->flow && !entry->flow->on_kernel());
-    if (!foreign) {
-      slot.store(nullptr, std::memory_order_relaxed);
-      concerned.fetch_sub(1, std::memory_order_relaxed);
-      continue;
-    }
-    auto* copy = new Entry;
-    copy->kind = Entry::Kind::foreign;
-    copy->descriptors = 1;
-    slot.store(copy, std::memory_order_relaxed);
-  }
+  inherit(*old);
   if (auto* service = old->service_if_any())
-    for (const int fd : service->descriptors()) (void)sys::close(fd);
+    for (const int fd : service->descriptors())
+      if (!old->has_family() || fd != service->bell()) (void)sys::close(fd);
   engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
@@ -161,14 +151,61 @@ void after_fork_in_child() {
   let_go();
 }
 
-void before_exec() {
-  if (!state.engine || in_borrowed_memory()) return;
-  Section section;
+namespace {
+
+// A child of vfork is about to become another program, in its parent's memory and with copies of its descriptors. What it has as
+// standard streams may be flows of the parent's, under numbers of which the table knows nothing: the kernel knows who they are.
+// The parent's service thread is at work meanwhile, and hears of the end of each leave. Nothing here opens or closes anything.
+void before_exec_in_borrowed_memory() {
+  constexpr timespec kTurn{0, 200'000};
+  const auto deadline = now() + kLeaveBound;
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    Endpoint local, remote;
+    if (!endpoints_of(fd, local, remote)) continue;
+    for (bool told = false, back = false; !back && now() < deadline; told = true) {
+      if (told) kernel.syscall(SYS_nanosleep, &kTurn, nullptr);
+      const Section section;
+      const auto flow = section.engine().find_flow(local, remote);
+      back = !flow || flow->on_kernel() || flow->over();
+      if (!back && !told) flow->leave(Reason::shared);
+    }
+  }
+}
+
+void leave_all(Section& section) {
   std::vector<std::shared_ptr<engine::Flow>> flows;
   for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
   for (const auto& flow : flows) flow->leave(Reason::shared);
   for (const auto& flow : flows)
     if (!flow->on_kernel()) leave_and_wait(section, flow, flow->shadow(), Reason::shared);
+}
+
+}  // namespace
+
+void before_exec() {
+  if (!state.engine) return;
+  if (in_borrowed_memory()) return before_exec_in_borrowed_memory();
+  Section section;
+  leave_all(section);
+  hand_to_next_program(section);
+}
+
+void before_daemon() {
+  if (!state.engine || in_borrowed_memory()) return;
+  Section section;
+  leave_all(section);
+}
+
+void became_daemon() {
+  if (!state.engine) return;
+  const Section section;
+  let_go_for_parent();
+}
+
+void exec_failed() {
+  if (!state.engine || in_borrowed_memory()) return;
+  const Section section;
+  keep_after_all();
 }
 
 }  // namespace rsock::sockets

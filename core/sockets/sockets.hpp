@@ -61,8 +61,15 @@ bool in_borrowed_memory();
 void before_fork();
 void after_fork_in_parent();
 void after_fork_in_child();
-// Brings flows whose descriptors the new program will inherit back to TCP. Blocks for a bounded time.
+// The flows of this process go back to TCP, and so do those of its parent that the new program is meant to have. Blocks for a
+// bounded time.
 void before_exec();
+// The program goes on after all.
+void exec_failed();
+// All flows of this process go back to TCP, since it will end unseen. Blocks for a bounded time.
+void before_daemon();
+// In the child: the process that forked it has ended.
+void became_daemon();
 
 // ---- which descriptors concern us ----------------------------------------------------------------------------------
 

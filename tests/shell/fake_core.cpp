@@ -78,6 +78,9 @@ void after_fork_in_child() {
   process = sys::process_id();
   tell("in_child");
 }
+void exec_failed() {}
+void before_daemon() {}
+void became_daemon() {}
 void before_exec() {
   tell("before_exec");
 }

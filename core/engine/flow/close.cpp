@@ -114,7 +114,8 @@ void Flow::reset_by_peer() {
 }
 
 void Flow::close(bool hard) {
-  if (closing_) return;
+  if (closing_ || letting_go_) return;
+  if (share_ && share_->let_go()) return let_go();
   // Bytes that nobody will read make the kernel send RST in the place of FIN.
   abort_due_ = !both_ended() && (hard || ((link_ || anchor_) && readable_bytes() > 0));
   closing_ = true;
@@ -134,6 +135,11 @@ void Flow::close(bool hard) {
 }
 
 void Flow::advance_close() {
+  if (letting_go_ && !closing_ && (on_kernel() || over())) {
+    tell_family();
+    closing_ = true;
+    if (!on_kernel()) state_ = State::broken;
+  }
   if (!closing_ || finished_) return;
   switch (state_) {
     case State::claimed: return apply(Event::fault);

@@ -76,6 +76,7 @@ void Flow::settle(Reason reason) {
   statistics.fell_back(reason);
   log::info("flow {} to {} stays on TCP: {}", to_string(local_), to_string(remote_), key(reason));
   engine_.settled(*this);
+  tell_family();
 }
 
 // The library works on a duplicate of its own: the application may close or replace its descriptor at any time.
@@ -290,6 +291,7 @@ void Flow::apply(Event event, flow::Facts facts) {
       settle(leave_reason_);
     flush();
   }
+  tell_family();
   advance_close();
   stop_watching();
   changed();

@@ -46,6 +46,7 @@ void Flow::tcp_ready(uint32_t events) {
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
   if (rest_out()) flush();
   pump_tcp();
+  tell_family();
   advance_close();
   stop_watching();
   changed(events);

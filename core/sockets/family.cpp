@@ -1,0 +1,138 @@
+// Descriptors that a child has from its parent.
+//
+// A flow that was, or might come to be, in a lane of the parent's is inherited: closing it is harmless, using it makes the parent
+// leave the lane first, and this process waits for that. An accepted connection that nobody used yet becomes a flow of the process
+// that uses it first. All others are ordinary sockets. The parent's flows stay in the child's memory, for what can be read there.
+
+#include <fcntl.h>
+
+#include <new>
+
+#include "core/sockets/entry.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+using engine::Share;
+
+uint64_t generation = 0;
+
+// Calls `visit` for each entry once, whatever descriptors name it.
+template <class Visit>
+void for_each_entry(Visit visit) {
+  ++generation;
+  for (auto& slot : used_table()) {
+    auto* entry = slot.load(std::memory_order_relaxed);
+    if (!entry || std::exchange(entry->generation, generation) == generation) continue;
+    visit(*entry);
+  }
+}
+
+Share* share_of(const Entry& entry) { return entry.flow ? entry.flow->share() : entry.share; }
+
+bool for_good(const engine::Flow& flow) { return !flow.selected() || (flow.settled() && flow.on_kernel()); }
+
+void become_inherited(Entry& entry, const engine::Family* maker) {
+  entry.kind = Entry::Kind::inherited;
+  entry.share = entry.flow->share();
+  entry.maker = maker;
+  entry.original = entry.flow.get();
+  new (&entry.flow) std::shared_ptr<engine::Flow>;  // never destroyed: it would close what is this process's now
+}
+
+void adopt(engine::Engine& engine, Entry& entry, int fd) {
+  auto& share = *std::exchange(entry.share, nullptr);
+  const auto& original = *std::exchange(entry.original, nullptr);
+  entry.kind = Entry::Kind::flow;
+  entry.flow = engine.make_flow(original.role(), fd);
+  entry.flow->set_endpoints(original.local(), original.remote());
+  entry.flow->select(original.wanted);
+  entry.flow->take(share);
+  if (!engine.start_service()) entry.flow->settle(Reason::descriptors);
+}
+
+bool closes_on_exec(int fd) {
+  const auto flags = sys::fcntl(fd, F_GETFD, 0);
+  return !flags || (*flags & FD_CLOEXEC);
+}
+
+}  // namespace
+
+void share_with_child(engine::Engine& engine) {
+  for_each_entry([&](Entry& entry) {
+    if (entry.share) return entry.share->hold();
+    if (!entry.flow || for_good(*entry.flow)) return;
+    if (auto* family = engine.family()) entry.flow->share_with_child(*family);
+  });
+}
+
+void inherit(engine::Engine& parents) {
+  for (auto& slot : used_table()) {
+    auto* entry = slot.load(std::memory_order_relaxed);
+    if (!entry || entry->kind == Entry::Kind::listener || entry->kind == Entry::Kind::inherited) continue;
+    if (entry->flow && !for_good(*entry->flow)) {
+      become_inherited(*entry, parents.family());
+      continue;
+    }
+    slot.store(nullptr, std::memory_order_relaxed);
+    concerned.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+void take_over(Section& section, int fd, By by) {
+  auto* entry = entry_of(fd, Entry::Kind::inherited);
+  if (!entry || entry->passes.load(std::memory_order_relaxed) || !entry->share) return;
+  auto& share = *entry->share;
+  if (by == By::here && share.move(Share::Place::free, Share::Place::taken)) return adopt(section.engine(), *entry, fd);
+  (void)share.move(Share::Place::free, Share::Place::tcp);
+  std::optional<Share::Place> place;
+  {
+    const auto* maker = entry->maker;
+    const Section::Outside outside;
+    place = maker->ask(share);
+  }
+  entry = entry_of(fd, Entry::Kind::inherited);
+  if (!entry || entry->share != &share) return;  // another thread closed it meanwhile
+  if (place == Share::Place::tcp || place == Share::Place::taken)
+    entry->passes.store(true, std::memory_order_release);
+  else
+    std::exchange(entry->share, nullptr)->let_go();
+}
+
+void let_go_of_inherited() {
+  for_each_entry([](Entry& entry) {
+    if (auto* share = std::exchange(entry.share, nullptr)) share->let_go();
+  });
+}
+
+// What closes on exec is no longer held by then; what was meant for the next program is on TCP. What merely leaks to it stays with
+// its owner.
+void hand_to_next_program(Section& section) {
+  const auto slots = used_table();
+  for (size_t fd = 0; fd < slots.size(); ++fd) {
+    const auto* entry = entry_of(static_cast<int>(fd), Entry::Kind::inherited);
+    if (entry && (fd <= 2 || entry->meant) && !closes_on_exec(static_cast<int>(fd)))
+      take_over(section, static_cast<int>(fd), By::others);
+  }
+  for_each_entry([](Entry& entry) { entry.leaves_with_program = share_of(entry) != nullptr; });
+  for (size_t fd = 0; fd < slots.size(); ++fd)
+    if (auto* entry = find(static_cast<int>(fd)); entry && entry->leaves_with_program && !closes_on_exec(static_cast<int>(fd)))
+      entry->leaves_with_program = false;
+  for_each_entry([](Entry& entry) {
+    if (entry.leaves_with_program) share_of(entry)->let_go();
+  });
+}
+
+void let_go_for_parent() {
+  for_each_entry([](Entry& entry) {
+    if (entry.share) entry.share->let_go();
+  });
+}
+
+void keep_after_all() {
+  for_each_entry([](Entry& entry) {
+    if (std::exchange(entry.leaves_with_program, false)) share_of(entry)->hold();
+  });
+}
+
+}  // namespace rsock::sockets

@@ -1,0 +1,178 @@
+// A descriptor that is handed to another process: with SCM_RIGHTS, by posix_spawn.
+
+#include <spawn.h>
+#include <sys/un.h>
+
+#include "../child.hpp"
+
+using namespace conformance;
+
+extern char** environ;
+
+namespace {
+
+// One byte and a descriptor.
+struct Parcel {
+  explicit Parcel(int fd = -1) {
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    auto* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(part), &fd, sizeof fd);
+  }
+  int unpacked() {
+    int fd = -1;
+    const auto* part = CMSG_FIRSTHDR(&message);
+    if (part && part->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(part), sizeof fd);
+    return fd;
+  }
+  char byte = '#';
+  iovec piece{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+};
+
+int received(int socket) {
+  Parcel parcel;
+  return recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC) == 1 ? parcel.unpacked() : -1;
+}
+
+bool send_it(int socket, int fd) {
+  Parcel parcel(fd);
+  return sendmsg(socket, &parcel.message, 0) == 1;
+}
+
+// A child that gets a descriptor through a socketpair and answers what it reads there.
+struct Receiver {
+  Fd socket;
+  pid_t child;
+};
+Receiver receiver_that_answers(size_t bytes) {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  Receiver receiver{Fd(ends[0]), -1};
+  receiver.child = child_that([&, end = ends[1]] {
+    close(ends[0]);
+    const int fd = received(end);
+    return fd >= 0 && put(fd, take(fd, bytes)) && close(fd) == 0 ? 7 : 1;
+  });
+  close(ends[1]);
+  return receiver;
+}
+
+}  // namespace
+
+TEST_CASE("sendmsg: SCM_RIGHTS, the receiver goes on with the connection and the sender closes at once", "[sendmsg][recvmsg][tcp]") {
+  const auto receiver = receiver_that_answers(5);
+  auto pair = connected();
+  exchange(pair.client, pair.server);
+  REQUIRE(send_it(receiver.socket, pair.server));
+  pair.server.close();
+  send_all(pair.client, "hello");
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(receiver.child) == 7);
+  CHECK(receive(pair.client, 1).empty());
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, bytes that came and nobody read are the receiver's", "[sendmsg][recvmsg][tcp]") {
+  const auto receiver = receiver_that_answers(5);
+  auto pair = connected();
+  send_all(pair.client, "hello");
+  arrived(pair.server, 5);
+  REQUIRE(send_it(receiver.socket, pair.server));
+  pair.server.close();
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(receiver.child) == 7);
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, the sender may go on as well", "[sendmsg][recvmsg][tcp]") {
+  const auto receiver = receiver_that_answers(5);
+  const auto pair = connected();
+  REQUIRE(send_it(receiver.socket, pair.server));
+  send_all(pair.client, "hello");
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(receiver.child) == 7);
+  exchange(pair.client, pair.server);
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, of the connecting end", "[sendmsg][recvmsg][tcp]") {
+  const auto receiver = receiver_that_answers(5);
+  auto pair = connected();
+  REQUIRE(send_it(receiver.socket, pair.client));
+  pair.client.close();
+  send_all(pair.server, "hello");
+  CHECK(receive(pair.server, 5) == "hello");
+  CHECK(status_of(receiver.child) == 7);
+  CHECK(receive(pair.server, 1).empty());
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, to the process itself", "[sendmsg][recvmsg][tcp]") {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd one(ends[0]), other(ends[1]);
+  auto pair = connected();
+  REQUIRE(send_it(one, pair.server));
+  const Fd again(received(other));
+  REQUIRE(again >= 0);
+  exchange(pair.client, again);
+  pair.server.close();
+  exchange(again, pair.client);
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, over a named unix socket", "[sendmsg][recvmsg][tcp]") {
+  sockaddr_un name{AF_UNIX, {}};
+  snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "conformance-%d", getpid());  // abstract
+  const auto* address = reinterpret_cast<const sockaddr*>(&name);
+  const Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(bind(listener, address, sizeof name) == 0);
+  REQUIRE(listen(listener, 1) == 0);
+  const pid_t child = child_that([&] {
+    const int socket = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(socket, address, sizeof name) != 0) return 1;
+    const int fd = received(socket);
+    return put(fd, take(fd, 5)) ? 7 : 2;
+  });
+  const Fd socket(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  REQUIRE(socket >= 0);
+  auto pair = connected();
+  REQUIRE(send_it(socket, pair.server));
+  pair.server.close();
+  send_all(pair.client, "hello");
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(child) == 7);
+}
+
+TEST_CASE("sendmmsg: SCM_RIGHTS, the receiver goes on with the connection", "[sendmmsg][recvmsg][tcp]") {
+  const auto receiver = receiver_that_answers(5);
+  auto pair = connected();
+  Parcel parcel(pair.server);
+  mmsghdr messages{parcel.message, 0};
+  REQUIRE(sendmmsg(receiver.socket, &messages, 1, 0) == 1);
+  pair.server.close();
+  send_all(pair.client, "hello");
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(receiver.child) == 7);
+}
+
+TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's standard stream", "[posix_spawn_file_actions_adddup2][posix_spawn][tcp]") {
+  auto pair = connected();
+  send_all(pair.client, "early ");
+  arrived(pair.server, 6);
+  posix_spawn_file_actions_t actions;
+  REQUIRE(posix_spawn_file_actions_init(&actions) == 0);
+  REQUIRE(posix_spawn_file_actions_adddup2(&actions, pair.server, 0) == 0);
+  REQUIRE(posix_spawn_file_actions_adddup2(&actions, pair.server, 1) == 0);
+  char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("read line; echo $line"), nullptr};
+  pid_t child = -1;
+  REQUIRE(posix_spawn(&child, "/bin/sh", &actions, nullptr, words, environ) == 0);
+  posix_spawn_file_actions_destroy(&actions);
+  pair.server.close();
+  send_all(pair.client, "late\n");
+  CHECK(receive(pair.client, 11) == "early late\n");
+  CHECK(status_of(child) == 0);
+  CHECK(receive(pair.client, 1).empty());
+}
