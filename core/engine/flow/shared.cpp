@@ -37,6 +37,8 @@ void Flow::leave_to_family() {
 void Flow::tell_family() {
   if (!share_ || taken_) return;
   const bool unread = rest_in() + held_in_.size() > 0;
+  // It may have been on its way back already, to come again.
+  if (!settled_ && on_kernel() && wanted_elsewhere()) settle(Reason::shared);
   if (settled_ && on_kernel()) return share_->tell(Place::tcp);
   if (leaving_ && over()) return share_->tell(unread || state_ == flow::State::broken ? Place::lost : Place::tcp);
 }
