@@ -107,7 +107,7 @@ TEST_CASE("forkpty: the parent's connection goes on while a child holds it, and 
   exchange(pair.client, pair.server);
 }
 
-TEST_CASE("daemon: the connection of the process that made it goes on", "[daemon]") {
+TEST_CASE("daemon: the connection of the process that made it goes on", "[daemon][tcp]") {
   const auto pair = connected();
   exchange(pair.client, pair.server);
   const Signal go, done;
@@ -151,7 +151,7 @@ TEST_CASE("daemon: a process that became one makes connections as any other", "[
   CHECK(status_of(child) == 0);
 }
 
-TEST_CASE("fork: twice over, and the grandchild outlives the child", "[fork]") {
+TEST_CASE("fork: twice over, and the grandchild outlives the child", "[fork][tcp]") {
   const auto pair = connected();
   const Signal go, done;
   const pid_t child = child_that([&] {
