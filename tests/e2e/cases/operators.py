@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 
-from cases.streams import CONNECTIONS, client, server
+from cases.streams import CONNECTIONS, PATIENT, client, server
 from lab import NOBODY, PORTS, Skipped, eventually, require
 
 IDLE = 1000
@@ -32,36 +32,41 @@ def in_lane(lab, program, *words):
     return flows(lab, program, *words)[lab.carrier]
 
 
+def crowd_of(lab, server, count, *more, **options):
+    """Idle connections. Their points stay open for longer than a busy machine takes to dial them."""
+    return lab.program("idle.py", lab.address, server.port, count, *more, options=PATIENT, **options)
+
+
 def streams_go_on(lab):
     """Every byte of streams is right, whichever end is told to leave, and how often."""
     for turn, style in enumerate(("epoll", "threads", "edge", "poll")):
         served, port = server(lab, style, CONNECTIONS)
-        ends = [served, client(lab, "threads" if turn % 2 else "epoll", port, turn, size=(32 if lab.lane == "shm" else 4) << 20)]
+        ends = [served, client(lab, "threads" if turn % 2 else "epoll", port, turn, size=(64 if lab.lane == "shm" else 4) << 20)]
         for end in ends:
             end.await_lane()
         told = ends[turn % 2].program
+        if turn > 1:
+            for end in ends:
+                end.hurry()
+        whom = ("--pid", told.pid, *(("--port", port) if turn else ()))
         for again in range(4):
-            said = rsock(lab, "lane", "tcp", "--pid", told.pid, *(("--port", port) if turn else ()))
+            said = rsock(lab, "lane", "tcp", *whom)
             require(f"{told.pid}]" in said, said)
-            rsock(lab, "lane", "auto", "--pid", told.pid)
-            if turn < 2:
-                for end in ends:
-                    eventually("back in the lane", lambda: in_lane(lab, end.program) == CONNECTIONS, BACK)
-            if again == 0 and turn > 1:  # the rest at full speed
-                for end in ends:
-                    end.hurry()
-            time.sleep(0.05)
-            if told.process.poll() is not None:
+            if turn > 1:  # at full speed, once: they end when they end
                 break
+            rsock(lab, "lane", "auto", *whom)
+            for end in ends:
+                eventually("back in the lane", lambda: in_lane(lab, end.program) == CONNECTIONS, BACK)
         for end in ends:
             end.hurry()
         for end in ends:
             stats = end.finish()
             lab.expect_lane(stats)
             told = {key: stats[key] for key in ("bytes_in", "returns", "reentries", "fallback")}
-            require(stats["returns"].get("operator", 0) >= CONNECTIONS * (4 if turn < 2 else 1), f"{end.program.name}: {told}")
-            require(turn > 1 or stats["reentries"] == 4 * CONNECTIONS, f"{end.program.name}: {told}")
-            require(stats["bytes_in"]["tcp"] > 0 and not stats["fallback"], f"{end.program.name}: {told}")
+            require(stats["returns"].get("operator", 0) > 0 and stats["bytes_in"]["tcp"] > 0, f"{end.program.name}: {told}")
+            if turn < 2:
+                require(stats["returns"]["operator"] == stats["reentries"] == 4 * CONNECTIONS, f"{end.program.name}: {told}")
+                require(not stats["fallback"], f"{end.program.name}: {told}")
 
 
 def benchmark(lab):
@@ -86,7 +91,7 @@ def idle(lab):
     count = IDLE if lab.lane == "shm" else IDLE // 10
     urgent = ["nice", "-n", "-19"] if os.geteuid() == 0 else []  # others may be at work on this machine
     served = lab.redis(wrap=urgent)
-    crowd = lab.program("idle.py", lab.address, served.port, count, wrap=urgent)
+    crowd = crowd_of(lab, served, count, wrap=urgent)
     crowd.await_words("ready")
     eventually("all in their lanes", lambda: in_lane(lab, served) == count, 20)
     said = rsock(lab, "lane", "tcp", "--pid", served.pid, wrap=urgent)
@@ -110,16 +115,16 @@ def idle(lab):
 def stays_until_auto(lab):
     """New flows keep to TCP until they are let in again; then those that are there enter, too."""
     served = lab.redis()
-    first = lab.program("idle.py", lab.address, served.port, 3)
+    first = crowd_of(lab, served, 3)
     first.await_words("ready")
     said = rsock(lab, "lane", "tcp", "--program", "redis-serv*", "--port", served.port)
     require("3 flows left" in said, said)
-    second = lab.program("idle.py", lab.address, served.port, 4, "any")
+    second = crowd_of(lab, served, 4, "any")
     second.await_words("ready")
     time.sleep(0.3)
     require(in_lane(lab, served) == 0 and in_lane(lab, second) == 0, f"{flows(lab, served)}")
     rsock(lab, "lane", "auto", "--pid", served.pid)
-    third = lab.program("idle.py", lab.address, served.port, 5)
+    third = crowd_of(lab, served, 5)
     third.await_words("ready")
     for end, count in (first, 3), (third, 5):
         eventually("in the lane", lambda: in_lane(lab, end) == count, BACK)
@@ -132,7 +137,7 @@ def stays_until_auto(lab):
 def by_port(lab):
     """A port of one's own: flows of another port stay in their lane."""
     one, other = lab.redis(), lab.redis()
-    crowds = [lab.program("idle.py", lab.address, each.port, 2) for each in (one, other)]
+    crowds = [crowd_of(lab, each, 2) for each in (one, other)]
     for crowd in crowds:
         crowd.await_words("ready")
     rsock(lab, "lane", "tcp", "--all", "--port", one.port)
@@ -155,7 +160,7 @@ def whom(lab):
                   ["lane", "tcp", "--pid", "x"], ["lane", "tcp", "--all", "--pid", served.pid], ["reload", "--port", "1"]):
         rsock(lab, *words, status=2)
     require(f"{served.pid}" in rsock(lab, "list", "--all"), "not listed")
-    peer = lab.program("idle.py", lab.address, served.port, 2)
+    peer = crowd_of(lab, served, 2)
     peer.await_words("ready")
     peer.process.send_signal(19)  # SIGSTOP: it cannot come along
     said = rsock(lab, "lane", "tcp", "--pid", served.pid, "--timeout", "0.5", status=1)
@@ -171,7 +176,7 @@ def another_user(lab):
     if os.geteuid() != 0:
         raise Skipped("only root can be two users")
     served = lab.redis(user=NOBODY)
-    crowd = lab.program("idle.py", lab.address, served.port, 2, user=NOBODY)
+    crowd = crowd_of(lab, served, 2, user=NOBODY)
     crowd.await_words("ready")
     rsock(lab, "lane", "tcp", "--pid", served.pid, user=NOBODY - 1, status=2)
     rsock(lab, "lane", "tcp", "--all", user=NOBODY - 1, status=2)
@@ -217,7 +222,7 @@ def reload(lab):
     """A bad file changes nothing; a port that is no longer selected goes back to TCP, and comes again with the next rules."""
     served = lab.redis()
     other = next(PORTS)
-    crowd = lab.program("idle.py", lab.address, served.port, 3)
+    crowd = crowd_of(lab, served, 3)
     crowd.await_words("ready")
     for bad, diagnosis in (("[[rule]]\nlisten = 7\n", ":2:"), ("nonsense", ":1:")):
         served.files["toml"].write_text(bad)
@@ -233,13 +238,13 @@ def reload(lab):
     require("3 flows selected no more" in rsock(lab, "reload", "--pid", served.pid), "other rules")
     told = flows(lab, served)
     require(told["tcp"] == 3 and told["why"] == "deselected 3", f"{told}")
-    second = lab.program("idle.py", lab.address, served.port, 2, "any")
+    second = crowd_of(lab, served, 2, "any")
     second.await_words("ready")
     time.sleep(0.3)
     require(in_lane(lab, served) == 0 and flows(lab, served)["tcp"] == 3, f"{flows(lab, served)}")
     rules(lab, served, served.port)
     rsock(lab, "reload", "--program", "redis-server")
-    third = lab.program("idle.py", lab.address, served.port, 4)
+    third = crowd_of(lab, served, 4)
     third.await_words("ready")
     require(in_lane(lab, served) == 4, f"{flows(lab, served)}")
     for end in crowd, second, third:
