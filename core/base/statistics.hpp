@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/clock.hpp"
 #include "core/base/lane.hpp"
 #include "core/base/reason.hpp"
 
@@ -23,6 +24,22 @@ struct PerLane {
   Counter& operator[](Lane lane) { return lanes[static_cast<size_t>(lane)]; }
 };
 
+// How long something took, each time: four buckets to the octave of microseconds, up to an hour.
+class Durations {
+ public:
+  void add(Duration duration);
+  uint64_t count() const;
+  // The least number of microseconds that `share` of all did not exceed, rounded up to the bucket's end; 0 if there were none.
+  uint64_t percentile(double share) const;
+  void clear();
+
+ private:
+  static constexpr size_t kBuckets = 128;
+  static size_t bucket(uint64_t us);
+  static uint64_t end_of(size_t bucket);
+  std::array<Counter, kBuckets> buckets_;
+};
+
 struct Statistics {
   PerLane flows;      // selected flows that ended or still live, by the furthest lane they reached
   PerLane bytes_in;   // application bytes of selected flows, by the lane that carried them
@@ -31,6 +48,7 @@ struct Statistics {
   Counter dials;      // links that this process asked for, whatever came of it
   std::array<Counter, kReasons> fallback;
   std::array<Counter, kReasons> returns;  // from a lane to TCP, whether or not the flow enters one again
+  Durations way_back;                     // how long each of those took, from when it began
   Counter reentries;                      // of flows that had been in a lane before
 
   void fell_back(Reason reason) { fallback[static_cast<size_t>(reason)].add(); }

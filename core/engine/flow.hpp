@@ -198,6 +198,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // cutover.cpp
   void apply(flow::Event event, flow::Facts facts = {});
   void act(flow::Action action);
+  void time_way_back(flow::State before);
   bool bind(Link& link);
   Status begin_sending(const wire::RingPlace& place);
   bool ensure_anchor();
@@ -276,6 +277,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool been_in_lane_ = false, lost_lane_ = false;
   int tries_ = 0, pauses_ = 0;   // since it was last in a lane for long: that count, and that make it wait
   std::optional<Time> entered_;  // its lane
+  Time returning_since_{};       // the way back to TCP has begun
   Lane link_lane_ = Lane::tcp;  // of the link last bound to: it may be left before the flow is seen to enter
 
   // other processes

@@ -257,6 +257,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   const auto before = state_;
   const auto next = flow::step(state_, event, facts);
   state_ = next.state;
+  time_way_back(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
              flow::name(before), flow::name(state_));
   if (event == Event::token_seen) {
@@ -330,6 +331,15 @@ Duration Flow::pause() const {
   constexpr int kMostDoublings = 6;
   const auto pause = std::min<Duration>(kFirstPause * (1 << std::clamp(pauses_ - 1, 0, kMostDoublings)), kLongestPause);
   return role_ == Role::connector ? pause / 2 : pause;  // its point should be there when it is dialled
+}
+
+// For the statistics: how long the way back takes.
+void Flow::time_way_back(State before) {
+  if (state_ == before) return;
+  if (before == State::lane) returning_since_ = now();
+  if (state_ != State::tcp || returning_since_ == Time{}) return;
+  statistics.way_back.add(now() - returning_since_);
+  returning_since_ = {};
 }
 
 // While the kernel serves it alone, its bytes are no business of the service's.

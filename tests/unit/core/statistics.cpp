@@ -30,6 +30,7 @@ TEST_CASE("statistics of a process that did nothing", "[statistics]") {
                      {"dials", 0},
                      {"fallback", json::object()},
                      {"returns", json::object()},
+                     {"return_us", {{"p50", 0}, {"p99", 0}}},
                      {"reentries", 0}};
   CHECK(parsed(counts) == want);
 }
@@ -43,6 +44,7 @@ TEST_CASE("statistics count each thing in its place", "[statistics]") {
   counts.bytes_out[Lane::shm].add();
   counts.links.add(4);
   counts.dials.add(5);
+  counts.way_back.add(milliseconds(1));
   counts.fell_back(Reason::plain_peer);
   counts.fell_back(Reason::plain_peer);
   counts.fell_back(Reason::short_lived);
@@ -57,6 +59,7 @@ TEST_CASE("statistics count each thing in its place", "[statistics]") {
   CHECK(got["fallback"] == json{{"plain-peer", 2}, {"short-lived", 1}});
   CHECK(got["returns"] == json{{"link-failed", 1}});
   CHECK(got["reentries"] == 6);
+  CHECK(got["return_us"]["p50"] >= 1000);
   counts.clear();
   CHECK(parsed(counts) == parsed(*std::make_unique<Statistics>()));
 }
@@ -82,6 +85,27 @@ TEST_CASE("each reason has a key of its own", "[statistics]") {
     CHECK(reason.find_first_not_of("abcdefghijklmnopqrstuvwxyz-") == std::string::npos);
   }
   CHECK(key(Reason::plain_peer) == "plain-peer");
+}
+
+TEST_CASE("durations are known to a quarter of an octave", "[statistics]") {
+  for (const uint64_t us : {0ull, 1ull, 3ull, 4ull, 7ull, 8ull, 9ull, 100ull, 1000ull, 5000ull, 1'000'000ull, 3'600'000'000ull}) {
+    Durations one;
+    one.add(microseconds(us));
+    INFO(us);
+    CHECK(one.percentile(0.5) >= us);
+    CHECK(one.percentile(0.5) <= us + us / 4);
+  }
+  Durations many;
+  CHECK(many.percentile(0.5) == 0);
+  for (int us = 1; us <= 1000; ++us) many.add(microseconds(us));
+  CHECK(many.count() == 1000);
+  CHECK(many.percentile(0.5) >= 500);
+  CHECK(many.percentile(0.5) <= 625);
+  CHECK(many.percentile(0.99) >= 990);
+  CHECK(many.percentile(1) <= 1250);
+  many.add(std::chrono::hours(1000));
+  many.add(-milliseconds(1));
+  CHECK(many.count() == 1002);
 }
 
 TEST_CASE("no count is lost between threads", "[statistics]") {

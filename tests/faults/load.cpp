@@ -1,0 +1,377 @@
+// Streams of known bytes over many connections that go on until they are told to end, whatever happens below them.
+//
+//   load server ADDRESS PORT REPORT
+//   load client ADDRESS PORT REPORT FLOWS SEED
+//
+// Each prints its process identifier when it begins. The client keeps FLOWS connections open, as many of each of four kinds, and
+// makes a new one for each that has ended:
+//
+//   asking   a request of some bytes, and as many for an answer, again and again
+//   bulk     both ends send what they can, up to a rate
+//   halved   the client sends some and shuts its half down; the server, at the end of the stream, sends as many and closes
+//   slow     the server sends what it can; the client reads a little now and then
+//
+// A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction follows from
+// number, direction and offset, and is compared. At SIGTERM the client ends every stream in order and waits for the server's end of
+// it; the server ends when the last connection has. Then each writes its report, JSON: bytes in and out; connections that ended in
+// order, that were reset, and that ended early (a clean end where bytes were due); bytes that were lost, came again, or were wrong;
+// the longest time, in ms, for which an asking connection waited for its answer; and "ended", the bytes in and out of each
+// connection that ended in order, by which the runner sees that what one end sent is what the other received.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+enum class Kind : uint64_t { asking, bulk, halved, slow };
+constexpr uint64_t kKinds = 4;
+
+struct Hello {
+  uint64_t number, kind, size;
+};
+
+constexpr auto kTick = 20ms;
+constexpr uint64_t kPerTick = 1 << 10;    // of all but questions and answers
+constexpr size_t kSlowRead = 4 << 10;      // of a slow reader
+constexpr int kSlowTicks = 5;              // between two of its reads
+constexpr int kAskingTicks = 3;            // between two questions
+constexpr uint64_t kMostAsked = 2000, kMostHalved = 300000;
+constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
+constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
+
+volatile sig_atomic_t told_to_end = 0;
+
+[[noreturn]] void die(const char* what) {
+  std::fprintf(stderr, "load: %s: %s\n", what, std::strerror(errno));
+  std::exit(1);
+}
+
+uint8_t byte_at(uint64_t number, bool from_client, uint64_t offset) {
+  uint64_t x = (offset >> 3) + number * 0x9e3779b97f4a7c15ull + (from_client ? 0x1234567 : 0);
+  x ^= x >> 31, x *= 0xbf58476d1ce4e5b9ull, x ^= x >> 29;
+  return static_cast<uint8_t>(x >> (8 * (offset & 7)));
+}
+
+struct Report {
+  uint64_t bytes_in = 0, bytes_out = 0, in_order = 0, resets = 0, early = 0, lost = 0, repeated = 0, wrong = 0;
+  int64_t longest_wait_ms = 0;
+  std::string ended;
+
+  void write(const char* path) const {
+    auto* file = std::fopen(path, "w");
+    if (!file) die(path);
+    std::fprintf(file,
+                 "{\"bytes_in\":%lu,\"bytes_out\":%lu,\"in_order\":%lu,\"resets\":%lu,\"early\":%lu,\"lost\":%lu,"
+                 "\"repeated\":%lu,\"wrong\":%lu,\"longest_wait_ms\":%ld,\"ended\":{%s}}\n",
+                 bytes_in, bytes_out, in_order, resets, early, lost, repeated, wrong, longest_wait_ms, ended.c_str());
+    std::fclose(file);
+  }
+};
+Report report;
+
+// One end of one connection.
+class Stream {
+ public:
+  Stream(int fd, bool client, Hello hello) : fd_(fd), client_(client), hello_(hello), known_(client) {}
+  ~Stream() { ::close(fd_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  bool over() const { return over_; }
+  Kind kind() const { return static_cast<Kind>(hello_.kind % kKinds); }
+  int fd() const { return fd_; }
+
+  // All that can be done now; `tick`: as much again of what is bounded by time.
+  void advance(bool tick) {
+    if (over_) return;
+    if (tick) allowance_ = kPerTick, ++ticks_;
+    if (client_ && told_to_end) stopping_ = true;
+    while (!over_ && (receive() || transmit())) {
+    }
+  }
+
+ private:
+  // Bytes of this end that may be sent now, behind what was.
+  uint64_t may_send() const {
+    switch (kind()) {
+      case Kind::asking:
+        if (!client_) return in_ - out_;
+        if (out_ % hello_.size != 0) return hello_.size - out_ % hello_.size;
+        return in_ == out_ && !stopping_ && ticks_ >= next_question_ ? hello_.size : 0;
+      case Kind::bulk: return (client_ ? stopping_ : end_in_) ? 0 : allowance_;
+      case Kind::halved: return client_ || end_in_ ? std::min(hello_.size - out_, allowance_) : 0;
+      case Kind::slow: return client_ || end_in_ ? 0 : allowance_;
+    }
+    return 0;
+  }
+  // Whether this end has said all that it ever will.
+  bool said_all() const {
+    if (hello_left_ > 0) return false;
+    switch (kind()) {
+      case Kind::asking: return client_ ? stopping_ && in_ == out_ : end_in_ && in_ == out_;
+      case Kind::bulk: return client_ ? stopping_ : end_in_;
+      case Kind::halved: return (client_ || end_in_) && out_ == hello_.size;
+      case Kind::slow: return client_ ? stopping_ : end_in_;
+    }
+    return true;
+  }
+
+  bool transmit() {
+    if (!known_ || shut_) return false;
+    uint8_t piece[16384];
+    size_t size = 0;
+    if (hello_left_ > 0 && client_) {
+      std::memcpy(piece, reinterpret_cast<const uint8_t*>(&hello_) + sizeof hello_ - hello_left_, size = hello_left_);
+    } else {
+      hello_left_ = 0;
+      size = static_cast<size_t>(std::min<uint64_t>(may_send(), sizeof piece));
+      for (size_t i = 0; i < size; ++i) piece[i] = byte_at(hello_.number, client_, out_ + i);
+    }
+    if (size == 0) {
+      if (!said_all()) return false;
+      shut_ = true;
+      if (::shutdown(fd_, SHUT_WR) != 0) return failed(errno);
+      return finish_if_done();
+    }
+    const auto sent = ::send(fd_, piece, size, MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN || errno == EINTR ? false : failed(errno);
+    if (hello_left_ > 0) return hello_left_ -= static_cast<size_t>(sent), true;
+    if (client_ && kind() == Kind::asking && out_ == in_) asked_ = Clock::now(), next_question_ = ticks_ + kAskingTicks;
+    out_ += static_cast<uint64_t>(sent);
+    allowance_ -= std::min(allowance_, static_cast<uint64_t>(sent));
+    report.bytes_out += static_cast<uint64_t>(sent);
+    return true;
+  }
+
+  bool receive() {
+    if (end_in_) return false;
+    uint8_t piece[32768];
+    auto most = sizeof piece;
+    if (client_ && kind() == Kind::slow && !stopping_) {
+      if (ticks_ < next_read_) return false;
+      most = kSlowRead;
+      next_read_ = ticks_ + kSlowTicks;
+    }
+    if (!known_) most = sizeof hello_ - head_;
+    const auto got = ::recv(fd_, piece, most, 0);
+    if (got < 0) return errno == EAGAIN || errno == EINTR ? false : failed(errno);
+    if (got == 0) return end_in_ = true, ended();
+    if (!known_) {
+      std::memcpy(reinterpret_cast<uint8_t*>(&hello_) + head_, piece, static_cast<size_t>(got));
+      head_ += static_cast<size_t>(got);
+      known_ = head_ == sizeof hello_;
+      return true;
+    }
+    return compare(piece, static_cast<size_t>(got));
+  }
+
+  bool compare(const uint8_t* bytes, size_t size) {
+    for (size_t i = 0; i < size; ++i)
+      if (bytes[i] != byte_at(hello_.number, !client_, in_ + i)) return astray(bytes + i, size - i, in_ + i);
+    in_ += size;
+    report.bytes_in += size;
+    if (client_ && kind() == Kind::asking && in_ == out_)
+      report.longest_wait_ms = std::max<int64_t>(report.longest_wait_ms, (Clock::now() - asked_) / 1ms);
+    return true;
+  }
+
+  // The stream goes on at another place than it should: whether bytes were lost or came again shows where.
+  bool astray(const uint8_t* bytes, size_t size, uint64_t at) {
+    const auto known = std::min(size, kWindow);
+    const auto fits = [&](uint64_t place) {
+      for (size_t i = 0; i < known; ++i)
+        if (bytes[i] != byte_at(hello_.number, !client_, place + i)) return false;
+      return true;
+    };
+    int64_t off = 0;
+    for (int64_t distance = 1; off == 0 && known >= 8 && distance <= kSearch; ++distance) {
+      if (fits(at + static_cast<uint64_t>(distance))) off = distance;
+      if (static_cast<uint64_t>(distance) <= at && fits(at - static_cast<uint64_t>(distance))) off = -distance;
+    }
+    std::fprintf(stderr, "load: connection %lu, %s: at %lu comes what belongs at %ld\n", hello_.number,
+                 client_ ? "from the server" : "from the client", at, off ? static_cast<int64_t>(at) + off : -1);
+    (off > 0 ? report.lost : off < 0 ? report.repeated : report.wrong) += off ? static_cast<uint64_t>(std::abs(off)) : size;
+    over_ = true;
+    return false;
+  }
+
+  // The peer has ended its stream.
+  bool ended() {
+    const bool due = !known_ || (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
+                                         : kind() == Kind::halved && in_ != hello_.size);
+    if (due) {
+      ++report.early;
+      std::fprintf(stderr, "load: connection %lu ended early, with %lu bytes in and %lu out\n", hello_.number, in_, out_);
+      over_ = true;
+      return false;
+    }
+    return finish_if_done() || true;
+  }
+
+  bool finish_if_done() {
+    if (!shut_ || !end_in_) return true;
+    over_ = true;
+    ++report.in_order;
+    report.ended += (report.ended.empty() ? "\"" : ",\"") + std::to_string(hello_.number) + "\":[" + std::to_string(in_) + "," +
+                    std::to_string(out_) + "]";
+    return false;
+  }
+
+  bool failed(int error) {
+    if (error != ECONNRESET && error != EPIPE && error != ETIMEDOUT && error != EHOSTUNREACH) {
+      errno = error;
+      die("a connection");
+    }
+    ++report.resets;
+    over_ = true;
+    return false;
+  }
+
+  const int fd_;
+  const bool client_;
+  Hello hello_;
+  bool known_, over_ = false, shut_ = false, end_in_ = false, stopping_ = false;
+  size_t hello_left_ = sizeof(Hello), head_ = 0;
+  uint64_t in_ = 0, out_ = 0;
+  uint64_t allowance_ = kPerTick;
+  int64_t ticks_ = 0, next_read_ = 0, next_question_ = 0;
+  Clock::time_point asked_{};
+};
+
+void set_nonblocking(int fd) {
+  if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
+}
+
+// The streams of one end, and what they wait in. Edge triggered: every stream is advanced until nothing more can be done.
+class Streams {
+ public:
+  Streams() : set_(::epoll_create1(EPOLL_CLOEXEC)) {
+    if (set_ < 0) die("epoll_create1");
+  }
+  void watch(int fd, uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    event.data.fd = fd;
+    if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
+  }
+  void add(int fd, bool client, Hello hello) {
+    set_nonblocking(fd);
+    watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    auto& stream = all_[fd] = std::make_unique<Stream>(fd, client, hello);
+    stream->advance(true);
+  }
+  size_t count() const { return all_.size(); }
+  uint64_t rarest_kind() const {
+    std::array<size_t, kKinds> counts{};
+    for (const auto& [fd, stream] : all_) ++counts[static_cast<size_t>(stream->kind())];
+    return static_cast<uint64_t>(std::min_element(counts.begin(), counts.end()) - counts.begin());
+  }
+  // One turn; true if `listener` has somebody.
+  bool turn(int listener) {
+    epoll_event events[64];
+    const auto until_tick = std::chrono::ceil<std::chrono::milliseconds>(next_tick_ - Clock::now()).count();
+    const int found = ::epoll_wait(set_, events, 64, static_cast<int>(std::max<int64_t>(until_tick, 0)));
+    if (found < 0 && errno != EINTR) die("epoll_wait");
+    bool came = false;
+    for (int i = 0; i < found; ++i) {
+      if (events[i].data.fd == listener) came = true;
+      if (const auto at = all_.find(events[i].data.fd); at != all_.end()) at->second->advance(false);
+    }
+    if (Clock::now() >= next_tick_) {
+      next_tick_ = Clock::now() + kTick;
+      for (auto& [fd, stream] : all_) stream->advance(true);
+    }
+    std::erase_if(all_, [](const auto& each) { return each.second->over(); });
+    return came;
+  }
+
+ private:
+  int set_;
+  std::map<int, std::unique_ptr<Stream>> all_;
+  Clock::time_point next_tick_ = Clock::now();
+};
+
+void serve(const sockaddr_in& name) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+  ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (::bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || ::listen(listener, 1024) != 0) die("listen");
+  set_nonblocking(listener);
+  std::printf("listening %d\n", getpid());
+  std::fflush(stdout);
+  Streams streams;
+  streams.watch(listener, EPOLLIN);
+  for (bool any = false; !told_to_end || (any && streams.count() > 0);)
+    if (streams.turn(listener))
+      for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0; any = true) streams.add(fd, false, {});
+}
+
+int connected(const sockaddr_in& name) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) die("socket");
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
+  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ECONNRESET) die("connect");
+  ::close(fd);
+  return -1;
+}
+
+void play(const sockaddr_in& name, size_t flows, unsigned seed) {
+  std::mt19937_64 random(seed);
+  Streams streams;
+  uint64_t number = uint64_t{seed} << 32;
+  std::printf("playing %d\n", getpid());
+  std::fflush(stdout);
+  while (!told_to_end || streams.count() > 0) {
+    while (!told_to_end && streams.count() < flows) {
+      const int fd = connected(name);
+      if (fd < 0) break;  // the server is not there now; at the next tick
+      const auto kind = streams.rarest_kind();
+      const auto most = kind == static_cast<uint64_t>(Kind::halved) ? kMostHalved : kMostAsked;
+      streams.add(fd, true, {++number, kind, 1 + random() % most});
+    }
+    streams.turn(-1);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  const std::string_view role = argc > 1 ? argv[1] : "";
+  const bool server = role == "server" && argc == 5, client = role == "client" && argc == 7;
+  if ((!server && !client) || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
+    return std::fprintf(stderr, "usage: load server ADDRESS PORT REPORT | client ADDRESS PORT REPORT FLOWS SEED\n"), 2;
+  name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
+  ::alarm(3600);
+  struct sigaction action {};
+  action.sa_handler = [](int) { told_to_end = 1; };
+  ::sigaction(SIGTERM, &action, nullptr);
+  if (server)
+    serve(name);
+  else
+    play(name, std::strtoul(argv[5], nullptr, 10), static_cast<unsigned>(std::strtoul(argv[6], nullptr, 10)));
+  report.write(argv[4]);
+}
