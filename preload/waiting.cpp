@@ -84,9 +84,13 @@ bool concerns(int count, Sets sets) {
          each_concerned(count, sets.excepts, stop);
 }
 
-// The core's sets are of the usual size; beyond it the flows wait in the kernel.
-bool beyond_usual_size(int count, Sets sets) {
-  if (count <= FD_SETSIZE) return false;
+// The kernel takes a count beyond what it has descriptors, and touches less of the sets then. Where that is so, and where a set is
+// no memory at all, it has the call, and the flows wait there.
+bool whole(int count, fd_set* set) {
+  return !set || writable(set, (static_cast<size_t>(count) + 63) / 64 * 8);
+}
+bool only_kernel_can(int count, Sets sets) {
+  if (whole(count, sets.reads) && whole(count, sets.writes) && whole(count, sets.excepts)) return false;
   const auto leave = [](int fd) { return to_tcp(fd), true; };
   each_concerned(count, sets.reads, leave);
   each_concerned(count, sets.writes, leave);
@@ -96,7 +100,7 @@ bool beyond_usual_size(int count, Sets sets) {
 
 [[gnu::noinline]] int select_concerned(int count, Sets sets, timeval* timeout) {
   if ((timeout && (!writable(timeout, sizeof *timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
-      beyond_usual_size(count, sets))
+      only_kernel_can(count, sets))
     return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
   timespec left{};
   if (timeout) left = {timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
@@ -108,7 +112,7 @@ bool beyond_usual_size(int count, Sets sets) {
 }
 
 [[gnu::noinline]] int pselect_concerned(int count, Sets sets, const timespec* timeout, const sigset_t* mask) {
-  if (!sound(timeout) || !sound(mask) || beyond_usual_size(count, sets))
+  if (!sound(timeout) || !sound(mask) || only_kernel_can(count, sets))
     return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
   timespec left = timeout ? *timeout : timespec{};
   const auto answer =
@@ -135,14 +139,59 @@ bool beyond_usual_size(int count, Sets sets) {
   return answer.served() ? finish(answer.result()) : real::epoll_ctl(set, operation, fd, event);
 }
 
+// Programs may say that there is room for more events than there is. The kernel writes what it has.
+int room(epoll_event* events, int capacity) {
+  while (capacity > 0 && !writable(events, static_cast<size_t>(capacity) * sizeof *events)) capacity /= 2;
+  return capacity;
+}
+
+// Where there is no memory for events, a wait is in order until there is one.
+template <class Libc>
+[[gnu::noinline]] int wait_for_a_fault(int set, const timespec* timeout, const sigset_t* mask, Libc libc) {
+  pollfd one{set, POLLIN, 0};
+  const auto answer = sockets::poll(&one, 1, timeout, mask);
+  if (!answer.served()) return libc();
+  return answer.result() && *answer.result() > 0 ? fail(EFAULT) : finish(answer.result());
+}
+
 template <class Libc>
 [[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity,
                                            const timespec* timeout, const sigset_t* mask, Libc libc) {
   constexpr int kMostEvents = static_cast<int>(0x7fffffff / sizeof(epoll_event));
+  constexpr auto kKernelsOwn = uintptr_t{1} << 63;
   if (capacity <= 0 || capacity > kMostEvents || !sound(timeout) || !sound(mask)) return libc();
-  if (!writable(events, static_cast<size_t>(capacity) * sizeof *events)) return fail(EFAULT);
+  if (reinterpret_cast<uintptr_t>(events) & kKernelsOwn) return libc();
+  capacity = room(events, capacity);
+  if (capacity == 0) return wait_for_a_fault(set, timeout, mask, libc);
   const auto answer = sockets::epoll_wait(set, events, capacity, timeout, mask);
   return answer.served() ? finish(answer.result()) : libc();
+}
+
+constexpr int kNotYet = -2;
+
+// The set is of no concern; but it may become so while the thread sleeps in it.
+template <class Libc>
+[[gnu::noinline]] int epoll_wait_unaware(int set, epoll_event* events, int capacity, const timespec* timeout,
+                                         const sigset_t* mask, Libc libc) {
+  const auto sleep = [&] {
+    const sockets::Unaware here(set);
+    return find(set) ? kNotYet : libc();
+  };
+  int count = sleep();
+  if (count > 0 && find(set)) {
+    count = sockets::epoll_waited(set, events, count);
+    if (count == 0) count = kNotYet;  // it was our bell
+  }
+  return count != kNotYet ? count : epoll_wait_concerned(set, events, capacity, timeout, mask, libc);
+}
+
+template <class Libc>
+int epoll_wait_or(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask,
+                  Libc libc) {
+  if (find(set)) return epoll_wait_concerned(set, events, capacity, timeout, mask, libc);
+  if (sockets::selecting.load(std::memory_order_relaxed))
+    return epoll_wait_unaware(set, events, capacity, timeout, mask, libc);
+  return libc();
 }
 
 }  // namespace
@@ -187,23 +236,17 @@ RSOCK_EXPORT int epoll_ctl(int set, int operation, int fd, epoll_event* event) n
 }
 
 RSOCK_EXPORT int epoll_wait(int set, epoll_event* events, int capacity, int ms) {
-  if (find(set))
-    return epoll_wait_concerned(set, events, capacity, Timeout(ms), nullptr,
-                                [=] { return real::epoll_wait(set, events, capacity, ms); });
-  return real::epoll_wait(set, events, capacity, ms);
+  return epoll_wait_or(set, events, capacity, Timeout(ms), nullptr,
+                       [=] { return real::epoll_wait(set, events, capacity, ms); });
 }
 
 RSOCK_EXPORT int epoll_pwait(int set, epoll_event* events, int capacity, int ms, const sigset_t* mask) {
-  if (find(set))
-    return epoll_wait_concerned(set, events, capacity, Timeout(ms), mask,
-                                [=] { return real::epoll_pwait(set, events, capacity, ms, mask); });
-  return real::epoll_pwait(set, events, capacity, ms, mask);
+  return epoll_wait_or(set, events, capacity, Timeout(ms), mask,
+                       [=] { return real::epoll_pwait(set, events, capacity, ms, mask); });
 }
 
 RSOCK_EXPORT int epoll_pwait2(int set, epoll_event* events, int capacity, const timespec* timeout,
                               const sigset_t* mask) {
-  if (find(set))
-    return epoll_wait_concerned(set, events, capacity, timeout, mask,
-                                [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
-  return real::epoll_pwait2(set, events, capacity, timeout, mask);
+  return epoll_wait_or(set, events, capacity, timeout, mask,
+                       [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
 }

@@ -4,7 +4,7 @@
 // in link order), tests hand in libc's.
 //
 // Everything in namespace sys goes through libc's syscall(2), which is not a cancellation point: a cancelled
-// thread can never unwind out of these calls with one of our locks held. Only the two waits are cancellation points.
+// thread can never unwind out of these calls with one of our locks held. Only the three waits are cancellation points.
 
 #include <poll.h>
 #include <sys/epoll.h>

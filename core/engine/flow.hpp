@@ -42,8 +42,13 @@ class Link;
 // Hears of every change that may matter to somebody who waits for the flow.
 class Observer {
  public:
-  // `what`: the readiness that may have come, as epoll events.
+  // `what`: the readiness that has come, as epoll events, also where it was there before (more bytes behind unread ones): what
+  // would wake somebody who waits in the kernel. 0: only on_kernel() may have changed.
   virtual void flow_changed(Flow& flow, uint32_t what) = 0;
+  // The program lets go of the flow: it closed its last descriptor, or the flow will never be one of ours (`disowned`).
+  virtual void flow_gone(Flow&, bool /*disowned*/) {}
+  // It closed this descriptor, and has others for the flow.
+  virtual void descriptor_gone(Flow&, int /*fd*/) {}
 
  protected:
   ~Observer() = default;
@@ -142,7 +147,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void count_out(size_t bytes) { raw_out_ += bytes; }
 
   // ---- state as the application sees it
-  // EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR as the kernel would report them; only if not on_kernel().
+  // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD
   size_t unsent_bytes() const;   // SIOCOUTQ
@@ -157,6 +162,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   void observe(Observer& observer) { observers_.push_back(&observer); }
   void unobserve(Observer& observer);
+  // A copy: who is told may go, and take others along.
+  std::vector<Observer*> observers() const { return observers_; }
 
   // ---- from the service thread
   // The shadow socket may have become readable or writable.
@@ -250,6 +257,20 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void discard_raw();
   void changed(uint32_t what = kAnything);
   static constexpr uint32_t kAnything = ~0u;
+  // While it lives, something changes: then the observers are told what came. As in the kernel, an end or an error is for all who
+  // wait for anything.
+  class Change {
+   public:
+    explicit Change(Flow& flow) : flow_(flow), before_(flow.observers_.empty() ? 0 : flow.readiness()) {}
+    ~Change();
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+   private:
+    Flow& flow_;
+    const uint32_t before_;
+  };
+  uint32_t heard_by_application(uint32_t tcp_events) const;
 
   uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
   size_t rest_in() const { return rest_in_.size() - rest_in_at_; }

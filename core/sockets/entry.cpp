@@ -9,6 +9,12 @@ namespace rsock::sockets {
 TableSlot table[kTableSize];
 constinit std::atomic<int> concerned{0};
 constinit State state{};
+constinit std::atomic<bool> selecting{false};
+constinit Unaware::Count Unaware::counts[kCounts]{};
+
+void Unaware::forget_all() {
+  for (auto& count : counts) count.of = 0;
+}
 
 namespace {
 
@@ -66,6 +72,7 @@ void release(int fd) {
   set_entry(fd, nullptr);
   if (!entry) return;
   if (--entry->descriptors > 0) {
+    if (entry->flow) EpollSet::descriptor_closed(*entry->flow, fd);
     // The kernel's calls on the flow go by a descriptor that is still its own.
     const auto slots = used_table();
     for (size_t other = 0; entry->flow && other < slots.size(); ++other)

@@ -1,39 +1,46 @@
+// Who is in a set, and where its readiness is kept.
+
 #include "core/sockets/epoll_set.hpp"
 
 #include <algorithm>
 
-#include "core/base/log.hpp"
+#include "core/sockets/open_sets.hpp"
 
 namespace rsock::sockets {
 namespace {
 
-// Marks are the set's random number plus a small ordinal; the first ones are ours.
-constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
-constexpr uint64_t kMarks = 1ull << 32;
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kFlags = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 
 std::vector<EpollSet*>& all_sets = *new std::vector<EpollSet*>;  // leaked: see Bell
 
-uint64_t random_mark() {
-  uint64_t mark;
-  sys::random(&mark, sizeof mark);
-  return mark & ~(kMarks - 1);
+uint64_t random_number() {
+  uint64_t number;
+  sys::random(&number, sizeof number);
+  return number;
+}
+
+// Whom the kernel wakes when this comes to a TCP socket.
+uint32_t woken_by(uint32_t what) {
+  if (what & EPOLLIN) what |= EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND;
+  if (what & EPOLLOUT) what |= EPOLLWRNORM | EPOLLWRBAND;
+  return what;
 }
 
 }  // namespace
 
-std::shared_ptr<EpollSet> EpollSet::make(int fd) {
+Result<std::shared_ptr<EpollSet>> EpollSet::make(int fd) {
   const auto copy = sys::duplicate_high(fd, false);
-  if (!copy) return nullptr;
+  if (!copy) return Errno{copy.error()};
   UniqueFd kernel_set(*copy);
   auto bell = Bell::borrow();
-  if (!bell) return nullptr;
-  const auto mark = random_mark();
+  if (!bell) return Errno{EMFILE};
+  const auto mark = random_number() & ~(kMarks - 1);
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = mark + kBellMark;
-  if (!sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event)) return nullptr;
+  if (const auto added = sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event); !added)
+    return Errno{added.error()};
   return std::shared_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark));
 }
 
@@ -44,53 +51,76 @@ EpollSet::EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark)
 
 EpollSet::~EpollSet() {
   std::erase(all_sets, this);
-  for (auto& [fd, watch] : watches_) watch->flow->unobserve(*watch);
+  for (auto& [key, watch] : watches_) watch->flow->unobserve(*watch);
 }
 
-// The flow turns out to be no concern of ours: its kernel entries get the application's data back.
-void EpollSet::hand_over(engine::Flow& flow) {
-  for (auto* set : all_sets)
-    std::erase_if(set->watches_, [&](const auto& item) {
-      auto& watch = *item.second;
-      if (watch.flow.get() != &flow) return false;
-      (void)sys::epoll_ctl(set->kernel_set_.get(), EPOLL_CTL_MOD, watch.fd, &watch.wanted);
-      if (watch.queued) std::erase(set->ready_, &watch);
-      if (!watch.in_kernel) --set->out_of_kernel_;
-      set->marked_.erase(watch.mark);
-      flow.unobserve(watch);
-      return true;
-    });
+EpollSet::Relatives EpollSet::find_relatives(int fd) {
+  std::vector<int> own;
+  for (const auto* set : all_sets) own.push_back(set->kernel_set_.get());
+  Relatives found;
+  for (const auto& other : open_sets(own)) {
+    if (other.fd == fd) continue;
+    if (other.has_data(mark_ + kBellMark))
+      found.copies.push_back(other.fd);
+    else if (other.has_member(fd))
+      found.outer.push_back(other.fd);
+  }
+  return found;
 }
 
 void EpollSet::forget_all() { all_sets.clear(); }
 
+void EpollSet::hand_over(engine::Flow& flow) {
+  for (auto* observer : flow.observers()) observer->flow_gone(flow, true);
+}
 void EpollSet::forget_flow(engine::Flow& flow) {
-  for (auto* set : all_sets) {
-    std::vector<int> fds;
-    for (const auto& [fd, watch] : set->watches_)
-      if (watch->flow.get() == &flow) fds.push_back(fd);
-    for (const int fd : fds) set->remove(fd);
-  }
+  for (auto* observer : flow.observers()) observer->flow_gone(flow, false);
+}
+void EpollSet::descriptor_closed(engine::Flow& flow, int fd) {
+  for (auto* observer : flow.observers()) observer->descriptor_gone(flow, fd);
+}
+
+// A flow that turns out to be no concern of ours: its kernel entry gets the application's data back.
+void EpollSet::flow_gone(Watch& watch, bool disowned) {
+  if (!disowned || !watch.in_kernel) return remove(watch);
+  if (!watch.fired) (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_MOD, watch.kernel_fd(), &watch.wanted);
+  marked_.erase(watch.mark);
+  watch.in_kernel = false;
+  ++out_of_kernel_;
+  remove(watch);
+}
+
+// As in the kernel, the entry stays while the flow has another descriptor. The kernel's entry goes by a descriptor of our own then,
+// so that it can be removed still.
+void EpollSet::descriptor_gone(Watch& watch, int closed) {
+  if (watch.fd != closed || watch.orphan) return;
+  watch.orphan = true;
+  if (!watch.in_kernel) return;
+  leave_kernel(watch);
+  if (!watch.fired) (void)enter_kernel(watch, EPOLL_CTL_ADD);
 }
 
 Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event* event) {
-  const auto found = watches_.find(fd);
+  const auto found = watches_.find({fd, flow.get()});
+  const bool known = found != watches_.end();
   if (operation == EPOLL_CTL_ADD) {
-    if (found != watches_.end() && found->second->flow == flow) return Errno{EEXIST};
-    if (found != watches_.end()) remove(fd);
-    return add(fd, flow, *event);
+    constexpr uint32_t kWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+    if ((event->events & EPOLLEXCLUSIVE) && (event->events & ~kWithExclusive)) return Errno{EINVAL};
+    return known ? Status(Errno{EEXIST}) : add(fd, flow, *event);
   }
-  if (found == watches_.end()) return Errno{ENOENT};
+  if (operation == EPOLL_CTL_MOD && (event->events & EPOLLEXCLUSIVE)) return Errno{EINVAL};
+  if (!known) return Errno{ENOENT};
   auto& watch = *found->second;
   if (operation == EPOLL_CTL_DEL) {
-    remove(fd);
+    remove(watch);
     return Done{};
   }
-  if (operation != EPOLL_CTL_MOD) return Errno{EINVAL};
-  if ((watch.wanted.events | event->events) & EPOLLEXCLUSIVE) return Errno{EINVAL};
+  if (operation != EPOLL_CTL_MOD || (watch.wanted.events & EPOLLEXCLUSIVE)) return Errno{EINVAL};
   watch.wanted = *event;
   watch.fired = false;
+  watch.reported = 0;
   if (watch.in_kernel) {
+    look_soon();
     const auto done = enter_kernel(watch, EPOLL_CTL_MOD);
     // A one-shot watch that had fired when its flow came back is not there yet.
     return done.is(ENOENT) ? enter_kernel(watch, EPOLL_CTL_ADD) : done;
@@ -100,40 +130,47 @@ Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Fl
 }
 
 Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event) {
-  constexpr uint32_t kWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
-  if ((event.events & EPOLLEXCLUSIVE) && (event.events & ~kWithExclusive)) return Errno{EINVAL};
-  auto& watch = new_watch(fd);
+  auto& watch = new_watch(fd, *flow);
   watch.flow = flow;
   watch.wanted = event;
   watch.mark = mark_ + next_mark_++;
-  watch.fired = watch.queued = false;
+  watch.fired = watch.queued = watch.orphan = false;
+  watch.reported = 0;
   watch.in_kernel = flow->on_kernel();
   if (watch.in_kernel) {
-    if (const auto entered = enter_kernel(watch, EPOLL_CTL_ADD); !entered) return watches_.erase(fd), entered;
+    look_soon();
+    if (const auto entered = enter_kernel(watch, EPOLL_CTL_ADD); !entered) return watches_.erase({fd, flow.get()}), entered;
   } else {
     ++out_of_kernel_;
-    add_sources();
   }
   flow->observe(watch);
-  if (!watch.in_kernel) changed(watch, ~0u);
+  if (!watch.in_kernel) {
+    if (unaware()) bell_->ring();  // it comes back, and waits for the lane as well
+    changed(watch, ~0u);
+  }
   return Done{};
 }
 
-EpollSet::Watch& EpollSet::new_watch(int fd) {
+EpollSet::Watch& EpollSet::new_watch(int fd, const engine::Flow& flow) {
   if (spare_.empty()) {
-    auto& made = watches_[fd] = std::make_unique<Watch>(*this);
+    auto& made = watches_[{fd, &flow}] = std::make_unique<Watch>(*this);
     made->fd = fd;
     return *made;
   }
-  spare_.key() = fd;
+  spare_.key() = {fd, &flow};
   spare_.mapped()->fd = fd;
   return *watches_.insert(std::move(spare_)).position->second;
 }
 
 Status EpollSet::enter_kernel(Watch& watch, int operation) {
+  if (watch.orphan && !watch.own) {
+    const auto copy = sys::duplicate_high(watch.flow->shadow(), false);
+    if (!copy) return Errno{copy.error()};
+    watch.own = UniqueFd(*copy);
+  }
   epoll_event event = watch.wanted;
   event.data.u64 = watch.mark;
-  const auto done = sys::epoll_ctl(kernel_set_.get(), operation, watch.fd, &event);
+  const auto done = sys::epoll_ctl(kernel_set_.get(), operation, watch.kernel_fd(), &event);
   if (done) marked_[watch.mark] = &watch;
   return done;
 }
@@ -141,20 +178,22 @@ Status EpollSet::enter_kernel(Watch& watch, int operation) {
 void EpollSet::leave_kernel(Watch& watch) {
   marked_.erase(watch.mark);
   epoll_event none{};
-  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, watch.fd, &none);
+  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, watch.own ? watch.own.get() : watch.fd, &none);
+  watch.own = {};
 }
 
-void EpollSet::remove(int fd) {
-  const auto found = watches_.find(fd);
-  auto& watch = *found->second;
+void EpollSet::remove(Watch& watch) {
   if (watch.in_kernel)
     leave_kernel(watch);
   else
     --out_of_kernel_;
+  watch.own = {};
   watch.flow->unobserve(watch);
   if (watch.queued) std::erase(ready_, &watch);
+  const std::pair<int, const engine::Flow*> key{watch.fd, watch.flow.get()};
   watch.flow.reset();
-  spare_ = watches_.extract(found);
+  spare_ = watches_.extract(key);
+  if (ready_.empty() && sleepers_ == 0 && !unaware()) bell_->silence();
 }
 
 void EpollSet::add_sources() {
@@ -167,23 +206,37 @@ void EpollSet::add_sources() {
   }
 }
 
+void EpollSet::remove_sources() {
+  epoll_event none{};
+  for (; sources_ > 0; --sources_)
+    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, state.engine->sources()[sources_ - 1], &none);
+}
+
+void EpollSet::move(Watch& watch, bool to_kernel) {
+  watch.in_kernel = to_kernel;
+  if (to_kernel) {
+    --out_of_kernel_;
+    look_soon();
+    // A one-shot watch that has fired stays out until it is armed again.
+    if (!watch.fired) (void)enter_kernel(watch, EPOLL_CTL_ADD);
+  } else {
+    ++out_of_kernel_;
+    leave_kernel(watch);
+  }
+  if (sleepers_ > 0 || unaware()) bell_->ring();
+}
+
+// A flow that enters its lane brings along what the kernel may not have reported yet. An edge that it has reported does not come
+// again, unless bytes are there: more may have come since.
 void EpollSet::changed(Watch& watch, uint32_t what) {
   const bool kernel = watch.flow->on_kernel();
   if (kernel != watch.in_kernel) {
-    watch.in_kernel = kernel;
-    if (kernel) {
-      --out_of_kernel_;
-      // A one-shot watch that has fired stays out until it is armed again.
-      if (!watch.fired) (void)enter_kernel(watch, EPOLL_CTL_ADD);
-    } else {
-      ++out_of_kernel_;
-      leave_kernel(watch);
-      add_sources();
-    }
-    if (sleepers_ > 0) bell_->ring();
+    move(watch, kernel);
+    what |= watch.wanted.events & EPOLLET ? ~watch.reported | EPOLLIN : ~0u;
+    if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
   }
   if (kernel || watch.fired) return;
-  if ((what & (watch.wanted.events | kAlways)) == 0 || ready_events(watch) == 0) return;
+  if ((woken_by(what) & (watch.wanted.events | kAlways)) == 0 || ready_events(watch) == 0) return;
   queue(watch);
 }
 
@@ -192,109 +245,23 @@ void EpollSet::queue(Watch& watch) {
     watch.queued = true;
     ready_.push_back(&watch);
   }
-  if (sleepers_ > 0 || exposed_) bell_->ring();
+  ring();
+}
+
+bool EpollSet::unaware() const {
+  return std::any_of(unaware_.begin(), unaware_.end(), [](const auto* count) { return count->load() > 0; });
+}
+
+// A set around this one hears of each change, as an edge.
+void EpollSet::ring() {
+  if (exposed_ != Exposed::no)
+    bell_->toll();
+  else if (sleepers_ > 0 || unaware())
+    bell_->ring();
 }
 
 uint32_t EpollSet::ready_events(const Watch& watch) const {
   return watch.flow->readiness() & ((watch.wanted.events & ~kFlags) | kAlways);
-}
-
-int EpollSet::collect(epoll_event* events, int capacity) {
-  int count = 0;
-  for (auto left = ready_.size(); left > 0 && count < capacity; --left) {
-    auto& watch = *ready_.front();
-    ready_.pop_front();
-    watch.queued = false;
-    const auto ready = watch.fired || watch.in_kernel ? 0 : ready_events(watch);
-    if (ready == 0) continue;
-    events[count++] = {ready, watch.wanted.data};
-    if (watch.wanted.events & EPOLLONESHOT) {
-      watch.fired = true;
-    } else if (!(watch.wanted.events & EPOLLET)) {
-      watch.queued = true;
-      ready_.push_back(&watch);
-    }
-  }
-  return count;
-}
-
-int EpollSet::translate(epoll_event* events, int count) {
-  int kept = 0;
-  for (int i = 0; i < count; ++i) {
-    const auto mark = events[i].data.u64;
-    if (mark == mark_ + kBellMark) {
-      bell_->silence();
-    } else if (mark == mark_ + kSourceMark) {
-      state.engine->acknowledge();
-      (void)state.engine->drain();
-    } else if (const auto found = marked_.find(mark); found != marked_.end()) {
-      auto& watch = *found->second;
-      if (!watch.in_kernel) continue;  // it left while the kernel answered
-      if (watch.wanted.events & EPOLLONESHOT) watch.fired = true;
-      events[kept++] = {events[i].events, watch.wanted.data};
-    } else if (mark - mark_ >= kMarks) {
-      events[kept++] = events[i];
-    }
-  }
-  return kept;
-}
-
-Result<int> EpollSet::look(epoll_event* events, int capacity) {
-  const auto found = sys::epoll_poll(kernel_set_.get(), events, capacity);
-  if (!found) return found;
-  const int kept = translate(events, *found);
-  looks_.looked(kept > 0);
-  return kept;
-}
-
-// What is ready now, in lanes and in the kernel; else spin; else sleep in the kernel's own wait.
-Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
-                           const sigset_t* mask) {
-  auto& engine = section.engine();
-  const Handled since;
-  std::optional<Attendance> attendance;
-  bool slept = false;
-  for (;;) {
-    if (in_lanes()) {
-      if (!attendance) attendance.emplace(engine);
-      engine.flush();
-      engine.poll();
-    }
-    const bool over = deadline && now() >= *deadline;
-    Result<int> found = 0;  // in the kernel
-    if (looks_.due()) found = look(events, capacity);
-    // Queued watches may turn out not to be ready any more: only collect() knows.
-    int count = found ? *found + collect(events + *found, capacity - *found) : 0;
-    if (found && count == 0 && over) found = look(events, capacity);
-    if (found && count == 0 && !over && in_lanes() && !slept)
-      spin(section, deadline, [&](Time time) {
-        if (ready_.empty() && looks_.due(time)) found = look(events, capacity);
-        if (found) count = *found + collect(events + *found, capacity - *found);
-        return !found || count > 0;
-      });
-    if (!found) return found;
-    if (count = std::max(count, *found); count > 0) {
-      // What is left is for the next thread.
-      if ((exposed_ || sleepers_ > 0) && !ready_.empty()) bell_->ring();
-      return count;
-    }
-    if (over && (!mask || slept)) return 0;  // a mask may let signals in, also of a call that does not wait
-
-    timespec storage;
-    Nap nap(kernel_set_.get(), events, capacity, remaining(deadline, storage), mask);
-    const auto woken = sleep(section, in_lanes(), sleepers_, [&] { return !ready_.empty(); }, nap, since);
-    slept = true;
-    if (!woken) continue;
-    if (!*woken) return *woken;
-    const int kept = translate(events, **woken);
-    looks_.looked(kept > 0);
-    if (kept > 0) return kept;
-  }
-}
-
-void EpollSet::expose() {
-  exposed_ = true;
-  if (!ready_.empty()) bell_->ring();
 }
 
 }  // namespace rsock::sockets

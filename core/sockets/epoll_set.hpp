@@ -4,7 +4,16 @@
 // the application's data. While it is in a lane it is out of the kernel's set, and its readiness is kept here with the kernel's
 // rules: a queue of watches that may be ready, checked again when they are reported; level-triggered ones stay queued.
 //
-// Members of our own in the kernel's set: a bell, and the engine's completion sources once a flow of the set is in a lane.
+// Members of our own in the kernel's set: a bell, and the engine's completion sources once a thread slept in it while a flow of the set
+// was in a lane.
+//
+// Unaware. A set is known here from its first flow on, which may come while threads sleep in it by libc's own call. Until such a
+// thread comes back (see sockets::Unaware) the bell rings for it like for one of ours.
+//
+// Exposed. Somebody may wait for the set itself: by poll, by another set, through a copy of its descriptor. Then the bell rings
+// while a flow is ready, so that the kernel's set looks readable. A set is taken for exposed until a thread sleeps in it itself and
+// nothing else is known (Exposed::perhaps). The sources, which say nothing about the set, are then in it only while a thread sleeps. A set that contains another one with flows is known here, too (nest): who waits in it
+// drives the engine for both.
 
 #include <deque>
 #include <map>
@@ -17,19 +26,38 @@ namespace rsock::sockets {
 
 class EpollSet {
  public:
-  // nullptr if `fd`, the application's, is no epoll instance, or a descriptor is lacking.
-  static std::shared_ptr<EpollSet> make(int fd);
+  // EINVAL, EBADF: `fd` is no epoll instance. Other errors: a descriptor or memory is lacking.
+  static Result<std::shared_ptr<EpollSet>> make(int fd);
   ~EpollSet();
 
+  // Of a flow, which the descriptor `fd` names.
   Status control(int operation, int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event* event);
-  bool watches(int fd) const { return watches_.contains(fd); }
+  bool watches(int fd, const engine::Flow& flow) const { return watches_.contains({fd, &flow}); }
+  // The kernel's set changed: it is looked at by the next wait.
+  void look_soon() { looks_ = {}; }
   Answer<int> wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
                    const sigset_t* mask);
-  // Somebody waits for the set itself from outside: it has to look readable when a flow is ready.
+  // What libc's own wait in this set brought, as the application is to see it, in place; how many events are left.
+  int translate(epoll_event* events, int count);
+
+  // Somebody waits for the set itself from outside.
   void expose();
+  // `inner` is, or was, a member of this set.
+  void nest(const std::shared_ptr<EpollSet>& inner);
+  bool in_lanes() const;
+  // The bell says what is true now.
+  void refresh();
+  // The application's descriptors that name this set or contain it, as far as the kernel tells; for a set that was just made.
+  struct Relatives {
+    std::vector<int> copies, outer;
+  };
+  Relatives find_relatives(int fd);
+  // `fd` is a descriptor of the set.
+  void named(int fd) { unaware_.push_back(&Unaware::sleeping_in(fd)); }
 
   static void hand_over(engine::Flow& flow);
   static void forget_flow(engine::Flow& flow);
+  static void descriptor_closed(engine::Flow& flow, int fd);
   // In a child of fork: the sets are the parent's.
   static void forget_all();
 
@@ -37,36 +65,55 @@ class EpollSet {
   struct Watch final : engine::Observer {
     explicit Watch(EpollSet& s) : set(s) {}
     void flow_changed(engine::Flow&, uint32_t what) override { set.changed(*this, what); }
+    void flow_gone(engine::Flow&, bool disowned) override { set.flow_gone(*this, disowned); }
+    void descriptor_gone(engine::Flow&, int closed) override { set.descriptor_gone(*this, closed); }
+    // The number by which the kernel's set knows it.
+    int kernel_fd() const { return own ? own.get() : fd; }
     EpollSet& set;
     int fd = -1;
+    UniqueFd own;  // once the application closed `fd` but has other descriptors for the flow: the entry lives on
+    bool orphan = false;  // the same
     std::shared_ptr<engine::Flow> flow;
     epoll_event wanted{};
     uint64_t mark = 0;
+    uint32_t reported = 0;  // last, since it was added or modified
     bool in_kernel = false;
     bool fired = false;   // one-shot, and reported
     bool queued = false;
   };
+  enum class Exposed { perhaps, no, yes };
+
+  // Marks are the set's random number plus a small ordinal; the first ones are ours.
+  static constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
+  static constexpr uint64_t kMarks = 1ull << 32;
 
   EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark);
   Status add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event);
-  Watch& new_watch(int fd);
+  Watch& new_watch(int fd, const engine::Flow& flow);
   Status enter_kernel(Watch& watch, int operation);
   void leave_kernel(Watch& watch);
+  void move(Watch& watch, bool to_kernel);
   void changed(Watch& watch, uint32_t what);
   void queue(Watch& watch);
-  void remove(int fd);
+  void ring();
+  bool unaware() const;
+  void remove(Watch& watch);
+  void flow_gone(Watch& watch, bool disowned);
+  void descriptor_gone(Watch& watch, int closed);
   uint32_t ready_events(const Watch& watch) const;
   int collect(epoll_event* events, int capacity);
-  // Turns what the kernel reported into what the application is to see, in place; how many are left.
-  int translate(epoll_event* events, int count);
-  bool in_lanes() const { return out_of_kernel_ > 0; }
   void add_sources();
+  void remove_sources();
   Result<int> look(epoll_event* events, int capacity);
+  Result<int> gather(epoll_event* events, int capacity, bool with_kernel);
+  void leave_rest();
+  bool inner_ready() const;
+  void refresh_inner();
 
   UniqueFd kernel_set_;  // a duplicate of the application's descriptor
   Bell::Loan bell_;
   const uint64_t mark_;  // random: tells our kernel entries from the application's data
-  using Watches = std::map<int, std::unique_ptr<Watch>>;
+  using Watches = std::map<std::pair<int, const engine::Flow*>, std::unique_ptr<Watch>>;
   Watches watches_;
   Watches::node_type spare_;  // the last one that went: programs remove and add a descriptor all the time
   std::map<uint64_t, Watch*> marked_;  // those in the kernel's set
@@ -75,7 +122,10 @@ class EpollSet {
   size_t out_of_kernel_ = 0;
   size_t sources_ = 0;
   int sleepers_ = 0;
-  bool exposed_ = false;
+  std::vector<const std::atomic<int>*> unaware_;
+  Exposed exposed_ = Exposed::perhaps;
+  std::vector<std::weak_ptr<EpollSet>> inner_;
+  bool lanes_first_ = false;  // the kernel's descriptors had all places of the last report
   Looks looks_;  // at the kernel's set
 };
 

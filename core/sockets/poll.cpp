@@ -1,6 +1,7 @@
 // poll, select and blocking calls wait for flows and kernel descriptors together.
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 
@@ -43,35 +44,28 @@ class Waiter final : public engine::Observer {
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP);
 static_assert(POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM);
 
-short poll_events(uint32_t ready) {
-  if (ready & EPOLLIN) ready |= EPOLLRDNORM;
-  if (ready & EPOLLOUT) ready |= EPOLLWRNORM;
-  return static_cast<short>(ready);
-}
-
-std::vector<std::shared_ptr<engine::Flow>> flows_of(Section& section, std::span<const pollfd> fds) {
-  std::vector<std::shared_ptr<engine::Flow>> flows(fds.size());
-  for (size_t i = 0; i < fds.size(); ++i) {
-    take_over(section, fds[i].fd);
-    auto* entry = find(fds[i].fd);
-    if (!entry) continue;
-    if (entry->set) entry->set->expose();
-    flows[i] = lane_flow(fds[i].fd);
-  }
-  return flows;
-}
-
 // One poll(2): the program's descriptors and the flows behind them. What the kernel does not know of is taken out of what it is
 // asked.
 class Round {
  public:
-  Round(std::span<pollfd> fds, std::vector<std::shared_ptr<engine::Flow>> flows)
-      : fds_(fds), asked_(fds.begin(), fds.end()), flows_(std::move(flows)) {}
-  bool has_flows() const {
-    return std::any_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow != nullptr; });
+  explicit Round(std::span<pollfd> fds) : fds_(fds), asked_(fds.begin(), fds.end()), flows_(fds.size()) {
+    for (size_t i = 0; i < fds.size(); ++i) {
+      auto* entry = find(fds[i].fd);
+      if (!entry) continue;
+      flows_[i] = lane_flow(fds[i].fd);
+      if (!entry->set) continue;
+      entry->set->expose();
+      sets_.push_back(entry->set);
+    }
+  }
+  Round(pollfd& one, std::shared_ptr<engine::Flow> flow) : fds_(&one, 1), asked_{one}, flows_{std::move(flow)} {}
+  // Nothing here is of concern, so far.
+  bool kernel_serves() const {
+    return std::all_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow == nullptr; }) && sets_.empty();
   }
   bool in_lanes() const {
-    return std::any_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow && !flow->on_kernel(); });
+    return std::any_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow && !flow->on_kernel(); }) ||
+           std::any_of(sets_.begin(), sets_.end(), [](const auto& set) { return set->in_lanes(); });
   }
   void observe(Waiter& waiter) {
     for (const auto& flow : flows_)
@@ -82,7 +76,7 @@ class Round {
     int count = 0;
     for (size_t i = 0; i < fds_.size(); ++i) {
       if (!flows_[i] || flows_[i]->on_kernel()) continue;
-      const auto ready = poll_events(flows_[i]->readiness());
+      const auto ready = static_cast<short>(flows_[i]->readiness());
       fds_[i].revents = static_cast<short>(ready & (fds_[i].events | POLLERR | POLLHUP));
       count += fds_[i].revents != 0;
     }
@@ -100,6 +94,7 @@ class Round {
   }
   // Asks the kernel what is ready now, about those that are its own.
   Result<int> look() {
+    for (const auto& set : sets_) set->refresh();
     const auto& asked = ask({});
     if (std::all_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd < 0; })) return take();
     const timespec none{};
@@ -121,6 +116,7 @@ class Round {
   std::span<pollfd> fds_;
   std::vector<pollfd> asked_;
   std::vector<std::shared_ptr<engine::Flow>> flows_;
+  std::vector<std::shared_ptr<EpollSet>> sets_;
 };
 
 // Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
@@ -189,34 +185,77 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
     if (shows({}) || spin(section, deadline, shows)) return Done{};
   }
   pollfd one{fd, static_cast<short>(wanted), 0};
-  Round round({&one, 1}, {flow});
+  Round round(one, flow);
   const auto waited = wait(section, round, deadline, nullptr, true, !lane, since);
   if (!waited) return Errno{waited.error()};
   if (*waited == 0 && deadline && now() >= *deadline) return Errno{ETIMEDOUT};
   return Done{};
 }
 
+namespace {
+
+// The kernel takes no more entries than a process may have descriptors. It is asked only where there are so many that the question
+// does not count.
+bool more_than_allowed(nfds_t count) {
+  constexpr nfds_t kMany = 64;
+  if (count < kMany) return false;
+  rlimit limit{};
+  return kernel.syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0 && count > limit.rlim_cur;
+}
+
+}  // namespace
+
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (idle()) return Answer<int>::pass();
   pthread_testcancel();
   const Masked masked(mask);
   Section section;
-  Round round({fds, count}, flows_of(section, {fds, count}));
-  if (!round.has_flows()) return Answer<int>::pass();
+  if (more_than_allowed(count)) return Answer<int>::pass();
+  for (nfds_t i = 0; i < count; ++i) take_over(section, fds[i].fd);
+  Round round({fds, count});
+  if (round.kernel_serves()) return Answer<int>::pass();
   const auto waited = wait(section, round, deadline_of(timeout), mask, false, true, {});
   if (!waited) return Errno{waited.error()};
   return *waited;
 }
 
+namespace {
+
+using Word = unsigned long;
+constexpr int kWordBits = 8 * sizeof(Word);
+size_t words(int count) { return (static_cast<size_t>(count) + kWordBits - 1) / kWordBits; }
+Word bit(int fd) { return Word{1} << (fd % kWordBits); }
+
+// One of select's sets, of any size.
+class Bits {
+ public:
+  explicit Bits(fd_set* set) : words_(reinterpret_cast<Word*>(set)) {}
+  bool has(int fd) const { return words_ && (words_[fd / kWordBits] & bit(fd)); }
+  void put(int fd) { words_[fd / kWordBits] |= bit(fd); }
+  void clear(int count) {
+    if (words_) std::fill_n(words_, words(count), Word{0});
+  }
+
+ private:
+  Word* words_;
+};
+
+// As the kernel's select maps poll's events.
+constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;
+constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR;
+
+}  // namespace
+
 Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const sigset_t* mask) {
-  if (idle() || count < 0 || count > FD_SETSIZE) return Answer<int>::pass();
+  if (idle() || count < 0) return Answer<int>::pass();
   const auto deadline = deadline_of(timeout);
+  Bits in(reads), out(writes), urgent(excepts);
   std::vector<pollfd> fds;
   for (int fd = 0; fd < count; ++fd) {
     short events = 0;
-    if (reads && FD_ISSET(fd, reads)) events |= POLLIN;
-    if (writes && FD_ISSET(fd, writes)) events |= POLLOUT;
-    if (excepts && FD_ISSET(fd, excepts)) events |= POLLPRI;
+    if (in.has(fd)) events |= POLLIN;
+    if (out.has(fd)) events |= POLLOUT;
+    if (urgent.has(fd)) events |= POLLPRI;
     if (events) fds.push_back({fd, events, 0});
   }
   const auto answer = poll(fds.data(), fds.size(), timeout, mask);
@@ -229,17 +268,17 @@ Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, ti
   // select knows no POLLNVAL: a bad descriptor is an error, and the sets stay as they were.
   for (const auto& fd : fds)
     if (fd.revents & POLLNVAL) return Errno{EBADF};
-  for (auto* set : {reads, writes, excepts})
-    if (set) FD_ZERO(set);
+  for (auto* set : {&in, &out, &urgent}) set->clear(count);
   int bits = 0;
+  const auto tell = [&](Bits& set, int fd, bool ready) {
+    if (!ready) return;
+    set.put(fd);
+    ++bits;
+  };
   for (const auto& fd : fds) {
-    const bool in = (fd.events & POLLIN) && (fd.revents & (POLLIN | POLLHUP | POLLERR));
-    const bool out = (fd.events & POLLOUT) && (fd.revents & (POLLOUT | POLLERR));
-    const bool except = (fd.events & POLLPRI) && (fd.revents & POLLPRI);
-    if (in) FD_SET(fd.fd, reads);
-    if (out) FD_SET(fd.fd, writes);
-    if (except) FD_SET(fd.fd, excepts);
-    bits += in + out + except;
+    tell(in, fd.fd, (fd.events & POLLIN) && (fd.revents & kReadable));
+    tell(out, fd.fd, (fd.events & POLLOUT) && (fd.revents & kWritable));
+    tell(urgent, fd.fd, (fd.events & POLLPRI) && (fd.revents & POLLPRI));
   }
   return bits;
 }

@@ -94,6 +94,30 @@ inline Entry* find(int fd) {
 }
 // True when no rule selects anything: the shell need not announce sockets, listeners or connections.
 bool idle();
+// The opposite, without a call. Never changes once the library has started.
+extern std::atomic<bool> selecting;
+
+// A thread that goes to sleep in an epoll set that is of no concern says so, looks once more whether that is still true, and looks
+// again when it has slept: the set's first flow may come meanwhile, and then the bell of the set has to wake it. Without a lock;
+// sets with the same low bits of their descriptor share a count, which at most rings a bell in vain.
+class Unaware {
+ public:
+  explicit Unaware(int set) : count_(sleeping_in(set)) { count_.fetch_add(1); }
+  ~Unaware() { count_.fetch_sub(1); }
+  Unaware(const Unaware&) = delete;
+  Unaware& operator=(const Unaware&) = delete;
+  static std::atomic<int>& sleeping_in(int set) { return counts[static_cast<unsigned>(set) % kCounts].of; }
+  // In a child of fork, where only one thread is left.
+  static void forget_all();
+
+ private:
+  static constexpr unsigned kCounts = 64;
+  struct alignas(64) Count {
+    std::atomic<int> of;
+  };
+  static Count counts[kCounts];
+  std::atomic<int>& count_;
+};
 
 // ---- descriptors come and go: announced after the kernel did it, except where noted ----------------------------------
 
@@ -148,6 +172,9 @@ void unserved(int fd, Reason reason = Reason::unserved_call);
 Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event);
 // nullptr timeout: for ever. `mask`: as of epoll_pwait; nullptr none.
 Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
+// libc's own wait in a set that was of no concern has brought these events, and now it is: how many of them are the application's,
+// in place. None: wait again.
+int epoll_waited(int set, epoll_event* events, int count);
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
 // `timeout` is updated with the time left, as Linux does for select (not for pselect: give a copy).
 Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const sigset_t* mask);

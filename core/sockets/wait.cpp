@@ -72,7 +72,10 @@ void Bell::forget_all() {
 }
 
 void Bell::ring() {
-  if (rung_) return;
+  if (!rung_) toll();
+}
+
+void Bell::toll() {
   rung_ = true;
   const uint64_t one = 1;
   (void)sys::write(fd_.get(), &one, sizeof one);

@@ -48,6 +48,8 @@ class Bell {
   static void forget_all();
   int fd() const { return fd_.get(); }
   void ring();
+  // The same, and an edge for who watches it, however often.
+  void toll();
   void silence();
 
  private:

@@ -21,6 +21,8 @@
 namespace rsock::sockets {
 
 TableSlot table[kTableSize];
+std::atomic<bool> selecting{false};
+Unaware::Count Unaware::counts[kCounts]{};
 std::atomic<int> concerned{1};  // as if there were always something to look for
 
 namespace {
@@ -172,6 +174,9 @@ Answer<int> epoll_ctl(int set, int, int fd, const epoll_event*) {
 }
 Answer<int> epoll_wait(int, epoll_event*, int, const timespec* timeout, const sigset_t*) {
   return timeout ? static_cast<int>(timeout->tv_sec * 1000 + timeout->tv_nsec / 1'000'000) : -1;
+}
+int epoll_waited(int, epoll_event*, int count) {
+  return count;
 }
 Answer<int> poll(pollfd*, nfds_t, const timespec*, const sigset_t*) {
   return 77;

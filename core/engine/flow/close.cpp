@@ -32,6 +32,12 @@ void Flow::changed(uint32_t what) {
   for (auto* observer : observers) observer->flow_changed(*this, what);
 }
 
+Flow::Change::~Change() {
+  if (flow_.observers_.empty()) return;
+  const auto came = flow_.readiness() & ~before_;
+  flow_.changed(came & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? kAnything : came);
+}
+
 int Flow::take_error() {
   if (!error_) return 0;
   dead_ = true;
@@ -79,6 +85,7 @@ bool Flow::handle(const wire::Fin& fin) {
   if (frozen_) return true;
   if (!peer_may_end() || peer_closed_ || (fin_ && (*fin_ != fin.total || !fin.closed))) return false;
   if (!closing_ && fin.total != rx_.landed_total()) return false;
+  const Change change(*this);
   fin_ = fin.total;
   peer_closed_ = fin.closed;
   if (peer_closed_) {
@@ -86,7 +93,6 @@ bool Flow::handle(const wire::Fin& fin) {
     leave_link(true);
   }
   advance_close();
-  changed();
   return true;
 }
 
@@ -194,6 +200,7 @@ void Flow::salvage() {
 // The flow is lost. What arrived is still the application's, then it sees the error.
 void Flow::fail(int error) {
   if (state_ == State::broken) return;
+  const Change change(*this);
   log::info("flow {} to {} fails: errno {}", to_string(local_), to_string(remote_), error);
   salvage();
   state_ = State::broken;
@@ -206,7 +213,6 @@ void Flow::fail(int error) {
   if (peer_closed_) (void)sys::shutdown(shadow(), SHUT_RDWR);
   leave_link(peer_closed_);
   advance_close();
-  changed();
 }
 
 // The shadow socket is to end by RST.

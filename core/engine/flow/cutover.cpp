@@ -243,17 +243,18 @@ bool Flow::handle(const wire::ConfirmAck&) {
 bool Flow::handle(const wire::Retire& retire) {
   if (peer_retired_ || !peer_slot_known_) return false;
   peer_retired_ = true;
+  const Change change(*this);
   // As long as the application may read, what is in the ring is its own.
   const bool finished = retire.finished && (closed_told_ || aborting_);
   if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken) apply(Event::fault);
   leave_link(false);
   release_link();
   advance_close();
-  changed();
   return true;
 }
 
 void Flow::apply(Event event, flow::Facts facts) {
+  const Change change(*this);
   const auto before = state_;
   const auto next = flow::step(state_, event, facts);
   state_ = next.state;
@@ -295,7 +296,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   tell_family();
   advance_close();
   stop_watching();
-  changed();
 }
 
 // Raw again both ways. Unless somebody wanted that, a lane is looked for once more.
@@ -468,6 +468,7 @@ void Flow::link_failed(Reason reason) {
     link_failure_ = reason;
     return;
   }
+  const Change change(*this);
   fault_reason_ = reason;
   const bool was_claimed = state_ == State::claimed;
   const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
@@ -478,7 +479,6 @@ void Flow::link_failed(Reason reason) {
   if (link_) release_link();
   if (was_claimed && eligible()) engine_.declined(*this);
   advance_close();
-  changed();
 }
 
 }  // namespace rsock::engine

@@ -311,6 +311,8 @@ uint32_t Flow::readiness() {
   if (ended || error_ || dead_ || read_shut_) ready |= EPOLLRDHUP;
   if (error_ || dead_ || ((ended || read_shut_) && write_shut_)) ready |= EPOLLHUP;
   if (error_) ready |= EPOLLERR;
+  if (ready & EPOLLIN) ready |= EPOLLRDNORM;
+  if (ready & EPOLLOUT) ready |= EPOLLWRNORM;
   return ready;
 }
 

@@ -41,7 +41,16 @@ size_t cut(std::span<const iovec> from, size_t skip, uint64_t most, std::array<i
 
 }  // namespace
 
+// What the shadow socket's readiness means to the application: nothing where its bytes go by the lane.
+uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
+  const auto source = flow::receives(state_);
+  const bool in = source == Receives::raw || (source == Receives::raw_to_boundary && boundary_left() > 0);
+  const bool out = flow::sends(state_) == flow::Sends::raw;
+  return tcp_events & ((in ? ~static_cast<uint32_t>(EPOLLOUT) : 0u) | (out ? static_cast<uint32_t>(EPOLLOUT) : 0u));
+}
+
 void Flow::tcp_ready(uint32_t events) {
+  const Change change(*this);
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
   if (rest_out()) flush();
@@ -49,7 +58,7 @@ void Flow::tcp_ready(uint32_t events) {
   tell_family();
   advance_close();
   stop_watching();
-  changed(events);
+  changed(heard_by_application(events));
 }
 
 // Takes off TCP what is not the application's.
@@ -127,13 +136,13 @@ void Flow::tcp_ended(int error) {
   // What was on its way may have been the last that a closed flow waited for.
   if (finished_ || state_ == State::tcp || state_ == State::broken || peer_closed_) return;
   if (!fin_) return fail(error ? error : ECONNRESET);
+  const Change change(*this);
   // It had ended its stream; what it will no longer take is for our writes to find out.
   peer_closed_ = true;
   salvage();
   if (state_ != State::lane) state_ = State::broken;
   leave_link(false);
   advance_close();
-  changed();
 }
 
 Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool peek) {

@@ -1,0 +1,67 @@
+#include "core/sockets/open_sets.hpp"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "core/sockets/entry.hpp"
+
+namespace rsock::sockets {
+namespace {
+
+constexpr char kFolder[] = "/proc/self/fd";
+
+bool is_set(const char* number) {
+  constexpr char kLink[] = "anon_inode:[eventpoll]";
+  char link[sizeof kLink + 1] = {};
+  const auto path = std::string(kFolder) + "/" + number;
+  return ::readlink(path.c_str(), link, sizeof link - 1) == sizeof kLink - 1 && std::strcmp(link, kLink) == 0;
+}
+
+// As proc_pid_fdinfo(5) describes the lines of an epoll descriptor.
+std::vector<OpenSet::Member> members_of(const char* number) {
+  std::vector<OpenSet::Member> members;
+  const auto path = std::string("/proc/self/fdinfo/") + number;
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
+  char line[256];
+  while (file && std::fgets(line, sizeof line, file.get())) {
+    OpenSet::Member member{};
+    unsigned events;
+    unsigned long long data;
+    if (std::sscanf(line, "tfd: %d events: %x data: %llx", &member.fd, &events, &data) != 3) continue;
+    member.data = data;
+    members.push_back(member);
+  }
+  return members;
+}
+
+}  // namespace
+
+bool OpenSet::has_data(uint64_t data) const {
+  return std::any_of(members.begin(), members.end(), [=](const Member& member) { return member.data == data; });
+}
+bool OpenSet::has_member(int member_fd) const {
+  return std::any_of(members.begin(), members.end(), [=](const Member& member) { return member.fd == member_fd; });
+}
+
+std::vector<OpenSet> open_sets(std::span<const int> except) {
+  std::vector<OpenSet> sets;
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(kFolder), ::closedir);
+  while (const auto* item = folder ? ::readdir(folder.get()) : nullptr) {
+    if (item->d_name[0] == '.') continue;
+    const int fd = std::atoi(item->d_name);
+    const auto* entry = find(fd);
+    if (entry && entry->kind != Entry::Kind::set) continue;  // a socket, as most are
+    if (std::find(except.begin(), except.end(), fd) == except.end() && is_set(item->d_name))
+      sets.push_back({fd, members_of(item->d_name)});
+  }
+  return sets;
+}
+
+}  // namespace rsock::sockets
