@@ -95,9 +95,6 @@ void tell_nothing_more(msghdr& message, int flags) {
   if (message.msg_name) message.msg_namelen = 0;
 }
 
-// MSG_CMSG_COMPAT, which is for the kernel's own use.
-constexpr int kCompat = static_cast<int>(0x80000000);
-
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_message(int fd, msghdr* message, int flags, Libc libc) {
   if (only_libc_can(fd, flags)) return libc();

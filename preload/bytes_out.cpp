@@ -83,6 +83,7 @@ template <class Libc>
 template <class Libc>
 [[gnu::noinline]] ssize_t transmit_message(int fd, const msghdr* message, int flags, Libc libc) {
   if (!readable(message, sizeof *message)) return fail(EFAULT);
+  if (flags & kCompat) return fail(EINVAL);
   if (message->msg_controllen && !readable(message->msg_control, message->msg_controllen)) return libc();
   if (message->msg_name && !is_address(message->msg_name, message->msg_namelen)) return libc();
   leave_lane_for(fd, flags);

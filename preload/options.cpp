@@ -1,5 +1,8 @@
 // Options of sockets and descriptors.
 
+#include <asm/socket.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 
 #include "preload/program_memory.hpp"
@@ -18,7 +21,30 @@ namespace {
   return real::getsockopt(fd, level, name, value, size);
 }
 
+// What a set option asks of every later call, and no lane does: control data with the bytes, looks that move on,
+// records of TLS.
+bool only_tcp_serves(int level, int name, const void* value, socklen_t size) {
+  int number = 1;
+  if (size >= sizeof number) __builtin_memcpy(&number, value, sizeof number);
+  if (level == IPPROTO_TCP) return name == TCP_ULP || (name == TCP_INQ && number != 0);
+  if (level != SOL_SOCKET) return false;
+  switch (name) {
+    case SO_PEEK_OFF:
+      return number >= 0;
+    case SO_TIMESTAMP_OLD:
+    case SO_TIMESTAMPNS_OLD:
+    case SO_TIMESTAMPING_OLD:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_NEW:
+    case SO_TIMESTAMPING_NEW:
+      return number != 0;
+    default:
+      return false;
+  }
+}
+
 [[gnu::noinline]] int setsockopt_concerned(int fd, int level, int name, const void* value, socklen_t size) {
+  if (readable(value, size) && only_tcp_serves(level, name, value, size)) to_tcp(fd);
   const int result = real::setsockopt(fd, level, name, value, size);
   if (result == 0 && !sockets::in_borrowed_memory()) sockets::option_set(fd, level, name, value, size);
   return result;

@@ -17,6 +17,9 @@ namespace rsock::preload {
 inline constexpr size_t kMostBytes = 0x7ffff000;
 inline constexpr size_t kMostParts = 1024;  // UIO_MAXIOV
 
+// MSG_CMSG_COMPAT, with which the kernel marks calls of 32-bit programs, and which it refuses from others.
+inline constexpr int kCompat = static_cast<int>(0x80000000);
+
 enum class Access { read, write, none };  // what will be done to the buffers; none: they are not touched
 
 // parts() is what may be moved: cut before the first byte that may not be touched, as cut() then says, and at

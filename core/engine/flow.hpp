@@ -229,6 +229,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool tcp_has_input();
   void tcp_ended(int error);
   // lane.cpp
+  Result<size_t> read_any(std::span<const iovec> to, bool peek);
   size_t read_rest(std::span<const iovec> to, bool peek);
   // Into `to` from its byte `at` on.
   size_t read_ring(std::span<const iovec> to, size_t at, bool peek);

@@ -32,7 +32,7 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd
   };
   const auto back = [&] { return flow->on_kernel() && (!unread || there()); };
   while (!back() && !flow->over() && now() < deadline) {
-    const auto waited = wait_for(section, flow, fd, unread ? EPOLLIN : 0, deadline);
+    const auto waited = wait_for(section, flow, fd, unread ? uint32_t{EPOLLIN} : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;
   }

@@ -101,17 +101,20 @@ const std::vector<WayOut>& ways_out() {
        [](int fd, const void* from, size_t size) {
          const auto one = part(from, size);
          return writev(fd, &one, 1);
-       }},
+       },
+       false},
       {"pwritev2",
        [](int fd, const void* from, size_t size) {
          const auto one = part(from, size);
          return pwritev2(fd, &one, 1, -1, 0);
-       }},
+       },
+       false},
       {"pwritev64v2",
        [](int fd, const void* from, size_t size) {
          const auto one = part(from, size);
          return pwritev64v2(fd, &one, 1, -1, 0);
-       }},
+       },
+       false},
       {"send", [](int fd, const void* from, size_t size) { return send(fd, from, size, 0); }},
       {"sendto", [](int fd, const void* from, size_t size) { return sendto(fd, from, size, 0, nullptr, 0); }},
       {"sendmsg",
@@ -131,12 +134,14 @@ const std::vector<WayOut>& ways_out() {
        [](int fd, const void* from, size_t size) {
          const auto one = part(from, size);
          return syscall(SYS_writev, fd, &one, 1);
-       }},
+       },
+       false},
       {"SYS_pwritev2",
        [](int fd, const void* from, size_t size) {
          const auto one = part(from, size);
          return syscall(SYS_pwritev2, fd, &one, 1, -1L, -1L, 0);
-       }},
+       },
+       false},
       {"SYS_sendto", [](int fd, const void* from, size_t size) { return syscall(SYS_sendto, fd, from, size, 0, nullptr, 0); }},
       {"SYS_sendmsg",
        [](int fd, const void* from, size_t size) {

@@ -21,6 +21,7 @@ struct WayIn {
 struct WayOut {
   std::string name;
   std::function<ssize_t(int fd, const void* buffer, size_t size)> give;
+  bool like_send = true;  // of nothing, too, it fails when the stream is over; writev gives 0 at once
 };
 
 const std::vector<WayIn>& ways_in();

@@ -63,7 +63,13 @@ size_t Flow::read_rest(std::span<const iovec> to, bool peek) {
   return done;
 }
 
+// After SHUT_RD what is there, and what still comes, can be read; only nothing is waited for.
 Result<size_t> Flow::read(std::span<const iovec> to, bool peek) {
+  const auto got = read_any(to, peek);
+  return got.is(EAGAIN) && read_shut_ ? Result<size_t>(size_t{0}) : got;
+}
+
+Result<size_t> Flow::read_any(std::span<const iovec> to, bool peek) {
   for (;;) {
     if (rest_in() > 0) {
       const auto got = read_rest(to, peek);
@@ -268,7 +274,10 @@ void Flow::offer_growth() {
   if (!link_ || retired_ || !peer_slot_known_ || rx_.size() >= engine_.settings.ring_max) return;
   if (rx_.consumed_total() > 0) tell_window();
   if (!link_ || !rx_.can_grow()) return;  // telling the window may have failed the link
-  const auto size = std::min(rx_.size() * kGrowthFactor, engine_.settings.ring_max);
+  // Where nobody reads there is no second chance to grow: two rings are all that a flow has.
+  const bool nobody_reads = rx_.readable() > rx_.size() / 2;
+  const auto factor = nobody_reads ? kGrowthFactor * kGrowthFactor : kGrowthFactor;
+  const auto size = std::min(rx_.size() * factor, engine_.settings.ring_max);
   auto block = link_->connection().allocate(size);
   if (!block) return;
   rx_.offer(*block);
