@@ -202,6 +202,8 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
 
 Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
   if (kernel_serves(find(fd))) return Answer<size_t>::pass();
+  // Only what can be put back may be read: the kernel takes no pipe and no socket either.
+  if (kernel.syscall(SYS_lseek, in, 0, SEEK_CUR) < 0) return Errno{errno == ESPIPE && !offset ? EINVAL : errno};
   constexpr size_t kChunk = 64 << 10;
   std::vector<std::byte> buffer(std::min(count, kChunk));
   size_t done = 0;

@@ -1,0 +1,213 @@
+// Urgent data, the error queue, zero copy, and control data.
+
+#include <time.h>
+// needs timespec
+#include <linux/errqueue.h>
+#include <linux/sockios.h>
+#include <signal.h>
+
+#include "../pair.hpp"
+
+using namespace conformance;
+
+namespace {
+
+bool at_mark(int fd) {
+  int mark = -1;
+  REQUIRE(ioctl(fd, SIOCATMARK, &mark) == 0);
+  return mark == 1;
+}
+
+}  // namespace
+
+TEST_CASE("recv: no urgent data", "[recv][sockatmark]") {
+  const auto pair = connected();
+  CHECK_FALSE(at_mark(pair.server));
+  CHECK(sockatmark(pair.server) == 0);
+  CHECK(polled(pair.server, POLLPRI) == 0);
+}
+
+TEST_CASE("recv: MSG_OOB where there is none", "[recv][recvmsg][tcp]") {
+  const auto pair = connected();
+  char byte;
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_OOB), EINVAL);
+  send_all(pair.client, "x");
+  arrived(pair.server, 1);
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_OOB), EINVAL);
+  CHECK(receive(pair.server, 1) == "x");
+}
+
+TEST_CASE("send: MSG_OOB comes beside the stream, at its mark", "[send][recv][poll][sockatmark][tcp]") {
+  const auto pair = connected();
+  send_all(pair.client, "before");
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  send_all(pair.client, "after");
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char byte = 0;
+  CHECK(recv(pair.server, &byte, 1, MSG_OOB | MSG_PEEK) == 1);
+  CHECK(byte == '!');
+  CHECK(recv(pair.server, &byte, 1, MSG_OOB) == 1);
+  CHECK(byte == '!');
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_OOB), EINVAL);
+  char buffer[100];
+  CHECK(recv(pair.server, buffer, sizeof buffer, 0) == 6);  // up to the mark
+  CHECK(at_mark(pair.server));
+  CHECK(receive(pair.server, 5) == "after");
+  CHECK_FALSE(at_mark(pair.server));
+}
+
+TEST_CASE("send: MSG_OOB of several bytes: the last is the urgent one", "[send][recv][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "abc", 3, MSG_OOB) == 3);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char byte = 0;
+  CHECK(recv(pair.server, &byte, 1, MSG_OOB) == 1);
+  CHECK(byte == 'c');
+  CHECK(receive(pair.server, 2) == "ab");
+}
+
+TEST_CASE("send: MSG_OOB within the stream, where SO_OOBINLINE is set", "[send][recv][setsockopt][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, SOL_SOCKET, SO_OOBINLINE, 1);
+  send_all(pair.client, "ab");
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  send_all(pair.client, "cd");
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char byte;
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_OOB), EINVAL);
+  arrived(pair.server, 2);
+  char buffer[100];
+  CHECK(recv(pair.server, buffer, sizeof buffer, 0) == 2);
+  CHECK(at_mark(pair.server));
+  CHECK(receive(pair.server, 3) == "!cd");
+}
+
+TEST_CASE("send: MSG_OOB of the accepting end, seen by epoll", "[send][epoll_wait][tcp]") {
+  const auto pair = connected();
+  const Fd set(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{EPOLLPRI, {.fd = pair.client}};
+  REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, pair.client, &event) == 0);
+  CHECK(send(pair.server, "!", 1, MSG_OOB) == 1);
+  CHECK(epoll_wait(set, &event, 1, 10'000) == 1);
+  CHECK(event.events == EPOLLPRI);
+  CHECK(event.data.fd == pair.client);
+}
+
+TEST_CASE("recvmsg: MSG_OOB is told in its flags", "[recvmsg][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char byte;
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  CHECK(recvmsg(pair.server, &message, MSG_OOB) == 1);
+  CHECK(message.msg_flags == MSG_OOB);
+}
+
+TEST_CASE("recvmsg: the error queue is empty", "[recvmsg][recv]") {
+  const auto pair = connected();
+  char control[256], byte;
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK_FAILS(recvmsg(pair.server, &message, MSG_ERRQUEUE), EAGAIN);
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_ERRQUEUE), EAGAIN);
+  send_all(pair.client, "x");
+  arrived(pair.server, 1);
+  CHECK_FAILS(recvmsg(pair.server, &message, MSG_ERRQUEUE), EAGAIN);
+  CHECK(receive(pair.server, 1) == "x");
+}
+
+TEST_CASE("send: MSG_ZEROCOPY without SO_ZEROCOPY is as without it", "[send][tcp]") {
+  const auto pair = connected();
+  const auto text = pattern(20'000);
+  CHECK(send(pair.client, text.data(), text.size(), MSG_ZEROCOPY) == 20'000);
+  CHECK(receive(pair.server, text.size()) == text);
+  CHECK((polled(pair.client, 0) & POLLERR) == 0);
+}
+
+TEST_CASE("send: MSG_ZEROCOPY tells on the error queue when the bytes are gone", "[send][sendmsg][recvmsg][poll][tcp]") {
+  const auto pair = connected();
+  set_option(pair.client, SOL_SOCKET, SO_ZEROCOPY, 1);
+  const auto text = pattern(20'000);
+  for (unsigned i = 0; i < 3; ++i) {
+    CHECK(send(pair.client, text.data(), text.size(), MSG_ZEROCOPY) == 20'000);
+    CHECK(receive(pair.server, text.size()) == text);
+    REQUIRE(awaited(pair.client, 0) & POLLERR);
+    alignas(cmsghdr) char control[256];
+    msghdr message{};
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    REQUIRE(recvmsg(pair.client, &message, MSG_ERRQUEUE) == 0);
+    CHECK((message.msg_flags & MSG_ERRQUEUE) != 0);
+    const auto* found = CMSG_FIRSTHDR(&message);
+    REQUIRE(found != nullptr);
+    const auto* error = reinterpret_cast<const sock_extended_err*>(CMSG_DATA(found));
+    CHECK(error->ee_origin == SO_EE_ORIGIN_ZEROCOPY);
+    CHECK(error->ee_errno == 0);
+    CHECK(error->ee_info == i);
+    CHECK(error->ee_data == i);
+    CHECK_FAILS(recvmsg(pair.client, &message, MSG_ERRQUEUE), EAGAIN);
+  }
+}
+
+TEST_CASE("recvmsg: a time stamp, once SO_TIMESTAMP is set", "[recvmsg][setsockopt][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, SOL_SOCKET, SO_TIMESTAMP, 1);
+  send_all(pair.client, "x");
+  arrived(pair.server, 1);
+  alignas(cmsghdr) char control[256];
+  char byte;
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK(recvmsg(pair.server, &message, 0) == 1);
+  const auto* found = CMSG_FIRSTHDR(&message);
+  REQUIRE(found != nullptr);
+  CHECK(found->cmsg_level == SOL_SOCKET);
+  CHECK(found->cmsg_type == SO_TIMESTAMP);
+}
+
+TEST_CASE("recvmsg: MSG_CTRUNC where there is no room for the time stamp", "[recvmsg][setsockopt][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+  send_all(pair.client, "x");
+  arrived(pair.server, 1);
+  char byte;
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  CHECK(recvmsg(pair.server, &message, 0) == 1);
+  CHECK(message.msg_flags == MSG_CTRUNC);
+}
+
+TEST_CASE("recvmsg: TCP_INQ tells how many bytes are left", "[recvmsg][setsockopt][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, IPPROTO_TCP, TCP_INQ, 1);
+  send_all(pair.client, "hello");
+  arrived(pair.server, 5);
+  alignas(cmsghdr) char control[256];
+  char bytes[2];
+  iovec part{bytes, 2};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK(recvmsg(pair.server, &message, 0) == 2);
+  const auto* found = CMSG_FIRSTHDR(&message);
+  REQUIRE(found != nullptr);
+  CHECK(found->cmsg_type == TCP_CM_INQ);
+  int left = 0;
+  std::memcpy(&left, CMSG_DATA(found), sizeof left);
+  CHECK(left == 3);
+}
