@@ -3,7 +3,7 @@
 // must we, without faulting and without a system call each time.
 //
 // A page that was found good is remembered for the process, so a buffer that is used again costs a comparison.
-// Any thread, any signal handler; errno untouched. Children of fork inherit what is remembered, which is still
+// Not seen: that the program has unmapped or protected such a page since. Any thread, any signal handler; errno untouched. Children of fork inherit what is remembered, which is still
 // true there.
 
 #include <atomic>

@@ -223,34 +223,48 @@ TEST_CASE("dprintf: what is printed comes, after what was sent", "[dprintf][vdpr
   CHECK(receive(pair.server, 23) == "first second 2 third ff");
 }
 
-TEST_CASE("aio: bytes both ways, in order with the others", "[aio_read][aio_write][lio_listio][tcp]") {
+TEST_CASE("aio: bytes both ways, in order with the others", "[aio_read][aio_write][lio_listio][aio_read64][aio_write64][lio_listio64][tcp]") {
   const auto pair = connected();
-  const auto finished = [](aiocb& control) {
+  const auto result = [](aiocb& control) {
     const aiocb* list[] = {&control};
     while (aio_error(&control) == EINPROGRESS) aio_suspend(list, 1, nullptr);
     return aio_return(&control);
   };
+  const auto result64 = [](aiocb64& control) {
+    const aiocb64* list[] = {&control};
+    while (aio_error64(&control) == EINPROGRESS) aio_suspend64(list, 1, nullptr);
+    return aio_return64(&control);
+  };
+  const auto request = [](auto control, int fd, void* buffer, size_t size) {
+    control.aio_fildes = fd;
+    control.aio_buf = buffer;
+    control.aio_nbytes = size;
+    control.aio_lio_opcode = LIO_WRITE;
+    return control;
+  };
+  char text[] = "aio", buffer[10];
   send_all(pair.client, "before ");
-  char text[] = "aio";
-  aiocb out{};
-  out.aio_fildes = pair.client;
-  out.aio_buf = text;
-  out.aio_nbytes = 3;
+  auto out = request(aiocb{}, pair.client, text, 3);
   REQUIRE(aio_write(&out) == 0);
-  CHECK(finished(out) == 3);
-  CHECK(receive(pair.server, 10) == "before aio");
+  CHECK(result(out) == 3);
+  auto out64 = request(aiocb64{}, pair.client, text, 3);
+  REQUIRE(aio_write64(&out64) == 0);
+  CHECK(result64(out64) == 3);
+  CHECK(receive(pair.server, 13) == "before aioaio");
+
   send_all(pair.server, "answer");
   arrived(pair.client, 6);
-  char buffer[10];
-  aiocb in{};
-  in.aio_fildes = pair.client;
-  in.aio_buf = buffer;
-  in.aio_nbytes = sizeof buffer;
+  auto in = request(aiocb{}, pair.client, buffer, 2);
   REQUIRE(aio_read(&in) == 0);
-  CHECK(finished(in) == 6);
+  CHECK(result(in) == 2);
+  auto in64 = request(aiocb64{}, pair.client, buffer + 2, 8);
+  REQUIRE(aio_read64(&in64) == 0);
+  CHECK(result64(in64) == 4);
   CHECK(std::string_view(buffer, 6) == "answer");
-  out.aio_lio_opcode = LIO_WRITE;
+
   aiocb* list[] = {&out};
   REQUIRE(lio_listio(LIO_WAIT, list, 1, nullptr) == 0);
-  CHECK(receive(pair.server, 3) == "aio");
+  aiocb64* list64[] = {&out64};
+  REQUIRE(lio_listio64(LIO_WAIT, list64, 1, nullptr) == 0);
+  CHECK(receive(pair.server, 6) == "aioaio");
 }

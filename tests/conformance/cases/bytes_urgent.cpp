@@ -106,7 +106,7 @@ TEST_CASE("recvmsg: MSG_OOB is told in its flags", "[recvmsg][tcp]") {
   CHECK(message.msg_flags == MSG_OOB);
 }
 
-TEST_CASE("recvmsg: the error queue is empty", "[recvmsg][recv]") {
+TEST_CASE("recvmsg: MSG_ERRQUEUE where the error queue is empty", "[recvmsg][recv]") {
   const auto pair = connected();
   char control[256], byte;
   iovec part{&byte, 1};
@@ -121,6 +121,15 @@ TEST_CASE("recvmsg: the error queue is empty", "[recvmsg][recv]") {
   arrived(pair.server, 1);
   CHECK_FAILS(recvmsg(pair.server, &message, MSG_ERRQUEUE), EAGAIN);
   CHECK(receive(pair.server, 1) == "x");
+}
+
+TEST_CASE("send: MSG_FASTOPEN on a connection that stands", "[send][sendto][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "x", 1, MSG_FASTOPEN) == -1);
+  const int error = errno;
+  CHECK((error == EISCONN || error == EOPNOTSUPP));  // as net.ipv4.tcp_fastopen says
+  send_all(pair.client, "end");
+  CHECK(receive(pair.server, 3) == "end");
 }
 
 TEST_CASE("send: MSG_ZEROCOPY without SO_ZEROCOPY is as without it", "[send][tcp]") {
