@@ -20,7 +20,7 @@ using flow::State;
 
 namespace {
 
-constexpr size_t kMostPieces = 16;
+constexpr size_t kMostPieces = 1024;  // UIO_MAXIOV
 
 // The first `most` bytes of `from`, after `skip`, as at most kMostPieces pieces.
 size_t cut(std::span<const iovec> from, size_t skip, uint64_t most, std::array<iovec, kMostPieces>& to) {
