@@ -147,6 +147,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void count_out(size_t bytes) { raw_out_ += bytes; }
 
   // ---- state as the application sees it
+  // SO_RCVLOWAT: fewer bytes do not make it readable, unless the ring is full of them.
+  void set_low_water(size_t bytes) { low_water_ = bytes; }
+  size_t low_water() const { return low_water_; }
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD
@@ -158,6 +161,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // The application closed its last descriptor. What is left drains; `hard`: as SO_LINGER with 0.
   void close(bool hard);
   bool closing() const { return closing_; }
+  // A call waits in it: as in the kernel, closing the descriptor meanwhile takes effect when the last such call is over.
+  void hold() { ++held_; }
+  void let_go();
+  void close_when_free(bool hard);
   bool finished() const { return finished_; }
 
   void observe(Observer& observer) { observers_.push_back(&observer); }
@@ -338,12 +345,15 @@ class Flow : public std::enable_shared_from_this<Flow> {
   uint64_t peer_received_ = 0;       // what the peer's RESUME says
 
   // ends of the streams
+  size_t low_water_ = 1;
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes
   bool peer_closed_ = false;
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
   bool closing_ = false, abort_due_ = false, aborting_ = false, finished_ = false;
+  int held_ = 0;
+  std::optional<bool> close_due_;  // and whether by SO_LINGER with 0
   bool peer_over_ = false;  // closing, and the peer's end of TCP was gone when that was last looked at
 
   // A link may fail from within one of our own actions: that is dealt with after it.

@@ -109,6 +109,8 @@ class RxRing {
   // The same for bytes that did not come by a write into the ring: they are put there.
   bool landed(std::span<const uint8_t> bytes);
   uint64_t readable() const { return landed_ - consumed_; }
+  // No byte more can come until some are consumed.
+  bool full() const { return !within_window(1); }
   // The readable bytes from `skip` on, at most `most`.
   Stretches peek(uint64_t skip, size_t most) const;
   void consume(uint64_t length);

@@ -59,14 +59,21 @@ class Call {
   Call(Section& section, engine::Flow& flow, Entry& entry, int fd, bool dont_wait)
       : section_(section), flow_(flow), entry_(entry), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
 
+  ~Call() {
+    if (kept_) kept_->let_go();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
   bool waits() const { return waits_; }
   // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes. `done`: what the call has moved so far.
   Status wait(uint32_t wanted, int limit_option, size_t done) {
     if (!kept_) {
       kept_ = flow_.shared_from_this();
+      kept_->hold();
       limit_ = limit_of(entry_, fd_, limit_option);
     }
-    const auto waited = wait_for(section_, kept_, fd_, wanted, limit_, since_);
+    const auto waited = wait_for(section_, kept_, wanted, limit_, since_);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
     // The kernel restarts a call that has moved nothing and has no time limit of its own, if the handler asks for it.
     if (!waited.is(EINTR) || limit_ || done > 0 || !since_.all_restart()) return waited;
@@ -140,9 +147,10 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   // To wait for more than is there, without taking what is there, is what the kernel alone does.
   const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted;
   if ((flags & kUnservedReceive) || gathers) {
-    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
+    leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
+  const auto least = peek ? 0 : std::min(wanted, flow->low_water());
   size_t done = 0;
   for (;;) {
     const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
@@ -151,7 +159,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek);
     if (got) {
       done += *got;
-      if (!whole || *got == 0 || (done == wanted && !to.cut)) return done;
+      if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least)) return done;
       continue;
     }
     if (got.is(EINTR)) continue;
@@ -173,7 +181,7 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
   auto& engine = section.engine();
   use(engine, *flow);
   if ((flags & kUnservedSend) || (message && message->msg_controllen > 0)) {
-    leave_and_wait(section, entry->flow, fd, Reason::unserved_call);
+    leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
   const auto wanted = total(from.parts);

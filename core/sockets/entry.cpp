@@ -82,7 +82,7 @@ void release(int fd) {
   }
   if (entry->flow) {
     EpollSet::forget_flow(*entry->flow);
-    entry->flow->close(entry->abort_on_close);
+    entry->flow->close_when_free(entry->abort_on_close);
     entry->flow.reset();
   }
   if (entry->share) entry->share->let_go();

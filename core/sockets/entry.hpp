@@ -119,6 +119,6 @@ void let_go_for_parent();  // which ended unseen
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote);
 // Brings the flow back to TCP for good; waits for that, within a bound.
 inline constexpr auto kLeaveBound = milliseconds(2000);
-void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason);
+void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason);
 
 }  // namespace rsock::sockets

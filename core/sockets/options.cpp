@@ -20,7 +20,7 @@ std::shared_ptr<engine::Flow> off_kernel(int fd) {
 
 }  // namespace
 
-void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd, Reason reason) {
+void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason) {
   const bool unread = !flow->on_kernel() && flow->readable_bytes() > 0;
   flow->leave(reason);
   const auto deadline = now() + kLeaveBound;
@@ -28,11 +28,11 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, int fd
   // SO_RCVLOWAT.
   const auto there = [&] {
     int count = 0;
-    return sys::ioctl(fd, FIONREAD, &count) && count > 0;
+    return sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
   };
   const auto back = [&] { return flow->on_kernel() && (!unread || there()); };
   while (!back() && !flow->over() && now() < deadline) {
-    const auto waited = wait_for(section, flow, fd, unread ? uint32_t{EPOLLIN} : 0, deadline);
+    const auto waited = wait_for(section, flow, unread ? uint32_t{EPOLLIN} : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;
   }
@@ -43,7 +43,7 @@ void unserved(int fd, Reason reason) {
   if (idle()) return;
   Section section;
   take_over(section, fd, By::others);
-  if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, fd, reason);
+  if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, reason);
 }
 
 Answer<int> shutdown(int fd, int how) {
@@ -88,6 +88,11 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
     socklen_t room = sizeof now_set;
     if (sys::getsockopt(fd, SOL_SOCKET, SO_LINGER, &now_set, room))
       entry->abort_on_close = now_set.l_onoff && now_set.l_linger == 0;
+  }
+  if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
+    int bytes = 1;
+    socklen_t room = sizeof bytes;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, room)) entry->flow->set_low_water(static_cast<size_t>(bytes));
   }
   if (level == SOL_SOCKET) entry->receive_limit.reset(), entry->send_limit.reset();  // whichever name it has
   if (level == IPPROTO_TCP && name == TCP_CORK && value && size >= sizeof(int)) {

@@ -173,7 +173,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
 
 }  // namespace
 
-Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
+Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
                 std::optional<Time> deadline, const Handled& since) {
   auto& engine = section.engine();
   const bool lane = !flow->on_kernel();
@@ -184,7 +184,7 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int
     const auto shows = [&](Time) { return flow->on_kernel() || (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0; };
     if (shows({}) || spin(section, deadline, shows)) return Done{};
   }
-  pollfd one{fd, static_cast<short>(wanted), 0};
+  pollfd one{flow->shadow(), static_cast<short>(wanted), 0};
   Round round(one, flow);
   const auto waited = wait(section, round, deadline, nullptr, true, !lane, since);
   if (!waited) return Errno{waited.error()};

@@ -179,7 +179,7 @@ void leave_all(Section& section) {
   for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
   for (const auto& flow : flows) flow->leave(Reason::shared);
   for (const auto& flow : flows)
-    if (!flow->on_kernel()) leave_and_wait(section, flow, flow->shadow(), Reason::shared);
+    if (!flow->on_kernel()) leave_and_wait(section, flow, Reason::shared);
 }
 
 }  // namespace

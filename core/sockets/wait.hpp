@@ -82,7 +82,7 @@ std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, c
 
 // Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. ETIMEDOUT; EINTR: a handler ran after
 // `since` began.
-Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, int fd, uint32_t wanted,
+Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
                 std::optional<Time> deadline, const Handled& since = {});
 
 // The time until `deadline` as poll takes it, never negative; nullptr if there is none.

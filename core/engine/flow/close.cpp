@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "core/base/log.hpp"
 #include "core/engine/engine.hpp"
 #include "core/engine/flow.hpp"
@@ -117,6 +119,18 @@ void Flow::reset_by_peer() {
   if (!both_ended()) return fail(fin_ ? EPIPE : ECONNRESET);
   advance_close();
   changed();
+}
+
+void Flow::close_when_free(bool hard) {
+  if (held_ == 0) return close(hard);
+  close_due_ = hard;
+  // The calls go on by a descriptor of ours, since the number may soon be something else's.
+  if (anchor_) return;
+  if (const auto copy = sys::duplicate_high(fd_, false)) anchor_ = UniqueFd(*copy);
+}
+
+void Flow::let_go() {
+  if (--held_ == 0 && close_due_) close(*std::exchange(close_due_, {}));
 }
 
 void Flow::close(bool hard) {

@@ -61,7 +61,7 @@ bool Flow::eligible() const { return free_to_enter() && admitted(); }
 bool Flow::admitted() const { return engine_.gate.admits(local_.port, remote_.port); }
 
 bool Flow::free_to_enter() const {
-  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !half_closed() && on_kernel();
+  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !close_due_ && !half_closed() && on_kernel();
 }
 
 bool Flow::on_kernel() const {
@@ -137,6 +137,9 @@ bool Flow::bind(Link& link) {
   rx_.begin(*ring);
   tx_ = {};
   expected_token_ = wire::make_token();
+  int low_water = 1;
+  socklen_t size = sizeof low_water;
+  if (sys::getsockopt(shadow(), SOL_SOCKET, SO_RCVLOWAT, &low_water, size)) low_water_ = static_cast<size_t>(low_water);
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
   peer_left_ = aside_ = peer_aside_ = false;

@@ -20,7 +20,7 @@ namespace {
 
 // While a work request of the flow is out, less than this waits for it and leaves together.
 constexpr uint64_t kGather = 16 << 10;
-constexpr uint32_t kGrowthFactor = 4;
+constexpr uint32_t kGrowthFactor = 16;
 
 uint64_t total(std::span<const iovec> pieces) {
   uint64_t sum = 0;
@@ -308,8 +308,9 @@ uint32_t Flow::readiness() {
   uint32_t ready = 0;
   const auto source = flow::receives(state_);
   const bool ended = fin_ && source != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
-  if (rest_in() > 0 || error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
-  if (ring_in() > 0) ready |= EPOLLIN;
+  if (error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
+  const auto there = rest_in() + ring_in();
+  if (there > 0 && (there >= low_water_ || rx_.full())) ready |= EPOLLIN;
   if (source == Receives::raw && tcp_has_input()) ready |= EPOLLIN;
   if (source == Receives::raw_to_boundary && boundary_left() > 0 && tcp_has_input()) ready |= EPOLLIN;
 
