@@ -2,14 +2,25 @@
 
 #include <linux/close_range.h>
 
+#include <climits>
+
+#include "core/base/own.hpp"
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
 namespace sockets = rsock::sockets;
+namespace own = rsock::own;
 using namespace rsock::preload;
 
 namespace {
+
+constexpr unsigned kNumbers = INT_MAX;  // what a descriptor may be
+
+// There is nothing of ours, or this is no memory of ours to change.
+bool only_libc() {
+  return (sockets::idle() && own::next(0) < 0) || sockets::in_borrowed_memory();
+}
 
 [[gnu::noinline]] int made(int fd, int domain, int type) {
   if (fd < 0 || sockets::in_borrowed_memory()) return fd;
@@ -46,6 +57,8 @@ class Connecting {
 [[gnu::noinline]] int connect_announced(int fd, const sockaddr* address, socklen_t size) {
   if (sockets::in_borrowed_memory() || size > sizeof(sockaddr_storage) || !readable(address, size))
     return real::connect(fd, address, size);
+  // Dissolves the connection: the kernel's, with nothing in a lane.
+  if (size >= sizeof address->sa_family && address->sa_family == AF_UNSPEC) to_tcp(fd);
   note(fd);
   if (!sockets::connecting(fd, address, size)) return real::connect(fd, address, size);
   Connecting now(fd);
@@ -60,12 +73,54 @@ class Connecting {
   return real::close(fd);
 }
 
-[[gnu::noinline]] void closing_range(unsigned first, unsigned last) {
-  if (sockets::in_borrowed_memory()) return;
+// To the program, a number of the library's own is not open.
+bool not_open(int fd) {
+  return own::keeps(fd) && !sockets::in_borrowed_memory();
+}
+
+[[gnu::noinline]] void flows_closing(unsigned first, unsigned last) {
   const int end = static_cast<int>(
       std::min<unsigned>(last, static_cast<unsigned>(highest.load(std::memory_order_relaxed))));
   for (unsigned fd = first; static_cast<int>(fd) <= end && fd <= last; ++fd)
     if (find(static_cast<int>(fd))) sockets::before_close(static_cast<int>(fd));
+}
+
+// Calls `close(from, to)` for what is between the library's own descriptors, until it fails.
+template <class Close>
+int around_own(unsigned first, unsigned last, Close close) {
+  const sockets::Still still;
+  for (int own = own::next(static_cast<int>(std::min(first, kNumbers))); own >= 0; own = own::next(own + 1)) {
+    const auto number = static_cast<unsigned>(own);
+    if (number > last) break;
+    if (first < number && close(first, number - 1) < 0) return -1;
+    first = number + 1;
+  }
+  return first <= last ? close(first, last) : 0;
+}
+
+[[gnu::noinline]] int close_range_concerned(unsigned first, unsigned last, int flags) {
+  Uncancellable here;
+  if (flags & CLOSE_RANGE_UNSHARE) {
+    if (sockets::only_thread())
+      flags &= ~CLOSE_RANGE_UNSHARE;
+    else
+      sockets::before_unshare();
+  }
+  if (flags & CLOSE_RANGE_CLOEXEC) return real::close_range(first, last, flags);
+  flows_closing(first, last);
+  return around_own(first, last, [&](unsigned from, unsigned to) { return real::close_range(from, to, flags); });
+}
+
+[[gnu::noinline]] void closefrom_concerned(int first) {
+  Uncancellable here;
+  flows_closing(static_cast<unsigned>(first), ~0U);
+  around_own(static_cast<unsigned>(first), ~0U, [](unsigned from, unsigned to) {
+    if (to == ~0U)
+      real::closefrom(static_cast<int>(from));
+    else if (real::close_range(from, to, 0) < 0)  // an old kernel
+      for (unsigned fd = from; fd <= to; ++fd) real::close(static_cast<int>(fd));
+    return 0;
+  });
 }
 
 // What was at `to` is closed only by a dup that succeeds.
@@ -123,19 +178,21 @@ RSOCK_EXPORT int shutdown(int fd, int how) noexcept {
 
 RSOCK_EXPORT int close(int fd) {
   if (find(fd)) return close_concerned(fd);
+  if (not_open(fd)) return fail(EBADF);
   return real::close(fd);
 }
 RSOCK_EXPORT_ALIAS(__close, close);
 
-// Only with these flags does it close in this process; unknown flags close nothing.
+// With other flags it does nothing.
 RSOCK_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept {
-  if (first <= last && (flags & ~CLOSE_RANGE_UNSHARE) == 0 && !nothing_concerns_us())
-    closing_range(first, last);
+  constexpr int kFlags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+  if (first <= last && (flags & ~kFlags) == 0 && !only_libc())
+    return close_range_concerned(first, last, flags);
   return real::close_range(first, last, flags);
 }
 
 RSOCK_EXPORT void closefrom(int first) noexcept {
-  if (!nothing_concerns_us()) closing_range(static_cast<unsigned>(std::max(first, 0)), ~0U);
+  if (!only_libc()) return closefrom_concerned(std::max(first, 0));
   return real::closefrom(first);
 }
 
@@ -146,13 +203,16 @@ RSOCK_EXPORT int dup(int from) noexcept {
   return made;
 }
 
+// The library does not give up a number of its own, which is as good as one beyond the limit.
 RSOCK_EXPORT int dup2(int from, int to) noexcept {
+  if (not_open(to)) return fail(EBADF);
   if (find(from) || find(to)) return dup_onto(from, to, [=] { return real::dup2(from, to); });
   return real::dup2(from, to);
 }
 RSOCK_EXPORT_ALIAS(__dup2, dup2);
 
 RSOCK_EXPORT int dup3(int from, int to, int flags) noexcept {
+  if (not_open(to)) return fail(EBADF);
   if ((find(from) || find(to)) && (flags & ~O_CLOEXEC) == 0)
     return dup_onto(from, to, [=] { return real::dup3(from, to, flags); });
   return real::dup3(from, to, flags);

@@ -76,8 +76,6 @@ long pselect6(const Arguments& it) {
       return call(sendfile, it);
     case SYS_shutdown:
       return call(shutdown, it);
-    case SYS_close:
-      return call(close, it);
     case SYS_dup:
       return call(dup, it);
     case SYS_getsockopt:
@@ -119,6 +117,7 @@ long pselect6(const Arguments& it) {
 // These concern us whatever their first argument is: they make descriptors, or name them elsewhere.
 #define RSOCK_ALWAYS_NAMED(X)                                                                       \
   X(socket)                                                                                         \
+  X(close)                                                                                          \
   X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(sendmsg) X(sendmmsg) X(splice) \
       X(epoll_ctl) X(ppoll) X(execve) X(execveat)
 #ifdef SYS_poll

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace rsock {
 
 constinit Kernel kernel{};
@@ -115,7 +117,9 @@ void random(void* bytes, size_t size) {
 
 Result<int> duplicate_high(int fd, bool consume) {
   rlimit limit{};
-  int floor = 3;
+  constexpr int kLeastFloor = 3;
+  constexpr rlim_t kOrdinaryFloor = 1024;
+  int floor = kLeastFloor;
   bool raised = false;
   if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0) {
     constexpr rlim_t kRoom = 1 << 16;
@@ -123,12 +127,12 @@ Result<int> duplicate_high(int fd, bool consume) {
       rlimit wide = limit;
       wide.rlim_cur = limit.rlim_max - limit.rlim_cur > kRoom ? limit.rlim_cur + kRoom : limit.rlim_max;
       raised = call(SYS_prlimit64, 0, RLIMIT_NOFILE, &wide, nullptr) == 0;
-      if (raised) floor = static_cast<int>(limit.rlim_cur);
     }
+    floor = static_cast<int>(raised ? limit.rlim_cur : std::min(limit.rlim_cur / 2, kOrdinaryFloor));
   }
   auto copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
   if (raised) call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, nullptr);
-  if (!copy && raised) copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (!copy && floor > kLeastFloor) copy = fcntl(fd, F_DUPFD_CLOEXEC, kLeastFloor);
   if (copy && consume) close(fd).error();
   return copy;
 }

@@ -61,8 +61,8 @@ int thread_id();
 void random(void* bytes, size_t size);
 
 // A descriptor of the library's own, moved out of the program's way: above the soft limit on descriptors where the
-// hard limit leaves room, so that the program neither meets its number nor has one less to use. Takes `fd` over
-// when `consume`; close-on-exec. EMFILE when there is no room.
+// hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half the
+// limit on, where few programs come. Takes `fd` over when `consume`; close-on-exec. EMFILE when there is no room.
 Result<int> duplicate_high(int fd, bool consume);
 // From now on the descriptor is one that never shows anything: for one that others hold and that is of no use any more.
 void make_inert(int fd);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/base/kernel.hpp"
+#include "core/base/own.hpp"
 
 namespace rsock::log {
 namespace {
@@ -37,10 +38,13 @@ void configure(std::string_view setting, std::string_view program) {
     if (!file) return;
     const auto high = sys::duplicate_high(*file, true);
     fd = high ? *high : *file;
+    own::keep(fd);
   }
   program_name = new std::string(program);
   destination = {level, fd};
 }
+
+int descriptor() { return destination.fd; }
 
 bool enabled(Level level) { return level <= destination.level; }
 

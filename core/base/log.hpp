@@ -14,6 +14,9 @@ enum class Level { off, error, warning, info, debug };
 // An unreadable setting leaves the log off. The file is opened for appending.
 void configure(std::string_view setting, std::string_view program);
 
+// Where lines go.
+int descriptor();
+
 bool enabled(Level level);
 void write_line(Level level, std::string_view text);
 

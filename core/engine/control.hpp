@@ -30,7 +30,6 @@ class Control {
   // When expire() is to be called next, if ever.
   std::optional<Time> deadline() const;
   void expire();
-  std::vector<int> descriptors() const;
 
  private:
   struct Caller {

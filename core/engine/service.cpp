@@ -93,20 +93,6 @@ void Service::watch(Flow& flow) {
   (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
 }
 
-std::vector<int> Service::descriptors() const {
-  std::vector<int> all{epoll_.get(), bell_.get()};
-  for (const auto& fabric : fabrics_)
-    if (fabric.dialler)
-      for (const int fd : fabric.dialler->descriptors()) all.push_back(fd);
-  if (control_)
-    for (const int fd : control_->descriptors()) all.push_back(fd);
-  for (const auto* source : engine_.completions())
-    for (const int fd : source->descriptors()) all.push_back(fd);
-  for (const auto& [id, flow] : engine_.flows())
-    if (flow->anchored()) all.push_back(flow->shadow());
-  return all;
-}
-
 void Service::run() {
   {
     const std::lock_guard working(at_work);

@@ -53,8 +53,6 @@ class Service final : private fabric::Meeting {
   }
   // Rung by children of fork, too.
   int bell() const { return bell_.get(); }
-  // Every descriptor that the library keeps, for a child of fork to close.
-  std::vector<int> descriptors() const;
 
  private:
   // A flow that waits to be dialled.

@@ -80,8 +80,6 @@ class Completions {
   // Reads the device's own events; connections that it lost tell their sinks.
   virtual void check_health() = 0;
   virtual int health_fd() const = 0;  // -1 if there are no such events
-  // Every descriptor behind this, for a child of fork to close.
-  virtual std::vector<int> descriptors() const = 0;
   // Readable after arm() when a completion came. Stays the same for ever.
   virtual int fd() const = 0;
 };
@@ -120,8 +118,6 @@ class Dialler {
   // Takes a connection back to destroy it. Not from within a call to Meeting.
   virtual void bury(std::unique_ptr<Connection> connection) = 0;
   virtual int fd() const = 0;
-  // Every descriptor of the dialler and its connections, for a child of fork to close.
-  virtual std::vector<int> descriptors() const = 0;
   virtual void dispatch(Meeting& meeting) = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "config/config.hpp"
 #include "core/base/log.hpp"
+#include "core/base/own.hpp"
 #include "core/engine/service.hpp"
 #include "core/sockets/epoll_set.hpp"
 
@@ -95,6 +97,19 @@ void write_statistics() {
   (void)sys::close(*file);
 }
 
+// Nothing of the library moves: its thread is not at work, and no call is under way.
+void stop() {
+  hold();
+  if (auto* service = state.engine->service_if_any()) service->at_work.lock();
+  state.engine->lock.lock();
+}
+
+void resume() {
+  state.engine->lock.unlock();
+  if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
+  let_go();
+}
+
 }  // namespace
 
 void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again) {
@@ -118,17 +133,13 @@ void finish() {
 
 void before_fork() {
   if (!state.engine) return;
-  hold();
-  if (auto* service = state.engine->service_if_any()) service->at_work.lock();
-  state.engine->lock.lock();
+  stop();
   share_with_child(*state.engine);
 }
 
 void after_fork_in_parent() {
   if (!state.engine) return;
-  state.engine->lock.unlock();
-  if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
-  let_go();
+  resume();
 }
 
 // The child starts with nothing: no engine, no thread, no lane. The parent's engine stays in memory, unused: its locks and threads
@@ -141,9 +152,13 @@ void after_fork_in_child() {
   if (!old) return;
   forget_put_off();
   inherit(*old);
-  if (auto* service = old->service_if_any())
-    for (const int fd : service->descriptors())
-      if (!old->has_family() || fd != service->bell()) (void)sys::close(fd);
+  const auto* service = old->service_if_any();
+  const int called = service && old->has_family() ? service->bell() : -1;
+  for (int fd = own::next(0); fd >= 0; fd = own::next(fd + 1)) {
+    if (fd == log::descriptor()) continue;
+    own::forget(fd);
+    if (fd != called) (void)sys::close(fd);
+  }
   engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
@@ -190,6 +205,30 @@ void before_exec() {
   Section section;
   leave_all(section);
   hand_to_next_program(section);
+}
+
+Still::Still() {
+  if (state.engine) stop();
+}
+Still::~Still() {
+  if (state.engine) resume();
+}
+
+bool only_thread() {
+  struct stat tasks {};  // one link for each, and two of the folder's own
+  if (::stat("/proc/self/task", &tasks) != 0) return false;
+  const bool service = state.engine && state.engine->service_if_any();
+  return tasks.st_nlink == 3u + service;
+}
+
+void before_unshare() {
+  if (!state.engine || in_borrowed_memory()) return;
+  static const config::Config nothing;
+  {
+    Section section;
+    leave_all(section);
+  }
+  state.config = &nothing;
 }
 
 void before_daemon() {

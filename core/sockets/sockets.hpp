@@ -71,6 +71,20 @@ void before_daemon();
 // In the child: the process that forked it has ended.
 void became_daemon();
 
+// While one lives, no thread of the library opens or closes descriptors of its own: what own::next() tells holds.
+class Still {
+ public:
+  Still();
+  ~Still();
+  Still(const Still&) = delete;
+  Still& operator=(const Still&) = delete;
+};
+// Whether the program has but this thread. Then its descriptors are nobody else's, whatever our own thread makes the kernel think.
+bool only_thread();
+// This thread is about to have descriptors of its own (unshare(2)): one number may name two things from now on. All flows go
+// back to TCP, and nothing is selected any more. Blocks for a bounded time.
+void before_unshare();
+
 // ---- which descriptors concern us ----------------------------------------------------------------------------------
 
 class Entry;

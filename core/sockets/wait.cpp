@@ -66,10 +66,7 @@ void Bell::Return::operator()(Bell* bell) const {
   spare_bells.push_back(bell);
 }
 
-void Bell::forget_all() {
-  for (const auto* bell : spare_bells) (void)sys::close(bell->fd());
-  spare_bells.clear();
-}
+void Bell::forget_all() { spare_bells.clear(); }
 
 void Bell::ring() {
   if (!rung_) toll();

@@ -89,6 +89,14 @@ void before_exec() {
 bool idle() {
   return false;
 }
+Still::Still() {}
+Still::~Still() {}
+bool only_thread() {
+  return true;
+}
+void before_unshare() {
+  tell("before_unshare");
+}
 
 void socket_made(int fd, int domain, int type) {
   concern(fd, domain == AF_INET && (type & 0xf) == SOCK_STREAM);

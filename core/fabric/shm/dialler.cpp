@@ -154,15 +154,6 @@ void SocketDialler::drop(Role role, uint64_t cookie) {
   std::erase_if(sockets_, [&](const auto& known) { return known.second.role == role && known.second.cookie == cookie; });
 }
 
-std::vector<int> SocketDialler::descriptors() const {
-  std::vector<int> all{epoll_.get()};
-  for (const auto& [number, socket] : sockets_) {
-    all.push_back(socket.fd.get());
-    if (socket.channel) all.push_back(socket.channel->peer_bell());
-  }
-  return all;
-}
-
 std::optional<Reason> SocketDialler::open_point(uint64_t cookie, const Endpoint& local) {
   auto made = make_socket();
   if (!made) return reason_of(made.error());

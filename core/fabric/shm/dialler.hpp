@@ -31,7 +31,6 @@ class SocketDialler final : public Dialler {
   void cancel_dial(uint64_t cookie) override;
   void bury(std::unique_ptr<Connection> connection) override;
   int fd() const override { return epoll_.get(); }
-  std::vector<int> descriptors() const override;
   void dispatch(Meeting& meeting) override;
 
  private:

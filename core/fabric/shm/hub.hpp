@@ -20,7 +20,6 @@ class Hub final : public Completions {
   void acknowledge() override;
   void check_health() override {}
   int health_fd() const override { return -1; }
-  std::vector<int> descriptors() const override { return {bell_.get()}; }
   int fd() const override { return bell_.get(); }
 
   // Under the engine's lock.

@@ -6,6 +6,7 @@
 
 #include "core/base/kernel.hpp"
 #include "core/base/log.hpp"
+#include "core/base/own.hpp"
 #include "core/fabric/verbs/queue_pair.hpp"
 
 namespace rsock::fabric::verbs {
@@ -26,18 +27,15 @@ std::unique_ptr<Device> Device::make(const Library& library, ibv_context* contex
 }
 
 Device::Device(const Library& library, ibv_context* context, ibv_comp_channel* channel)
-    
-    : library_(library),
-      context_(context),
-      channel_(channel),
-      health_fd_(context->async_fd),
-      command_fd_(context->cmd_fd) {
+    : library_(library), context_(context), channel_(channel), health_fd_(context->async_fd), command_fd_(context->cmd_fd) {
+  for (const int fd : {channel->fd, health_fd_, command_fd_}) own::keep(fd);
   library_.ibv_query_device(context, &limits_);
 }
 
 Device::~Device() {
   if (gone_) return;
   for (const auto& queue : queues_) library_.ibv_destroy_cq(queue.queue);
+  own::forget(channel_->fd);
   library_.ibv_destroy_comp_channel(channel_);
 }
 

@@ -23,7 +23,6 @@ class Device final : public Completions {
   void acknowledge() override;
   void check_health() override;
   int health_fd() const override { return health_fd_; }
-  std::vector<int> descriptors() const override { return {channel_->fd, health_fd_, command_fd_}; }
   int fd() const override { return channel_->fd; }
 
   // Room for `entries` completions; nullptr if there is none to be had. Service thread, under the engine's lock.

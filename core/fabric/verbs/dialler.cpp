@@ -6,6 +6,7 @@
 
 #include "core/base/kernel.hpp"
 #include "core/base/log.hpp"
+#include "core/base/own.hpp"
 
 namespace rsock::fabric::verbs {
 namespace {
@@ -85,7 +86,9 @@ CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, Lock& 
       lock_(lock),
       budget_(budget),
       device_(std::move(device)),
-      announce_(std::move(announce)) {}
+      announce_(std::move(announce)) {
+  own::keep(channel_->fd);
+}
 
 bool CmDialler::wrong_device(const rdma_cm_id* id) const {
   return !device_.empty() && (!id->verbs || device_ != id->verbs->device->name);
@@ -93,6 +96,7 @@ bool CmDialler::wrong_device(const rdma_cm_id* id) const {
 
 CmDialler::~CmDialler() {
   for (const auto& [cookie, id] : points_) library_.rdma_destroy_id(id);
+  own::forget(channel_->fd);
   library_.rdma_destroy_event_channel(channel_);
 }
 

@@ -26,7 +26,6 @@ class CmDialler final : public Dialler {
   void cancel_dial(uint64_t cookie) override;
   void bury(std::unique_ptr<Connection> connection) override;
   int fd() const override { return channel_->fd; }
-  std::vector<int> descriptors() const override { return {channel_->fd}; }
   void dispatch(Meeting& meeting) override;
 
  private:
