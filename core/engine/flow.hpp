@@ -143,13 +143,20 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void cork(bool on);
   void gather(bool on) { corked_ = on; }  // the same, from the next write on
   void cork_expired();
+  void push();  // what gathered goes; the next gathers again
   void count_in(size_t bytes) { raw_in_ += bytes; }
   void count_out(size_t bytes) { raw_out_ += bytes; }
 
   // ---- state as the application sees it
   // SO_RCVLOWAT: fewer bytes do not make it readable, unless the ring is full of them.
-  void set_low_water(size_t bytes) { low_water_ = bytes; }
   size_t low_water() const { return low_water_; }
+  // Options were set: takes note of those that a lane honours.
+  void learn_options();
+  // SO_LINGER with 0.
+  bool resets_on_close() const;
+  // The program wants to hear of what only TCP has: O_ASYNC, timestamps, TCP_INQ.
+  bool asks_for_segments() const;
+  static bool is_of_segments(int level, int name);
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD
@@ -346,6 +353,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // ends of the streams
   size_t low_water_ = 1;
+  uint32_t largest_ring_ = 0;  // that a sender may be given, as SO_RCVBUF bounds it
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes
   bool peer_closed_ = false;

@@ -32,7 +32,7 @@ Entry& new_entry(Entry::Kind kind) {
   entry->kind = kind;
   entry->next_free = nullptr;
   entry->passes.store(false, std::memory_order_relaxed);
-  entry->nonblocking = entry->abort_on_close = entry->corked = false;
+  entry->nonblocking = entry->corked = false;
   entry->receive_limit.reset(), entry->send_limit.reset();
   entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->meant = false;
   return *entry;
@@ -82,7 +82,7 @@ void release(int fd) {
   }
   if (entry->flow) {
     EpollSet::forget_flow(*entry->flow);
-    entry->flow->close_when_free(entry->abort_on_close);
+    entry->flow->close_when_free(entry->flow->resets_on_close());
     entry->flow.reset();
   }
   if (entry->share) entry->share->let_go();

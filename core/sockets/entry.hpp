@@ -30,7 +30,6 @@ class Entry {
   std::shared_ptr<EpollSet> set;
   int descriptors = 0;  // that name it
   bool nonblocking = false;
-  bool abort_on_close = false;  // SO_LINGER with 0
   bool corked = false;          // TCP_CORK
   // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits.
   std::optional<Duration> receive_limit, send_limit;

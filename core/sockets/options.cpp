@@ -83,18 +83,14 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
   Section section;
   auto* entry = entry_of(fd, Entry::Kind::flow);
   if (!entry) return;
-  if (level == SOL_SOCKET && name == SO_LINGER) {
-    linger now_set{};
-    socklen_t room = sizeof now_set;
-    if (sys::getsockopt(fd, SOL_SOCKET, SO_LINGER, &now_set, room))
-      entry->abort_on_close = now_set.l_onoff && now_set.l_linger == 0;
+  if (level == SOL_SOCKET) {
+    entry->receive_limit.reset(), entry->send_limit.reset();  // whichever name it has
+    entry->flow->learn_options();
   }
-  if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
-    int bytes = 1;
-    socklen_t room = sizeof bytes;
-    if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, room)) entry->flow->set_low_water(static_cast<size_t>(bytes));
-  }
-  if (level == SOL_SOCKET) entry->receive_limit.reset(), entry->send_limit.reset();  // whichever name it has
+  if (auto flow = lane_flow(fd); flow && engine::Flow::is_of_segments(level, name) && flow->asks_for_segments())
+    return leave_and_wait(section, flow, Reason::unserved_call);
+  // Whatever is held goes at once, corked or not.
+  if (level == IPPROTO_TCP && name == TCP_NODELAY && entry->flow->selected()) entry->flow->push();
   if (level == IPPROTO_TCP && name == TCP_CORK && value && size >= sizeof(int)) {
     int on = 0;
     __builtin_memcpy(&on, value, sizeof on);

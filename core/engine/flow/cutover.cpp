@@ -97,6 +97,7 @@ bool Flow::ensure_anchor() {
 // through us (a stdio stream, another process), the flow is not ours to move.
 std::optional<Reason> Flow::unfit() const {
   constexpr int kTries = 8;
+  if (asks_for_segments()) return Reason::unserved_call;
   tcp_info before{}, after{};
   for (int tries = 0; tries < kTries; ++tries) {
     socklen_t size = sizeof before;
@@ -137,9 +138,7 @@ bool Flow::bind(Link& link) {
   rx_.begin(*ring);
   tx_ = {};
   expected_token_ = wire::make_token();
-  int low_water = 1;
-  socklen_t size = sizeof low_water;
-  if (sys::getsockopt(shadow(), SOL_SOCKET, SO_RCVLOWAT, &low_water, size)) low_water_ = static_cast<size_t>(low_water);
+  learn_options();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
   peer_left_ = aside_ = peer_aside_ = false;

@@ -20,7 +20,7 @@ namespace {
 
 // While a work request of the flow is out, less than this waits for it and leaves together.
 constexpr uint64_t kGather = 16 << 10;
-constexpr uint32_t kGrowthFactor = 16;
+constexpr uint32_t kGrowthFactor = 4;
 
 uint64_t total(std::span<const iovec> pieces) {
   uint64_t sum = 0;
@@ -189,6 +189,10 @@ void Flow::cork(bool on) {
 
 void Flow::cork_expired() {
   cork_timed_ = false;
+  push();
+}
+
+void Flow::push() {
   const bool corked = std::exchange(corked_, false);
   pump();
   corked_ = corked;
@@ -271,13 +275,13 @@ bool Flow::handle(const wire::Blocked&) {
 // A sender that runs out of window gets a larger ring, as a socket's buffers grow. The window goes first, so that the sender has
 // let go of the ring before this one.
 void Flow::offer_growth() {
-  if (!link_ || retired_ || !peer_slot_known_ || rx_.size() >= engine_.settings.ring_max) return;
+  if (!link_ || retired_ || !peer_slot_known_ || rx_.size() >= largest_ring_) return;
   if (rx_.consumed_total() > 0) tell_window();
   if (!link_ || !rx_.can_grow()) return;  // telling the window may have failed the link
   // Where nobody reads there is no second chance to grow: two rings are all that a flow has.
   const bool nobody_reads = rx_.readable() > rx_.size() / 2;
   const auto factor = nobody_reads ? kGrowthFactor * kGrowthFactor : kGrowthFactor;
-  const auto size = std::min(rx_.size() * factor, engine_.settings.ring_max);
+  const auto size = std::min(rx_.size() * factor, largest_ring_);
   auto block = link_->connection().allocate(size);
   if (!block) return;
   rx_.offer(*block);

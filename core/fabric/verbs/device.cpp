@@ -28,7 +28,7 @@ std::unique_ptr<Device> Device::make(const Library& library, ibv_context* contex
 
 Device::Device(const Library& library, ibv_context* context, ibv_comp_channel* channel)
     : library_(library), context_(context), channel_(channel), health_fd_(context->async_fd), command_fd_(context->cmd_fd) {
-  for (const int fd : {channel->fd, health_fd_, command_fd_}) own::keep(fd);
+  own::keep(channel->fd);
   library_.ibv_query_device(context, &limits_);
 }
 

@@ -21,6 +21,13 @@ constexpr int kBacklog = 4;
 // rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
 bool opened = false, inherited = false;
 
+// rdma-core opens the device when it is first needed, and keeps it.
+void keep_device(const rdma_cm_id* id) {
+  opened = true;
+  if (!id->verbs) return;
+  for (const int fd : {id->verbs->cmd_fd, id->verbs->async_fd}) own::keep(fd);
+}
+
 sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
@@ -115,7 +122,7 @@ std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& loc
     library_.rdma_destroy_id(id);
     return Reason::no_device;
   }
-  opened = true;
+  keep_device(id);
   // The context names the point; a request carries its listener.
   id->context = reinterpret_cast<void*>(cookie);
   points_[cookie] = id;
@@ -221,6 +228,7 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
   auto* id = event.id;
   switch (event.event) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
+      keep_device(id);
       set_ack_timeout(library_, id);
       if (calls_.contains(id) && library_.rdma_resolve_route(id, kResolveTimeoutMs) != 0)
         failed(meeting, id, reason_of(errno), {});
