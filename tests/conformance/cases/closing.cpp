@@ -233,6 +233,8 @@ TEST_CASE("close: 500 connections at once", "[close][connect][accept]") {
     pairs.push_back({stream_socket(), {}});
     REQUIRE(connect(pairs.back().client, listener.name(), listener.size) == 0);
     pairs.back().server = Fd(accept(listener.fd, nullptr, nullptr));
+    send_all(pairs.back().client, "hello");
+    REQUIRE(receive(pairs.back().server, 5) == "hello");
   }
   enter_lane(pairs[0].client, pairs[0].server);
   for (int round = 0; round < 3; ++round)

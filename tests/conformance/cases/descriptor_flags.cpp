@@ -131,15 +131,15 @@ TEST_CASE("fcntl: commands that there are not, or not for sockets", "[fcntl]") {
 
 TEST_CASE("fcntl: by number", "[fcntl][ioctl][syscall]") {
   const auto pair = connected();
-  CHECK(syscall(SYS_fcntl, pair.server, F_SETFL, O_NONBLOCK) == 0);
+  CHECK(syscall(SYS_fcntl, +pair.server, F_SETFL, O_NONBLOCK) == 0);
   char byte;
   CHECK_FAILS(recv(pair.server, &byte, 1, 0), EAGAIN);
   send_all(pair.client, "abc");
   arrived(pair.server, 3);
   int count = -1;
-  CHECK(syscall(SYS_ioctl, pair.server, FIONREAD, &count) == 0);
+  CHECK(syscall(SYS_ioctl, +pair.server, FIONREAD, &count) == 0);
   CHECK(count == 3);
-  const Fd copy(static_cast<int>(syscall(SYS_fcntl, pair.server, F_DUPFD, 50)));
+  const Fd copy(static_cast<int>(syscall(SYS_fcntl, +pair.server, F_DUPFD, 50)));
   CHECK(copy == 50);
   CHECK(receive(copy, 3) == "abc");
 }

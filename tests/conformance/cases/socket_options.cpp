@@ -162,7 +162,9 @@ TEST_CASE("setsockopt: SO_SNDTIMEO bounds send: EAGAIN, or a short count", "[set
     CHECK(lasts([&] { sent = send(pair.client, bytes.data(), bytes.size(), MSG_NOSIGNAL); }) >= 29ms);
     CHECK(sent > 0);
     CHECK(sent < static_cast<ssize_t>(bytes.size()));
-    CHECK(lasts([&] { CHECK_FAILS(send(pair.client, bytes.data(), bytes.size(), MSG_NOSIGNAL), EAGAIN); }) >= 29ms);
+    // The kernel may find a little more room yet.
+    CHECK(eventually([&] { return send(pair.client, bytes.data(), 1000, MSG_NOSIGNAL) < 0; }));
+    CHECK(errno == EAGAIN);
     CHECK(receive(pair.server, static_cast<size_t>(sent)) == bytes.substr(0, static_cast<size_t>(sent)));
   }
 }
@@ -281,7 +283,7 @@ TEST_CASE("setsockopt: small buffers bound what a sender has under way", "[setso
     set_option(fd, SOL_SOCKET, SO_RCVBUF, 8192);
   }});
   set_nonblocking(pair.client);
-  CHECK(fill(pair.client) < 200'000);
+  CHECK(fill(pair.client) < 100'000);
 }
 
 TEST_CASE("setsockopt: SO_KEEPALIVE and its times are the connection's", "[setsockopt][getsockopt]") {
@@ -314,13 +316,80 @@ TEST_CASE("setsockopt: SO_LINGER is told as it was set", "[setsockopt][getsockop
 TEST_CASE("setsockopt: what else programs set, told as it was set", "[setsockopt][getsockopt]") {
   const auto pair = connected();
   const std::pair<int, int> settings[] = {{SO_REUSEADDR, 1}, {SO_REUSEPORT, 1}, {SO_BUSY_POLL, 0}, {SO_INCOMING_CPU, 0},
-                                          {SO_PRIORITY, 3},  {SO_OOBINLINE, 1}, {SO_DONTROUTE, 1}, {SO_TIMESTAMP, 1}};
+                                          {SO_PRIORITY, 3},  {SO_OOBINLINE, 1}, {SO_DONTROUTE, 1}};
   for (const auto& [name, value] : settings) {
     INFO(name);
     CHECK(setsockopt(pair.client, SOL_SOCKET, name, &value, sizeof value) == 0);
     CHECK(option(pair.client, SOL_SOCKET, name) == value);
   }
   talk(pair);
+}
+
+TEST_CASE("setsockopt: SO_TIMESTAMP: recvmsg tells when the bytes came", "[setsockopt][recvmsg][tcp]") {
+  for (const bool before : {true, false}) {
+    const auto prepare = [&](int fd) {
+      if (before) set_option(fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+    };
+    const auto in_lane = connected();
+    const auto pair = connected({.enter = !before, .prepare = prepare});
+    if (!before) set_option(pair.server, SOL_SOCKET, SO_TIMESTAMP, 1);
+    int kind = -1;
+    // It takes the kernel a moment before it looks at the clock.
+    CHECK(eventually([&] {
+      send_all(pair.client, "x");
+      arrived(pair.server, 1);
+      char byte;
+      alignas(cmsghdr) char control[200];
+      iovec piece{&byte, 1};
+      msghdr message{};
+      message.msg_iov = &piece;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      REQUIRE(recvmsg(pair.server, &message, 0) == 1);
+      const auto* part = CMSG_FIRSTHDR(&message);
+      if (part) kind = part->cmsg_type;
+      return part != nullptr;
+    }));
+    CHECK(kind == SO_TIMESTAMP);
+  }
+}
+
+TEST_CASE("setsockopt: TCP_INQ: recvmsg tells how many bytes are left", "[setsockopt][recvmsg][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, IPPROTO_TCP, TCP_INQ, 1);
+  send_all(pair.client, "12345");
+  arrived(pair.server, 5);
+  char bytes[2];
+  alignas(cmsghdr) char control[200];
+  iovec piece{bytes, 2};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK(recvmsg(pair.server, &message, 0) == 2);
+  const auto* part = CMSG_FIRSTHDR(&message);
+  REQUIRE(part != nullptr);
+  CHECK(part->cmsg_level == IPPROTO_TCP);
+  CHECK(part->cmsg_type == TCP_CM_INQ);
+  int left;
+  memcpy(&left, CMSG_DATA(part), sizeof left);
+  CHECK(left == 3);
+}
+
+TEST_CASE("setsockopt: SO_LINGER 0 that an accepted socket has from its listener: close resets", "[setsockopt][accept][close]") {
+  const auto listener = listening();
+  const linger hard{1, 0};
+  REQUIRE(setsockopt(listener.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard) == 0);
+  const auto client = stream_socket();
+  REQUIRE(connect(client, listener.name(), listener.size) == 0);
+  Fd server(accept(listener.fd, nullptr, nullptr));
+  enter_lane(client, server);
+  server.close();
+  CHECK((awaited(client, POLLIN) & POLLERR) == POLLERR);
+  char byte;
+  CHECK_FAILS(recv(client, &byte, 1, 0), ECONNRESET);
 }
 
 TEST_CASE("setsockopt: SO_ZEROCOPY is told as it was set", "[setsockopt][getsockopt]") {
