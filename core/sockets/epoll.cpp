@@ -36,9 +36,9 @@ Entry* known_set(int set) {
 }
 
 // Where the flow cannot be watched here, it goes to TCP and is watched there.
-void watch_in_kernel(Section& section, std::shared_ptr<engine::Flow> flow, int fd) {
+void watch_in_kernel(Section& section, std::shared_ptr<engine::Flow> flow) {
   if (flow->on_kernel()) return flow->settle(Reason::descriptors);
-  leave_and_wait(section, std::move(flow), fd, Reason::descriptors);
+  leave_and_wait(section, std::move(flow), Reason::descriptors);
 }
 
 }  // namespace
@@ -67,7 +67,7 @@ Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) 
   if (!entry) {
     const auto made = make_set(set);
     if (!made) {
-      if (!made.is(EINVAL) && !made.is(EBADF)) watch_in_kernel(section, flow, fd);
+      if (!made.is(EINVAL) && !made.is(EBADF)) watch_in_kernel(section, flow);
       return Answer<int>::pass();
     }
     entry = *made;

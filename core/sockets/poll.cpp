@@ -98,7 +98,8 @@ class Round {
     const auto& asked = ask({});
     if (std::all_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd < 0; })) return take();
     const timespec none{};
-    if (kernel.syscall(SYS_ppoll, asked_.data(), asked_.size(), &none, nullptr, 0) < 0) return Errno{errno};
+    // A signal that is put off ends even a look: nothing was found, and the wait that follows has its handler run.
+    if (kernel.syscall(SYS_ppoll, asked_.data(), asked_.size(), &none, nullptr, 0) < 0 && errno != EINTR) return Errno{errno};
     return take();
   }
   // Takes the kernel's answer over for the descriptors that it was asked for; how many have any.
