@@ -154,7 +154,7 @@ void bytes_out() {
   CHECK_ERRNO(writev(fd, parts, unseen(1025)), EINVAL);
   CHECK_ERRNO(pwritev(fd, parts, 3, 0), ESPIPE);
   iovec huge[] = {{a, 4}, {a, 0x7fffffff}};
-  CHECK(writev(fd, huge, 2) >= 4);
+  CHECK(writev(fd, huge, 2) >= 4 || errno == EFAULT);
   mmsghdr several[2]{};
   for (auto& each : several) each.msg_hdr = {nullptr, 0, parts, 3, nullptr, 0, 0};
   CHECK(sendmmsg(fd, several, 2, 0) == 2 && several[1].msg_len == 6);

@@ -136,10 +136,9 @@ void Flow::let_go() {
 void Flow::close(bool hard) {
   if (closing_ || letting_go_) return;
   if (share_ && share_->let_go()) return let_go();
-  // Bytes that nobody will read make the kernel send RST in the place of FIN.
-  // Where the kernel serves it for good, it does so by itself, and only for the last who holds the connection.
-  const bool kernels = settled_ && on_kernel();
-  abort_due_ = !kernels && !both_ended() && (hard || ((link_ || anchor_) && readable_bytes() > 0));
+  // Bytes that nobody will read make the kernel send RST in the place of FIN. Where all of them are the kernel's it does so by
+  // itself, once the last descriptor is closed: others may have one.
+  abort_due_ = !both_ended() && !on_kernel() && (hard || readable_bytes() > 0);
   closing_ = true;
   if (selected_ && furthest_ == Lane::tcp && !settled_) {
     engine_.settled(*this);

@@ -20,24 +20,37 @@ using flow::State;
 
 namespace {
 
-constexpr size_t kMostPieces = 1024;  // UIO_MAXIOV
-
-// The first `most` bytes of `from`, after `skip`, as at most kMostPieces pieces.
-size_t cut(std::span<const iovec> from, size_t skip, uint64_t most, std::array<iovec, kMostPieces>& to) {
-  size_t count = 0;
-  for (const auto& piece : from) {
-    if (count == kMostPieces || most == 0) break;
-    if (skip >= piece.iov_len) {
-      skip -= piece.iov_len;
-      continue;
+// The first `most` bytes of some pieces, after `skip`. Few are kept on the stack, which may be a small one.
+class Cut {
+ public:
+  Cut(std::span<const iovec> from, size_t skip, uint64_t most) {
+    if (from.size() > kFew) many_.resize(from.size());
+    auto* to = many_.empty() ? few_.data() : many_.data();
+    for (const auto& piece : from) {
+      if (most == 0) break;
+      if (skip >= piece.iov_len) {
+        skip -= piece.iov_len;
+        continue;
+      }
+      const auto length = std::min<uint64_t>(piece.iov_len - skip, most);
+      to[count_++] = {static_cast<char*>(piece.iov_base) + skip, static_cast<size_t>(length)};
+      skip = 0;
+      most -= length;
     }
-    const auto length = std::min<uint64_t>(piece.iov_len - skip, most);
-    to[count++] = {static_cast<char*>(piece.iov_base) + skip, static_cast<size_t>(length)};
-    skip = 0;
-    most -= length;
   }
-  return count;
-}
+  msghdr message() {
+    msghdr message{};
+    message.msg_iov = many_.empty() ? few_.data() : many_.data();
+    message.msg_iovlen = count_;
+    return message;
+  }
+
+ private:
+  static constexpr size_t kFew = 16;
+  std::array<iovec, kFew> few_;
+  std::vector<iovec> many_;
+  size_t count_ = 0;
+};
 
 }  // namespace
 
@@ -146,10 +159,8 @@ void Flow::tcp_ended(int error) {
 }
 
 Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool peek) {
-  std::array<iovec, kMostPieces> pieces;
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = cut(to, 0, most, pieces);
+  Cut pieces(to, 0, most);
+  auto message = pieces.message();
   const auto got = sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
   if (!got) {
     if (got.is(EAGAIN)) tcp_in_ready_ = false;
@@ -178,11 +189,8 @@ Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool pee
 }
 
 Result<size_t> Flow::write_raw(std::span<const iovec> from, size_t skip) {
-  std::array<iovec, kMostPieces> pieces;
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = cut(from, skip, UINT64_MAX, pieces);
-  const auto sent = sys::sendmsg(shadow(), message, MSG_DONTWAIT | MSG_NOSIGNAL | (corked_ ? MSG_MORE : 0));
+  Cut pieces(from, skip, UINT64_MAX);
+  const auto sent = sys::sendmsg(shadow(), pieces.message(), MSG_DONTWAIT | MSG_NOSIGNAL | (corked_ ? MSG_MORE : 0));
   if (sent.is(EAGAIN)) tcp_out_ready_ = false;
   if (sent) {
     raw_out_ += *sent;

@@ -9,7 +9,7 @@ using namespace conformance;
 namespace {
 
 struct Stream {
-  explicit Stream(FILE* file) : file(file) { REQUIRE(file != nullptr); }
+  explicit Stream(FILE* opened) : file(opened) { REQUIRE(file != nullptr); }
   ~Stream() {
     if (file) fclose(file);
   }

@@ -172,7 +172,7 @@ TEST_CASE("setsockopt: TCP_DEFER_ACCEPT: accepted once there are bytes", "[setso
   enter_lane(client, server);
 }
 
-TEST_CASE("setsockopt: TCP_ULP: unknown protocols are refused, as are known ones unless connected", "[setsockopt]") {
+TEST_CASE("setsockopt: TCP_ULP: unknown protocols are refused, as are known ones unless connected", "[setsockopt][tcp]") {
   const auto pair = connected();
   CHECK_FAILS(setsockopt(pair.client, IPPROTO_TCP, TCP_ULP, "nothing", 7), ENOENT);
   talk(pair);
