@@ -128,7 +128,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
   std::optional<Attendance> attendance;
   std::optional<Waiter> waiter;
   Looks looks;
-  bool slept = !may_spin, in_kernel = false;
+  bool slept = !may_spin, let_in = !mask;  // a mask may let signals in, also of a call that does not wait
   for (const bool lanes_first = round.in_lanes();;) {
     const bool lanes = round.in_lanes();
     if (until_moved && lanes != lanes_first) return 0;
@@ -151,7 +151,7 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
       });
     if (!found) return found;
     if (const int ready = *found + round.collect(); ready > 0) return ready;
-    if (over && (!mask || in_kernel)) return 0;  // a mask may let signals in, also of a call that does not wait
+    if (over && let_in) return 0;
 
     if (!waiter) round.observe(waiter.emplace());
     std::vector<pollfd> ours{{waiter->fd(), POLLIN, 0}};
@@ -164,10 +164,10 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     Nap nap(asked, remaining(turn_ends, storage), mask);
     const auto woken = sleep(section, lanes, waiter->asleep, something, nap, since);
     slept = true;
-    in_kernel |= woken.has_value();
     waiter->silence();
     if (!woken) continue;
     if (!*woken) return *woken;
+    let_in |= **woken == 0;  // where a descriptor of ours was ready, the kernel let no signal in
     for (auto at = asked.end() - static_cast<ptrdiff_t>(ours.size() - 1); at != asked.end(); ++at)
       if (at->revents) engine.acknowledge();
   }
