@@ -132,4 +132,10 @@ void Control::expire() {
     deaf_until_ = time + kDeaf;
 }
 
+std::vector<int> Control::descriptors() const {
+  std::vector<int> all{listener_.get()};
+  for (const auto& [number, caller] : callers_) all.push_back(caller.fd.get());
+  return all;
+}
+
 }  // namespace rsock::engine

@@ -30,6 +30,7 @@ class Control {
   // When expire() is to be called next, if ever.
   std::optional<Time> deadline() const;
   void expire();
+  std::vector<int> descriptors() const;
 
  private:
   struct Caller {
