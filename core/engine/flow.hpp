@@ -170,7 +170,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool closing() const { return closing_; }
   // A call waits in it: as in the kernel, closing the descriptor meanwhile takes effect when the last such call is over.
   void hold() { ++held_; }
-  void let_go();
+  void release_hold();
   void close_when_free(bool hard);
   bool finished() const { return finished_; }
 

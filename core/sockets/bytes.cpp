@@ -60,7 +60,7 @@ class Call {
       : section_(section), flow_(flow), entry_(entry), fd_(fd), waits_(!entry.nonblocking && !dont_wait) {}
 
   ~Call() {
-    if (kept_) kept_->let_go();
+    if (kept_) kept_->release_hold();
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;

@@ -129,7 +129,7 @@ void Flow::close_when_free(bool hard) {
   if (const auto copy = sys::duplicate_high(fd_, false)) anchor_ = UniqueFd(*copy);
 }
 
-void Flow::let_go() {
+void Flow::release_hold() {
   if (--held_ == 0 && close_due_) close(*std::exchange(close_due_, {}));
 }
 
