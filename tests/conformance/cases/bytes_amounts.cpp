@@ -173,7 +173,7 @@ TEST_CASE("read: many readers and writers of one socket lose no byte", "[read][w
   for (size_t i = 0; i < kThreads; ++i) CHECK(counts['a' + i] == kEach);
 }
 
-TEST_CASE("__read_chk and kin: more than the object holds ends the program", "[no-statistics][read][recv][recvfrom]") {
+TEST_CASE("__read_chk and kin: more than the object holds ends the program", "[no-statistics][tcp][read][recv][recvfrom]") {
   const auto pair = connected();
   for (int way = 0; way < 3; ++way) {
     const pid_t child = fork();

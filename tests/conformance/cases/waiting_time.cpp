@@ -265,8 +265,8 @@ TEST_CASE("poll, epoll_wait: what waits among idle sockets uses no CPU", "[poll]
   };
   auto before = used();
   CHECK(set.quiet(500ms));
-  CHECK(used() - before < 5'000);
+  CHECK(used() - before < 20'000);
   before = used();
   CHECK(poll(nullptr, 0, 300) == 0);
-  CHECK(used() - before < 5'000);
+  CHECK(used() - before < 20'000);
 }
