@@ -42,6 +42,17 @@ bool good_page(uintptr_t address, Use use) {
 
 }  // namespace
 
+void forget(const void* at, size_t size) {
+  const auto first = reinterpret_cast<uintptr_t>(at) >> kPageBits;
+  const auto count = (size >> kPageBits) + 2;  // it may begin and end within pages
+  for (auto& table : remembered)
+    for (size_t i = 0; i < kRemembered && i < count; ++i) {
+      auto& slot = table[(first + i) % kRemembered];
+      const auto page = slot.load(std::memory_order_relaxed);
+      if (page >= first && page - first < count) slot.store(0, std::memory_order_relaxed);
+    }
+}
+
 size_t probe(uintptr_t at, size_t size, Use use) {
   constexpr uintptr_t kPage = uintptr_t{1} << kPageBits;
   size_t done = 0;

@@ -2,9 +2,9 @@
 // Whether memory that the program points to may be touched. The kernel answers a bad pointer with EFAULT; so
 // must we, without faulting and without a system call each time.
 //
-// A page that was found good is remembered for the process, so a buffer that is used again costs a comparison.
-// Not seen: that the program has unmapped or protected such a page since. Any thread, any signal handler; errno untouched. Children of fork inherit what is remembered, which is still
-// true there.
+// A page that was found good is remembered for the process, so a buffer that is used again costs a comparison, until
+// the program unmaps or protects it (memory.cpp). Any thread, any signal handler; errno untouched. Children of fork
+// inherit what is remembered, which is still true there.
 
 #include <atomic>
 #include <cstddef>
@@ -31,6 +31,9 @@ inline bool remembers(uintptr_t address, Use use) {
   const uintptr_t page = address >> kPageBits;
   return page != 0 && remembered[static_cast<size_t>(use)][page % kRemembered].load(std::memory_order_relaxed) == page;
 }
+
+// These pages are no longer what they were.
+void forget(const void* at, size_t size);
 
 inline size_t usable(const void* at, size_t size, Use use) {
   if (size == 0) return 0;

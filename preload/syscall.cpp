@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "preload/program_memory.hpp"
@@ -118,7 +119,7 @@ long pselect6(const Arguments& it) {
 #define RSOCK_ALWAYS_NAMED(X)                                                                       \
   X(socket)                                                                                         \
   X(close)                                                                                          \
-  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(sendmsg) X(sendmmsg) X(splice) \
+  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap) X(mprotect) X(sendmsg) X(sendmmsg) X(splice) \
       X(epoll_ctl) X(ppoll) X(execve) X(execveat)
 #ifdef SYS_poll
 #define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(select) X(dup2)

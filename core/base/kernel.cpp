@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -105,6 +106,12 @@ Status getpeername(int fd, sockaddr_storage& address) {
 int process_id() { return static_cast<int>(call(SYS_getpid)); }
 int thread_id() { return static_cast<int>(call(SYS_gettid)); }
 
+Result<void*> map(size_t size, int flags, int fd) {
+  const long at = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0L);
+  if (at == -1) return Errno{errno};
+  return reinterpret_cast<void*>(at);
+}
+void unmap(void* at, size_t size) { call(SYS_munmap, at, size); }
 void random(void* bytes, size_t size) {
   auto* next = static_cast<char*>(bytes);
   while (size > 0) {

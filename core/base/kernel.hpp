@@ -59,6 +59,9 @@ Status getpeername(int fd, sockaddr_storage& address);
 int process_id();
 int thread_id();
 void random(void* bytes, size_t size);
+// Memory anywhere that may be read and written; `flags` as of mmap.
+Result<void*> map(size_t size, int flags, int fd = -1);
+void unmap(void* at, size_t size);
 
 // A descriptor of the library's own, moved out of the program's way: above the soft limit on descriptors where the
 // hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half the

@@ -40,9 +40,9 @@ void Share::wait(Duration most) const {
 }
 
 std::unique_ptr<Family> Family::make(int process, int bell) {
-  auto* memory = mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return nullptr;
-  return std::unique_ptr<Family>(new Family(process, bell, static_cast<Memory*>(memory)));
+  const auto memory = sys::map(sizeof(Memory), MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
+  if (!memory) return nullptr;
+  return std::unique_ptr<Family>(new Family(process, bell, static_cast<Memory*>(*memory)));
 }
 
 // One that nobody holds any more, if it is found soon; else one that was never used.

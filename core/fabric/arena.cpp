@@ -23,14 +23,14 @@ bool PinnedBudget::take(uint64_t bytes) {
 }
 
 std::byte* map_private(size_t size) {
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) return nullptr;
-  madvise(base, size, MADV_DONTFORK);
-  madvise(base, size, MADV_DONTDUMP);
-  return static_cast<std::byte*>(base);
+  const auto base = sys::map(size, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (!base) return nullptr;
+  madvise(*base, size, MADV_DONTFORK);
+  madvise(*base, size, MADV_DONTDUMP);
+  return static_cast<std::byte*>(*base);
 }
 
-void unmap_private(std::byte* base, size_t size) { munmap(base, size); }
+void unmap_private(std::byte* base, size_t size) { sys::unmap(base, size); }
 
 Arena::Arena(PinnedBudget& budget, Register add, Unregister remove)
     : Arena(budget, Source{}, std::move(add), std::move(remove)) {}

@@ -51,7 +51,7 @@ std::optional<Time> limit_of(Entry& entry, int fd, int option) {
 }
 
 // Flags that mean something that no lane serves: the flow goes back to TCP first.
-constexpr int kUnservedReceive = MSG_OOB | MSG_TRUNC;
+constexpr int kUnservedReceive = MSG_OOB;
 constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
 
 class Call {
@@ -92,9 +92,27 @@ class Call {
   Handled since_;  // in its beginning or last restart
 };
 
+// MSG_TRUNC: the bytes go nowhere, and are counted.
+Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
+  std::byte waste[512];
+  const iovec first{waste, 1};
+  const auto there = flow.read({&first, 1}, true);
+  if (!there || *there == 0) return there;
+  if (peek) return std::min(room, flow.readable_bytes());
+  size_t done = 0;
+  while (done < room) {
+    const iovec piece{waste, std::min(sizeof waste, room - done)};
+    const auto got = flow.read({&piece, 1}, false);
+    if (!got || *got == 0) break;  // what it is, the next call learns
+    done += *got;
+  }
+  return done;
+}
+
 // What is there, as far as it fits. Where no byte fits it is only looked for: recv of nothing waits as any other.
-Result<size_t> take(engine::Flow& flow, Buffers to, bool peek) {
+Result<size_t> take(engine::Flow& flow, Buffers to, bool peek, bool dropped) {
   const auto room = total(to.parts);
+  if (dropped && room > 0) return drop(flow, room, peek);
   if (room > 0 && !(to.cut && flow.readable_bytes() > room)) return flow.read(to.parts, peek);
   std::byte unused;
   const iovec any{&unused, sizeof unused};
@@ -144,8 +162,10 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
   Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
-  // To wait for more than is there, without taking what is there, is what the kernel alone does.
-  const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted;
+  // To wait for more than is there, without taking what is there, is what the kernel alone does. Where the stream has ended there is
+  // nothing to wait for.
+  const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted &&
+                       (flow->on_kernel() || !(flow->readiness() & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)));
   if ((flags & kUnservedReceive) || gathers) {
     leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
@@ -155,8 +175,8 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   for (;;) {
     const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
     const Buffers into{done ? std::span<const iovec>(left) : to.parts, to.cut};
-    auto got = take(*flow, into, peek);
-    if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek);
+    auto got = take(*flow, into, peek, flags & MSG_TRUNC);
+    if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek, flags & MSG_TRUNC);
     if (got) {
       done += *got;
       if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least)) return done;
@@ -181,6 +201,7 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
   auto& engine = section.engine();
   use(engine, *flow);
   if ((flags & kUnservedSend) || (message && message->msg_controllen > 0)) {
+    if (const auto may = flow->may_write(); !may && !flow->on_kernel()) return Errno{may.error()};
     leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }

@@ -29,16 +29,16 @@ Segment& Segment::operator=(Segment&& other) noexcept {
 }
 
 Segment::~Segment() {
-  if (base_) munmap(base_, size_);
+  if (base_) sys::unmap(base_, size_);
 }
 
 Result<Segment> Segment::map(int descriptor, size_t size) {
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, descriptor, 0);
-  if (base == MAP_FAILED) return Errno{errno};
-  madvise(base, size, MADV_DONTFORK);
-  madvise(base, size, MADV_DONTDUMP);
+  const auto base = sys::map(size, MAP_SHARED | MAP_NORESERVE, descriptor);
+  if (!base) return Errno{base.error()};
+  madvise(*base, size, MADV_DONTFORK);
+  madvise(*base, size, MADV_DONTDUMP);
   Segment made;
-  made.base_ = static_cast<std::byte*>(base);
+  made.base_ = static_cast<std::byte*>(*base);
   made.size_ = size;
   return made;
 }

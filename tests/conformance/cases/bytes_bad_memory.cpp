@@ -295,3 +295,27 @@ TEST_CASE("sendfile: a bad pointer to the offset", "[sendfile][sendfile64]") {
   CHECK_FAILS(syscall(SYS_sendfile, +pair.client, +file, bad_pointer(), 3), EFAULT);
   CHECK(polled(pair.server, POLLIN) == 0);
 }
+
+TEST_CASE("read, write: memory that was good and is no more", "[read][write][munmap][mprotect]") {
+  const auto pair = connected();
+  char* page = static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  REQUIRE(page != MAP_FAILED);
+  send_all(pair.client, "abcd");
+  arrived(pair.server, 4);
+  CHECK(read(pair.server, page, 1) == 1);
+  CHECK(write(pair.server, page, 1) == 1);
+  REQUIRE(mprotect(page, kPage, PROT_READ) == 0);
+  CHECK_FAILS(read(pair.server, page, 1), EFAULT);
+  CHECK(write(pair.server, page, 1) == 1);
+  REQUIRE(mprotect(page, kPage, PROT_NONE) == 0);
+  CHECK_FAILS(write(pair.server, page, 1), EFAULT);
+  REQUIRE(mprotect(page, kPage, PROT_READ | PROT_WRITE) == 0);
+  CHECK(read(pair.server, page, 1) == 1);
+  REQUIRE(mmap(page, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page);
+  CHECK_FAILS(read(pair.server, page, 1), EFAULT);
+  REQUIRE(munmap(page, kPage) == 0);
+  CHECK_FAILS(read(pair.server, page, 1), EFAULT);
+  CHECK_FAILS(write(pair.server, page, 1), EFAULT);
+  CHECK(receive(pair.server, 2) == "cd");
+  CHECK(receive(pair.client, 2) == "aa");
+}
