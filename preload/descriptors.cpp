@@ -78,6 +78,16 @@ bool not_open(int fd) {
   return own::keeps(fd) && !sockets::in_borrowed_memory();
 }
 
+[[gnu::noinline]] int close_unless_own(int fd) {
+  return not_open(fd) ? fail(EBADF) : real::close(fd);
+}
+
+[[gnu::noinline]] int dup_concerned(int from) {
+  const int made = real::dup(from);
+  if (made >= 0 && !sockets::in_borrowed_memory()) copied(from, made);
+  return made;
+}
+
 [[gnu::noinline]] void flows_closing(unsigned first, unsigned last) {
   const int end = static_cast<int>(
       std::min<unsigned>(last, static_cast<unsigned>(highest.load(std::memory_order_relaxed))));
@@ -178,7 +188,7 @@ RSOCK_EXPORT int shutdown(int fd, int how) noexcept {
 
 RSOCK_EXPORT int close(int fd) {
   if (find(fd)) return close_concerned(fd);
-  if (not_open(fd)) return fail(EBADF);
+  if (own::may_keep(fd)) return close_unless_own(fd);
   return real::close(fd);
 }
 RSOCK_EXPORT_ALIAS(__close, close);
@@ -197,10 +207,7 @@ RSOCK_EXPORT void closefrom(int first) noexcept {
 }
 
 RSOCK_EXPORT int dup(int from) noexcept {
-  if (!find(from)) return real::dup(from);
-  const int made = real::dup(from);
-  if (made >= 0 && !sockets::in_borrowed_memory()) copied(from, made);
-  return made;
+  return find(from) ? dup_concerned(from) : real::dup(from);
 }
 
 // The library does not give up a number of its own, which is as good as one beyond the limit.

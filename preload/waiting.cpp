@@ -167,31 +167,50 @@ template <class Libc>
   return answer.served() ? finish(answer.result()) : libc();
 }
 
-constexpr int kNotYet = -2;
+// ---- epoll_wait and its kin in three forms: a set of concern; one that is not, but may become so while the thread sleeps in it,
+// since rules select something; and libc's own where nothing is ever selected.
 
-// The set is of no concern; but it may become so while the thread sleeps in it.
-template <class Libc>
-[[gnu::noinline]] int epoll_wait_unaware(int set, epoll_event* events, int capacity, const timespec* timeout,
-                                         const sigset_t* mask, Libc libc) {
-  const auto sleep = [&] {
-    const sockets::Unaware here(set);
-    return find(set) ? kNotYet : libc();
-  };
-  int count = sleep();
-  if (count > 0 && find(set)) {
-    count = sockets::epoll_waited(set, events, count);
-    if (count == 0) count = kNotYet;  // it was our bell
-  }
-  return count != kNotYet ? count : epoll_wait_concerned(set, events, capacity, timeout, mask, libc);
+[[gnu::noinline]] int wait_concerned(int set, epoll_event* events, int capacity, int ms) {
+  return epoll_wait_concerned(set, events, capacity, Timeout(ms), nullptr,
+                              [=] { return real::epoll_wait(set, events, capacity, ms); });
+}
+[[gnu::noinline]] int wait_concerned(int set, epoll_event* events, int capacity, int ms, const sigset_t* mask) {
+  return epoll_wait_concerned(set, events, capacity, Timeout(ms), mask,
+                              [=] { return real::epoll_pwait(set, events, capacity, ms, mask); });
+}
+[[gnu::noinline]] int wait_concerned(int set, epoll_event* events, int capacity, const timespec* timeout,
+                                     const sigset_t* mask) {
+  return epoll_wait_concerned(set, events, capacity, timeout, mask,
+                              [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
 }
 
-template <class Libc>
-int epoll_wait_or(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask,
-                  Libc libc) {
-  if (find(set)) return epoll_wait_concerned(set, events, capacity, timeout, mask, libc);
-  if (sockets::selecting.load(std::memory_order_relaxed))
-    return epoll_wait_unaware(set, events, capacity, timeout, mask, libc);
-  return libc();
+// What libc's own call found in a set that has become one of concern meanwhile; it waits anew if that was our bell only.
+template <class... More>
+[[gnu::noinline, gnu::cold]] int wait_again(int found, int set, epoll_event* events, More... more) {
+  if (found <= 0) return found;
+  found = sockets::epoll_waited(set, events, found);
+  return found == 0 ? wait_concerned(set, events, more...) : found;
+}
+
+template <auto& libc, class... More>
+[[gnu::noinline]] int wait_unaware(int set, epoll_event* events, More... more) {
+  int found;
+  {
+    const sockets::Unaware here(set);
+    if (find(set)) goto aware;
+    found = libc(set, events, more...);
+  }
+  return __builtin_expect(find(set) != nullptr, false) ? wait_again(found, set, events, more...) : found;
+aware:
+  return wait_concerned(set, events, more...);
+}
+
+template <auto& libc, class... More>
+[[gnu::always_inline]] inline int wait_in(int set, epoll_event* events, More... more) {
+  if (find(set)) return wait_concerned(set, events, more...);
+  if (sockets::selecting.load(std::memory_order_relaxed) && sockets::Unaware::counts_for(set))
+    return wait_unaware<libc>(set, events, more...);
+  return libc(set, events, more...);
 }
 
 }  // namespace
@@ -236,17 +255,14 @@ RSOCK_EXPORT int epoll_ctl(int set, int operation, int fd, epoll_event* event) n
 }
 
 RSOCK_EXPORT int epoll_wait(int set, epoll_event* events, int capacity, int ms) {
-  return epoll_wait_or(set, events, capacity, Timeout(ms), nullptr,
-                       [=] { return real::epoll_wait(set, events, capacity, ms); });
+  return wait_in<real::epoll_wait>(set, events, capacity, ms);
 }
 
 RSOCK_EXPORT int epoll_pwait(int set, epoll_event* events, int capacity, int ms, const sigset_t* mask) {
-  return epoll_wait_or(set, events, capacity, Timeout(ms), mask,
-                       [=] { return real::epoll_pwait(set, events, capacity, ms, mask); });
+  return wait_in<real::epoll_pwait>(set, events, capacity, ms, mask);
 }
 
 RSOCK_EXPORT int epoll_pwait2(int set, epoll_event* events, int capacity, const timespec* timeout,
                               const sigset_t* mask) {
-  return epoll_wait_or(set, events, capacity, timeout, mask,
-                       [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
+  return wait_in<real::epoll_pwait2>(set, events, capacity, timeout, mask);
 }

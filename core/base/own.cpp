@@ -35,17 +35,29 @@ Page& made_page(size_t index) {
   return *fresh;
 }
 
+void lower(int fd) {
+  auto least = lowest.load();
+  while (fd < least && !lowest.compare_exchange_weak(least, fd)) {
+  }
+}
+
 }  // namespace
 
+// The bit comes before the look at `lowest`, and in forget() the new `lowest` before another look at the bits: of two that meet, one
+// sees the other.
 void keep(int fd) {
   if (fd < 0) return;
   auto* page = page_of(fd);
-  word_of(page ? *page : made_page(static_cast<size_t>(fd) / kPageBits), fd)
-      .fetch_or(bit(static_cast<size_t>(fd)), std::memory_order_relaxed);
+  word_of(page ? *page : made_page(static_cast<size_t>(fd) / kPageBits), fd).fetch_or(bit(static_cast<size_t>(fd)));
+  lower(fd);
 }
 
 void forget(int fd) {
-  if (auto* page = page_of(fd)) word_of(*page, fd).fetch_and(~bit(static_cast<size_t>(fd)), std::memory_order_relaxed);
+  auto* page = page_of(fd);
+  if (!page) return;
+  word_of(*page, fd).fetch_and(~bit(static_cast<size_t>(fd)));
+  if (!lowest.compare_exchange_strong(fd, INT_MAX)) return;
+  if (const int first = next(0); first >= 0) lower(first);
 }
 
 bool keeps(int fd) {

@@ -5,12 +5,20 @@
 // Any thread, no lock; a child of fork inherits the numbers. Bits in pages that are made when a number of theirs is first kept, and
 // stay: a limit on descriptors may be as high as 2^30.
 
+#include <atomic>
+#include <climits>
+
 namespace rsock::own {
+
+// No number below is kept: most numbers of programs are.
+inline constinit std::atomic<int> lowest{INT_MAX};
 
 // UniqueFd does both for what it owns; rdma-core's descriptors are told of by whoever makes and destroys what they belong to.
 void keep(int fd);
 void forget(int fd);
 bool keeps(int fd);
+// What is asked first, by a comparison.
+inline bool may_keep(int fd) { return fd >= lowest.load(std::memory_order_relaxed); }
 // The first one that is kept, from `fd` on; -1 if there is none.
 int next(int fd);
 

@@ -10,11 +10,7 @@ TableSlot table[kTableSize];
 constinit std::atomic<int> concerned{0};
 constinit State state{};
 constinit std::atomic<bool> selecting{false};
-constinit Unaware::Count Unaware::counts[kCounts]{};
-
-void Unaware::forget_all() {
-  for (auto& count : counts) count.of = 0;
-}
+constinit std::atomic<int> Unaware::counts[kTableSize]{};
 
 namespace {
 

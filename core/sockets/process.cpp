@@ -47,7 +47,6 @@ void new_engine() {
   if (!config.rules.any_listen() && !config.rules.any_connect()) return;
   state.engine = new engine::Engine(settings_of(config.options));
   state.engine->program = {process->program, [] { return reload(process->again); }};
-  selecting = true;
 }
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
@@ -162,7 +161,6 @@ void after_fork_in_child() {
   engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
-  Unaware::forget_all();
   new_engine();
   if (state.engine) state.engine->gate = old->gate;
   let_go();

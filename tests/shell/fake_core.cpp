@@ -22,7 +22,7 @@ namespace rsock::sockets {
 
 TableSlot table[kTableSize];
 std::atomic<bool> selecting{false};
-Unaware::Count Unaware::counts[kCounts]{};
+constinit std::atomic<int> Unaware::counts[kTableSize]{};
 std::atomic<int> concerned{1};  // as if there were always something to look for
 
 namespace {
