@@ -90,4 +90,12 @@ inline std::chrono::microseconds since(std::chrono::steady_clock::time_point beg
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun);
 }
 
+// The server sends `bytes`, and they are there for the client to read.
+inline void arrive(const Pair& pair, std::string_view bytes) {
+  int before = 0;
+  REQUIRE(ioctl(pair.client, FIONREAD, &before) == 0);
+  send_all(pair.server, bytes);
+  arrived(pair.client, before + static_cast<int>(bytes.size()));
+}
+
 }  // namespace conformance

@@ -14,13 +14,6 @@ using namespace conformance;
 
 namespace {
 
-void arrive(const Pair& pair, std::string_view bytes) {
-  int before = 0;
-  REQUIRE(ioctl(pair.client, FIONREAD, &before) == 0);
-  send_all(pair.server, bytes);
-  arrived(pair.client, before + static_cast<int>(bytes.size()));
-}
-
 // The one event that `outer` reports is the inner set's; the inner set then reports the socket.
 void check_nested(const EpollSet& outer, const EpollSet& inner, const Pair& pair) {
   CHECK(outer.quiet());

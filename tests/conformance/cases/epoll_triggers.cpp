@@ -4,17 +4,6 @@
 
 using namespace conformance;
 
-namespace {
-
-void arrive(const Pair& pair, std::string_view bytes) {
-  int before = 0;
-  REQUIRE(ioctl(pair.client, FIONREAD, &before) == 0);
-  send_all(pair.server, bytes);
-  arrived(pair.client, before + static_cast<int>(bytes.size()));
-}
-
-}  // namespace
-
 TEST_CASE("epoll_wait: level, reported as long as it is so", "[epoll_wait]") {
   const auto pair = connected();
   const EpollSet set;
