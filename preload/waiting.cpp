@@ -1,6 +1,10 @@
 // poll, select, epoll and their kin. A call that waits for nothing of concern goes to libc as it is; so does
 // one whose arguments the kernel will refuse.
 
+#include <sys/single_threaded.h>
+
+#include <tuple>
+
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 
@@ -167,8 +171,8 @@ template <class Libc>
   return answer.served() ? finish(answer.result()) : libc();
 }
 
-// ---- epoll_wait and its kin in three forms: a set of concern; one that is not, but may become so while the thread sleeps in it,
-// since rules select something; and libc's own where nothing is ever selected.
+// ---- epoll_wait and its kin in three forms: a set of concern; libc's own; and one that is of no concern, but may become so while
+// the thread sleeps in it, since there are others that could add a flow.
 
 [[gnu::noinline]] int wait_concerned(int set, epoll_event* events, int capacity, int ms) {
   return epoll_wait_concerned(set, events, capacity, Timeout(ms), nullptr,
@@ -186,21 +190,25 @@ template <class Libc>
 
 // What libc's own call found in a set that has become one of concern meanwhile; it waits anew if that was our bell only.
 template <class... More>
-[[gnu::noinline, gnu::cold]] int wait_again(int found, int set, epoll_event* events, More... more) {
+[[gnu::noinline, gnu::cold]] int came_back(int found, int set, epoll_event* events, More... more) {
   if (found <= 0) return found;
   found = sockets::epoll_waited(set, events, found);
   return found == 0 ? wait_concerned(set, events, more...) : found;
 }
 
+// Its arguments are kept in memory for the rare case that they are needed again, not in registers that would have to be saved.
 template <auto& libc, class... More>
 [[gnu::noinline]] int wait_unaware(int set, epoll_event* events, More... more) {
+  std::tuple kept(set, events, more...);
   int found;
   {
     const sockets::Unaware here(set);
     if (find(set)) goto aware;
+    asm volatile("" : "+m"(kept));
     found = libc(set, events, more...);
   }
-  return __builtin_expect(find(set) != nullptr, false) ? wait_again(found, set, events, more...) : found;
+  if (__builtin_expect(find(std::get<0>(kept)) == nullptr, true)) return found;
+  return std::apply([&](auto... them) { return came_back(found, them...); }, kept);
 aware:
   return wait_concerned(set, events, more...);
 }
@@ -208,9 +216,7 @@ aware:
 template <auto& libc, class... More>
 [[gnu::always_inline]] inline int wait_in(int set, epoll_event* events, More... more) {
   if (find(set)) return wait_concerned(set, events, more...);
-  if (sockets::selecting.load(std::memory_order_relaxed) && sockets::Unaware::counts_for(set))
-    return wait_unaware<libc>(set, events, more...);
-  return libc(set, events, more...);
+  return __libc_single_threaded ? libc(set, events, more...) : wait_unaware<libc>(set, events, more...);
 }
 
 }  // namespace

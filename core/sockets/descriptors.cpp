@@ -106,7 +106,6 @@ void listening(int fd) {
   if (find(fd)) release(fd);
   if (!may) return;
   set_entry(fd, &new_entry(Entry::Kind::listener));
-  selecting = true;
   if (section.engine().start_service()) section.engine().prepare(prepared());
 }
 
@@ -153,7 +152,6 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   auto& flow = *entry->flow;
   flow.set_endpoints({}, remote);
   flow.select(lanes);
-  selecting = true;
   if (!section.engine().start_service())
     flow.settle(Reason::descriptors);
   else

@@ -9,7 +9,6 @@ namespace rsock::sockets {
 TableSlot table[kTableSize];
 constinit std::atomic<int> concerned{0};
 constinit State state{};
-constinit std::atomic<bool> selecting{false};
 constinit std::atomic<int> Unaware::counts[kTableSize]{};
 
 namespace {

@@ -108,8 +108,6 @@ inline Entry* find(int fd) {
 }
 // True when no rule selects anything: the shell need not announce sockets, listeners or connections.
 bool idle();
-// A rule has selected something: a socket that listens, or one that connects. Until then no set can come to be of concern.
-extern std::atomic<bool> selecting;
 
 // A thread that goes to sleep in an epoll set that is of no concern says so, looks once more whether that is still true, and looks
 // again when it has slept: the set's first flow may come meanwhile, and then the bell of the set has to wake it. Without a lock, and
@@ -117,17 +115,16 @@ extern std::atomic<bool> selecting;
 // does not have: at most a bell rings in vain.
 class Unaware {
  public:
-  explicit Unaware(int set) : set_(set) { counts[set_].fetch_add(1); }
-  ~Unaware() { counts[set_].fetch_sub(1); }
+  explicit Unaware(int set) : count_(sleeping_in(set)) { count_.fetch_add(1); }
+  ~Unaware() { count_.fetch_sub(1); }
   Unaware(const Unaware&) = delete;
   Unaware& operator=(const Unaware&) = delete;
-  static std::atomic<int>& sleeping_in(int set) { return counts[set]; }
-  // Whether a set of this number can be of concern at all.
-  static bool counts_for(int set) { return static_cast<unsigned>(set) < static_cast<unsigned>(kTableSize); }
+  // Numbers that are too high to be of concern share a count with others.
+  static std::atomic<int>& sleeping_in(int set) { return counts[static_cast<unsigned>(set) % kTableSize]; }
 
  private:
   static std::atomic<int> counts[kTableSize];
-  const int set_;
+  std::atomic<int>& count_;
 };
 
 // ---- descriptors come and go: announced after the kernel did it, except where noted ----------------------------------

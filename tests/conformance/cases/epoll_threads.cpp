@@ -85,6 +85,16 @@ TEST_CASE("epoll_ctl: several threads sleep in an empty set that gets its first 
   CHECK(set.quiet());
 }
 
+TEST_CASE("epoll_ctl: a thread has slept in the set since before there was any connection", "[epoll_ctl][epoll_wait]") {
+  const EpollSet set;
+  Sleeper sleeper(set);
+  const auto pair = connected();
+  set.add(pair.client, EPOLLIN, 5);
+  send_all(pair.server, "x");
+  CHECK(sleeper.seen() == "IN");
+  CHECK(sleeper.data() == 5);
+}
+
 TEST_CASE("epoll_ctl: MOD to what is ready wakes who sleeps", "[epoll_ctl][epoll_wait]") {
   const auto pair = connected();
   const EpollSet set;
