@@ -71,10 +71,11 @@ void stand_in(int signal, siginfo_t* siginfo, void* context) {
   if (sockets::put_off(signal, *siginfo, context)) return;
   const int flags = kept[signal].flags.load(std::memory_order_relaxed);
   if ((flags & static_cast<int>(SA_RESETHAND)) && !use_up(signal)) return;
-  sockets::handler_runs(flags & SA_RESTART);
+  const auto ran = sockets::handler_runs(flags & SA_RESTART);
   const auto* mask = sockets::signals.mask.exchange(nullptr, std::memory_order_relaxed);  // of the call that is interrupted
   kept[signal].handler.load(std::memory_order_relaxed)(signal, siginfo, context);
   sockets::signals.mask.store(mask, std::memory_order_relaxed);
+  sockets::handler_returns(ran);
 }
 
 // From the program's action to the kernel's.

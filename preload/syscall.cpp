@@ -9,10 +9,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <cstring>
+
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
+namespace sockets = rsock::sockets;
 using namespace rsock::preload;
 
 namespace {
@@ -51,6 +54,33 @@ long pselect6(const Arguments& it) {
   if (mask && !readable(mask, sizeof *mask)) return fail(EFAULT);
   return pselect(as<int>(it.a), as<fd_set*>(it.b), as<fd_set*>(it.c), as<fd_set*>(it.d),
                  as<const timespec*>(it.e), mask ? mask->set : nullptr);
+}
+
+// The kernel's struct sigaction is not libc's.
+long rt_sigaction(const Arguments& it) {
+  struct Action {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)();
+    uint64_t mask;
+  };
+  constexpr unsigned long kRestorer = 0x04000000;
+  const auto* wanted = as<const Action*>(it.b);
+  auto* before = as<Action*>(it.c);
+  if (as<size_t>(it.d) != sizeof wanted->mask) return fail(EINVAL);
+  if ((wanted && !readable(wanted, sizeof *wanted)) || (before && !writable(before, sizeof *before))) return fail(EFAULT);
+  struct sigaction changed{}, was{};
+  if (wanted) {
+    changed.sa_handler = wanted->handler;
+    changed.sa_flags = static_cast<int>(wanted->flags & ~kRestorer);
+    std::memcpy(&changed.sa_mask, &wanted->mask, sizeof wanted->mask);
+  }
+  const int result = sigaction(as<int>(it.a), wanted ? &changed : nullptr, &was);
+  if (result == 0 && before) {
+    *before = {was.sa_handler, static_cast<unsigned long>(was.sa_flags), nullptr, 0};
+    std::memcpy(&before->mask, &was.sa_mask, sizeof before->mask);
+  }
+  return result;
 }
 
 // The first argument is a descriptor of concern.
@@ -127,7 +157,7 @@ long pselect6(const Arguments& it) {
 #define RSOCK_ALWAYS_NAMED_OLD(X)
 #endif
 
-constexpr bool always_named(long number) {
+bool always_named(long number, long first) {
   switch (number) {
 #define RSOCK_CASE(name) case SYS_##name:
     RSOCK_ALWAYS_NAMED(RSOCK_CASE)
@@ -136,6 +166,8 @@ constexpr bool always_named(long number) {
     case SYS_pselect6:
     case SYS_exit_group:
       return true;
+    case SYS_rt_sigaction:
+      return !sockets::idle() && first != 32 && first != 33;  // libc's own signals
     default:
       return false;
   }
@@ -152,6 +184,8 @@ constexpr bool always_named(long number) {
 #undef RSOCK_CASE
     case SYS_exit_group:
       _exit(as<int>(a));
+    case SYS_rt_sigaction:
+      return rt_sigaction(it);
     default:
       return pselect6(it);
   }
@@ -162,7 +196,7 @@ constexpr bool always_named(long number) {
 RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, long e,
                                 long f) __asm__("syscall");
 long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) {
-  if (always_named(number)) return named(number, a, b, c, d, e, f);
+  if (always_named(number, a)) return named(number, a, b, c, d, e, f);
   if (find(as<int>(a))) return on_first(number, a, b, c, d, e, f);
   return real::syscall(number, a, b, c, d, e, f);
 }

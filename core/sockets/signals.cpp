@@ -5,9 +5,13 @@
 #include <ucontext.h>
 
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 
 #include "core/base/kernel.hpp"
+
+// Where this library's code begins and ends; from the linker.
+extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, etext;
 
 namespace rsock::sockets {
 
@@ -32,6 +36,30 @@ uint64_t& mask_in(void* context) {
   return *reinterpret_cast<uint64_t*>(&static_cast<ucontext_t*>(context)->uc_sigmask);
 }
 
+bool is_ours(uintptr_t code) {
+  return code >= reinterpret_cast<uintptr_t>(&__ehdr_start) && code < reinterpret_cast<uintptr_t>(&etext);
+}
+
+// Called for each frame before its cleanups run.
+_Unwind_Reason_Code stop_at_edge(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*,
+                                 _Unwind_Context* frame, void*) {
+  if ((actions & _UA_END_OF_STACK) || !is_ours(_Unwind_GetIP(frame))) signals.jump.make(signals.jump);
+  return _URC_NO_REASON;
+}
+
+// Whether the frame at `to` called, in the end, what is at `from`. A handler may have a stack of its own, which is the newer one.
+bool is_older(const void* to, const void* from) {
+  stack_t alternative{};
+  if (sigaltstack(nullptr, &alternative) == 0 && (alternative.ss_flags & SS_ONSTACK)) {
+    const auto on_it = [&](const void* where) {
+      const auto offset = reinterpret_cast<uintptr_t>(where) - reinterpret_cast<uintptr_t>(alternative.ss_sp);
+      return offset < alternative.ss_size;
+    };
+    if (on_it(to) != on_it(from)) return on_it(from);
+  }
+  return reinterpret_cast<uintptr_t>(to) > reinterpret_cast<uintptr_t>(from);
+}
+
 void set_mask(uint64_t mask) { kernel.syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask); }
 
 }  // namespace
@@ -48,11 +76,17 @@ bool put_off(int signal, const siginfo_t& siginfo, void* context) {
   return true;
 }
 
-void handler_runs(bool restarts) {
+Ran handler_runs(bool restarts) {
   auto& it = signals;
   it.ran.store(it.ran.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (!restarts) it.broke.store(it.broke.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (auto* nap = it.nap.load(std::memory_order_relaxed)) nap->cut();
+  return {it.ran.load(std::memory_order_relaxed), it.broke.load(std::memory_order_relaxed)};
+}
+
+void handler_returns(Ran ran) {
+  signals.ran.store(ran.all, std::memory_order_relaxed);
+  signals.broke.store(ran.breaking, std::memory_order_relaxed);
 }
 
 // Queued again with all that was known of it; it comes as soon as the mask is what it was.
@@ -67,6 +101,13 @@ void raise_put_off() {
   it.put_off.store(0, std::memory_order_relaxed);
   errno = saved;
   set_mask(it.mask_before);
+}
+
+jmp_buf* detour(const Jump& jump, const void* to) {
+  auto* nap = signals.nap.load(std::memory_order_relaxed);
+  if (!nap || !is_older(to, nap)) return nullptr;
+  signals.jump = jump;
+  return nap->way_out();
 }
 
 void forget_put_off() {
@@ -108,6 +149,11 @@ void Nap::cut() {
 
 // Without anything to clean up, so that an asynchronous cancellation may unwind it from any instruction.
 [[gnu::noinline]] Result<int> Nap::in_kernel(const Handled& since, int cancel_state) {
+  if (_setjmp(way_out_)) {
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+    _Unwind_ForcedUnwind(&signals.unwinding, stop_at_edge, nullptr);
+    std::abort();
+  }
   signals.nap.store(this, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   signals.held.store(0, std::memory_order_relaxed);

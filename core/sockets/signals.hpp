@@ -12,8 +12,10 @@
 // forget_put_off().
 
 #include <poll.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <unwind.h>
 
 #include <atomic>
 #include <cstdint>
@@ -25,6 +27,13 @@ namespace rsock::sockets {
 
 class Nap;
 
+// A jump out of a handler (siglongjmp).
+struct Jump {
+  void (*make)(const Jump& jump);  // does not return
+  void* buffer;                    // jmp_buf or sigjmp_buf
+  int value;
+};
+
 // One thread's. Relaxed atomics: only the thread and its own handlers look.
 struct Signals {
   std::atomic<int> held{0};              // stretches that are held, within one another
@@ -34,6 +43,8 @@ struct Signals {
   std::atomic<const sigset_t*> mask{nullptr};  // of the p-call that is under way
   uint64_t mask_before = 0;              // the thread's mask, to be put back with the signal put off
   siginfo_t siginfo{};
+  Jump jump{};  // the one that is under way
+  _Unwind_Exception unwinding{};
 };
 extern thread_local constinit Signals signals __attribute__((tls_model("initial-exec")));
 
@@ -41,8 +52,16 @@ extern thread_local constinit Signals signals __attribute__((tls_model("initial-
 
 // True if the signal may not be handled now: it will be raised again. `context`: the third argument of its handler.
 bool put_off(int signal, const siginfo_t& siginfo, void* context);
-// A handler begins.
-void handler_runs(bool restarts);
+// A handler begins, and returns: those that interrupted it count for its own calls, not for the one that it interrupted.
+struct Ran {
+  unsigned all, breaking;
+};
+Ran handler_runs(bool restarts);
+void handler_returns(Ran ran);
+// A handler is about to jump to a frame whose stack pointer is `to`. If a call of ours sleeps between that frame and the handler, the
+// buffer to which it has to jump instead, with 1: the call is then unwound as by a cancellation, up to the frame of the program that
+// made it, and there goes on with `jump`. nullptr if there is no such call.
+jmp_buf* detour(const Jump& jump, const void* to);
 
 // ---- held stretches
 
@@ -114,6 +133,8 @@ class Nap {
   Result<int> sleep(const Handled& since, int cancel_state);
   // From a handler: the wait, if it is yet to begin, ends at once.
   void cut();
+  // For a handler: to jump there ends the wait in the unwinding for signals.jump.
+  jmp_buf* way_out() { return &way_out_; }
 
  private:
   Result<int> in_kernel(const Handled& since, int cancel_state);
@@ -125,6 +146,7 @@ class Nap {
   const sigset_t* mask_;
   const bool limited_;
   timespec limit_{};
+  jmp_buf way_out_;
 };
 
 }  // namespace rsock::sockets

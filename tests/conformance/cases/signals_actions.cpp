@@ -242,3 +242,37 @@ TEST_CASE("sigaction: real-time signals all come, each with its value, into a th
   if (in_lane_world()) std::sort(values.begin(), values.end());
   for (int i = 0; i < 500; ++i) REQUIRE(values[static_cast<size_t>(i)] == i);
 }
+
+TEST_CASE("sigaction: by number, and the handler interrupts recv", "[sigaction][syscall][recv]") {
+  struct KernelAction {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)();
+    uint64_t mask;
+  };
+  const auto pair = connected();
+  handled = 0;
+  const Action another(SIGUSR2, count_signal);  // the return from its handler serves here, too
+  KernelAction action{}, before{};
+  REQUIRE(syscall(SYS_rt_sigaction, SIGUSR2, nullptr, &action, sizeof action.mask) == 0);
+  CHECK(action.handler == count_signal);
+  action.flags |= SA_NODEFER, action.mask = 1 << (SIGHUP - 1);
+  REQUIRE(syscall(SYS_rt_sigaction, SIGUSR1, &action, &before, sizeof action.mask) == 0);
+  CHECK(before.handler == SIG_DFL);
+  struct sigaction by_name {};
+  REQUIRE(sigaction(SIGUSR1, nullptr, &by_name) == 0);
+  CHECK(by_name.sa_handler == count_signal);
+  CHECK((by_name.sa_flags & SA_NODEFER) != 0);
+  CHECK(sigismember(&by_name.sa_mask, SIGHUP) == 1);
+  Caller caller([&] {
+    char byte;
+    return recv(pair.client, &byte, 1, 0);
+  });
+  caller.signal_until(SIGUSR1);
+  const auto outcome = caller.join();
+  CHECK(outcome.value == -1);
+  CHECK(outcome.error == EINTR);
+  CHECK(handled > 0);
+  CHECK_FAILS(syscall(SYS_rt_sigaction, SIGUSR1, &action, nullptr, 4), EINVAL);
+  CHECK_FAILS(syscall(SYS_rt_sigaction, SIGUSR1, bad_pointer(), nullptr, 8), EFAULT);
+}
