@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -37,14 +35,12 @@ ControlAnswer answer() {
   return made;
 }
 
-// The control socket that this process has opened last.
-std::string door() {
-  std::ifstream lines("/proc/net/unix");
-  std::string found;
-  for (std::string line; std::getline(lines, line);)
-    if (const auto at = line.find(std::string("@") + kControlPrefix); at != line.npos && line.find(" 00010000 ") != line.npos)
-      found = line.substr(at + 1);
-  return found;
+// The abstract name of a socket, without its leading zero.
+std::string name_of(int fd) {
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
+  return {name.sun_path + 1, size - offsetof(sockaddr_un, sun_path) - 1};
 }
 
 UniqueFd caller(const std::string& door) {
@@ -65,7 +61,7 @@ struct Door {
     ++asked;
     return answer();
   });
-  std::string name = door();
+  std::string name = name_of(control->descriptors().front());
 
   void turn() {
     std::array<epoll_event, 16> events;
