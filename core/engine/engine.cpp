@@ -161,7 +161,6 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
   return dead;
 }
 
-void Engine::prepare(Lanes lanes) { service_->prepare(lanes); }
 void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
 void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
 void Engine::again(Flow& flow) { service_->again(flow.id()); }

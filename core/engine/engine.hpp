@@ -109,7 +109,6 @@ class Engine {
   // For fork(2), which may come while the first flow starts it.
   Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
-  void prepare(Lanes lanes);  // flows will come: get the fabrics ready
   void seek(Flow& flow);      // an accepted flow is used: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point

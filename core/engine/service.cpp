@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto kTick = milliseconds(10);
 constexpr auto kProbe = milliseconds(1000);
+constexpr auto kPreparation = milliseconds(1000);
 constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
@@ -44,6 +45,9 @@ std::unique_ptr<Service> Service::start(Engine& engine) {
   service->bell_ = UniqueFd(high_bell ? *high_bell : *bell);
   if (!add(service->epoll_.get(), service->bell_.get(), EPOLLIN, tag(Kind::bell))) return nullptr;
 
+  service->control_ =
+      Control::open(service->epoll_.get(), tag(Kind::control), [it = service.get()](const auto& request) { return it->obey(request); });
+
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -72,9 +76,37 @@ void Service::wake() {
 }
 
 void Service::prepare(Lanes lanes) {
-  prepare_ = {.rdma = prepare_.rdma || lanes.rdma, .shm = prepare_.shm || lanes.shm};
-  wake();
+  if (pthread_equal(pthread_self(), thread_)) return prepare_now(lanes);
+  auto& it = preparation_;
+  std::unique_lock lock(it.lock);
+  it.wanted = {.rdma = it.wanted.rdma || lanes.rdma, .shm = it.wanted.shm || lanes.shm};
+  const auto mine = ++it.asked;
+  {
+    const std::lock_guard guard(engine_.lock);
+    wake();
+  }
+  it.done.wait_for(lock, kPreparation, [&] { return it.answered >= mine; });
 }
+
+void Service::prepare_now(Lanes lanes) {
+  for (const auto lane : {Lane::shm, Lane::rdma})
+    if (Reason why; lanes.has(lane) && !dialler_of(lane, why))
+      log::info("no {} here for now: {}", kLaneNames[static_cast<size_t>(lane)], key(why));
+}
+
+void Service::prepare_what_is_asked() {
+  auto& it = preparation_;
+  std::unique_lock lock(it.lock);
+  if (it.answered == it.asked) return;
+  const auto asked = it.asked;
+  const auto wanted = std::exchange(it.wanted, {});
+  lock.unlock();
+  prepare_now(wanted);
+  lock.lock();
+  it.answered = asked;
+  it.done.notify_all();
+}
+
 void Service::seek(uint64_t flow) { seek_.push_back(flow), wake(); }
 void Service::expect(uint64_t flow) { expect_.push_back(flow), wake(); }
 void Service::again(uint64_t flow) { again_.push_back(flow), wake(); }
@@ -94,10 +126,6 @@ void Service::watch(Flow& flow) {
 }
 
 void Service::run() {
-  {
-    const std::lock_guard working(at_work);
-    control_ = Control::open(epoll_.get(), tag(Kind::control), [this](const auto& request) { return obey(request); });
-  }
   epoll_event events[kEvents];
   for (;;) {
     const auto wait = patience();
@@ -143,11 +171,9 @@ void Service::handle(uint64_t data, uint32_t events) {
 
 void Service::take_orders() {
   std::vector<uint64_t> seek, expect, not_wanted;
-  Lanes prepare;
   {
     const std::lock_guard guard(engine_.lock);
     engine_.answer_family();
-    prepare = std::exchange(prepare_, {});
     if (!in_cutover_.empty() && !next_probe_) next_probe_ = now() + kProbe;
     // Half the time for a claim: it may have to be made elsewhere yet.
     for (const auto id : std::exchange(in_cutover_, {}))
@@ -158,9 +184,7 @@ void Service::take_orders() {
     for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;
     seek.swap(seek_), expect.swap(expect_), not_wanted.swap(not_wanted_);
   }
-  for (const auto lane : {Lane::shm, Lane::rdma})
-    if (Reason why; prepare.has(lane) && !dialler_of(lane, why))
-      log::info("no {} here for now: {}", kLaneNames[static_cast<size_t>(lane)], key(why));
+  prepare_what_is_asked();
   for (const auto id : expect) open_point(id);
   for (const auto id : seek) find_peer(id);
   for (const auto id : not_wanted)

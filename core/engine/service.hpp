@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include <array>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
@@ -36,8 +37,11 @@ class Service final : private fabric::Meeting {
   // In a child of fork.
   static void forked();
 
-  // ---- any thread, under the engine's lock
+  // Returns when the fabrics of `lanes` are ready or cannot be had, or after a second. Any thread, without the engine's lock. Files
+  // are opened for that, and each takes the lowest number for a moment: not at a time when the program counts on them.
   void prepare(Lanes lanes);
+
+  // ---- any thread, under the engine's lock
   void seek(uint64_t flow);
   void expect(uint64_t flow);
   void again(uint64_t flow);
@@ -94,6 +98,8 @@ class Service final : private fabric::Meeting {
   void run();
   void handle(uint64_t tag, uint32_t events);
   void take_orders();
+  void prepare_now(Lanes lanes);
+  void prepare_what_is_asked();
   void attend();
   bool poll();
   void bury();
@@ -141,7 +147,12 @@ class Service final : private fabric::Meeting {
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false;                                // under the lock
-  Lanes prepare_;
+  struct {
+    std::mutex lock;
+    std::condition_variable done;
+    Lanes wanted;
+    unsigned asked = 0, answered = 0;
+  } preparation_;
   std::vector<uint64_t> seek_, expect_, again_, not_wanted_, in_cutover_, corked_;  // orders, under the lock
 
   fabric::PinnedBudget budget_;

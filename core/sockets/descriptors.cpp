@@ -6,6 +6,7 @@
 
 #include "config/config.hpp"
 #include "core/base/log.hpp"
+#include "core/engine/service.hpp"
 #include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
@@ -106,7 +107,9 @@ void listening(int fd) {
   if (find(fd)) release(fd);
   if (!may) return;
   set_entry(fd, &new_entry(Entry::Kind::listener));
-  if (section.engine().start_service()) section.engine().prepare(prepared());
+  if (!section.engine().start_service()) return;
+  const Section::Outside outside;
+  section.engine().service().prepare(prepared());
 }
 
 void accepted(int listener, int fd, int flags) {
