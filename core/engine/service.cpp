@@ -79,6 +79,9 @@ void Service::prepare(Lanes lanes) {
   if (pthread_equal(pthread_self(), thread_)) return prepare_now(lanes);
   auto& it = preparation_;
   std::unique_lock lock(it.lock);
+  lanes = {.rdma = lanes.rdma && !it.ever.rdma, .shm = lanes.shm && !it.ever.shm};
+  if (!lanes.any()) return;
+  it.ever = {.rdma = it.ever.rdma || lanes.rdma, .shm = it.ever.shm || lanes.shm};
   it.wanted = {.rdma = it.wanted.rdma || lanes.rdma, .shm = it.wanted.shm || lanes.shm};
   const auto mine = ++it.asked;
   {

@@ -37,7 +37,7 @@ class Service final : private fabric::Meeting {
   // In a child of fork.
   static void forked();
 
-  // Returns when the fabrics of `lanes` are ready or cannot be had, or after a second. Any thread, without the engine's lock. Files
+  // Returns when the fabrics of `lanes` have been tried once, or after a second. Any thread, without the engine's lock. Files
   // are opened for that, and each takes the lowest number for a moment: not at a time when the program counts on them.
   void prepare(Lanes lanes);
 
@@ -150,7 +150,7 @@ class Service final : private fabric::Meeting {
   struct {
     std::mutex lock;
     std::condition_variable done;
-    Lanes wanted;
+    Lanes wanted, ever;
     unsigned asked = 0, answered = 0;
   } preparation_;
   std::vector<uint64_t> seek_, expect_, again_, not_wanted_, in_cutover_, corked_;  // orders, under the lock

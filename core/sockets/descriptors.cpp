@@ -155,10 +155,13 @@ bool connecting(int fd, const sockaddr* address, socklen_t size) {
   auto& flow = *entry->flow;
   flow.set_endpoints({}, remote);
   flow.select(lanes);
-  if (!section.engine().start_service())
+  if (!section.engine().start_service()) {
     flow.settle(Reason::descriptors);
-  else
-    section.engine().add_connector(flow);
+    return true;
+  }
+  section.engine().add_connector(flow);
+  const Section::Outside outside;
+  section.engine().service().prepare(lanes);
   return true;
 }
 
