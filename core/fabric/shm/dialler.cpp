@@ -131,6 +131,7 @@ std::unique_ptr<SocketDialler> SocketDialler::make(Lock& lock, PinnedBudget& bud
   }
   std::unique_ptr<SocketDialler> made(new SocketDialler(lock, budget, rings, std::move(*epoll), std::move(*bell)));
   announce(made->hub_);
+  if (auto spare = make_socket()) made->spare_ = std::move(*spare);
   return made;
 }
 
@@ -176,20 +177,24 @@ void SocketDialler::close_point(uint64_t cookie) {
 
 std::optional<Reason> SocketDialler::dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
                                           const wire::Greeting& greeting) {
-  auto made = make_socket();
-  if (!made) return reason_of(made.error());
+  if (!spare_) {
+    auto made = make_socket();
+    if (!made) return reason_of(made.error());
+    spare_ = std::move(*made);
+  }
   sockaddr_un name;
   const auto size = name_of(to, name);
-  if (const auto met = sys::connect(made->get(), reinterpret_cast<sockaddr*>(&name), size); !met)
+  if (const auto met = sys::connect(spare_.get(), reinterpret_cast<sockaddr*>(&name), size); !met)
     return reason_of(met.error());
-  if (!trusted(made->get())) return Reason::no_permission;
+  auto caller = std::move(spare_);
+  if (!trusted(caller.get())) return Reason::no_permission;
   UniqueFd memory;
   auto segment = Segment::make(rings_, memory);
   if (!segment) return reason_of(segment.error());
   auto with = greeting;
   with.receives = kDepth;
-  if (!send(made->get(), with, &from, memory.get())) return Reason::plain_peer;
-  auto* socket = add(Role::dial, cookie, std::move(*made));
+  if (!send(caller.get(), with, &from, memory.get())) return Reason::plain_peer;
+  auto* socket = add(Role::dial, cookie, std::move(caller));
   if (!socket) return Reason::descriptors;
   socket->peer = to.address;
   socket->segment = std::move(*segment);

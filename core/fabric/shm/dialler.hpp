@@ -64,6 +64,7 @@ class SocketDialler final : public Dialler {
   const uint64_t rings_;
   const UniqueFd epoll_;
   Hub hub_;
+  UniqueFd spare_;  // for the next dial; it stays while nobody answers, as plain peers do not: no number is taken for them
   Sockets sockets_;  // by the number that is their mark in epoll_
   uint64_t next_ = 1;
 };
