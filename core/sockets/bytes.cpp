@@ -166,7 +166,10 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   // nothing to wait for.
   const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted &&
                        (flow->on_kernel() || !(flow->readiness() & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)));
-  if ((flags & kUnservedReceive) || gathers) {
+  // So is to wait for some of SO_RCVLOWAT bytes on TCP: poll says nothing of fewer.
+  const bool least_on_kernel =
+      flow->low_water() > 1 && flow->on_kernel() && call.waits() && flow->readable_bytes() < std::min(wanted, flow->low_water());
+  if ((flags & kUnservedReceive) || gathers || least_on_kernel) {
     leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }

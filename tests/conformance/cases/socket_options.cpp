@@ -401,3 +401,22 @@ TEST_CASE("setsockopt: SO_ZEROCOPY is told as it was set", "[setsockopt][getsock
   CHECK_FAILS(setsockopt(pair.client, SOL_SOCKET, SO_ZEROCOPY, &two, sizeof two), EINVAL);
   talk(pair);
 }
+
+TEST_CASE("setsockopt: SO_RCVLOWAT before the connection is used: recv waits for so many bytes, or for all it asked for",
+          "[setsockopt][recv][no-lane]") {
+  const auto pair = connected({.enter = false});
+  set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
+  set_time(pair.server, SO_RCVTIMEO, 5s);
+  send_all(pair.client, "12345");
+  arrived(pair.server, 5);
+  char bytes[100];
+  std::thread later([&] {
+    std::this_thread::sleep_for(5ms);
+    send_all(pair.client, "67890");
+    std::this_thread::sleep_for(5ms);
+    send_all(pair.client, "abc");
+  });
+  CHECK(recv(pair.server, bytes, 10, 0) == 10);
+  CHECK(lasts([&] { CHECK(recv(pair.server, bytes, 3, 0) == 3); }) < 4s);
+  later.join();
+}
