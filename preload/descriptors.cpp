@@ -121,14 +121,13 @@ int around_own(unsigned first, unsigned last, Close close) {
   return around_own(first, last, [&](unsigned from, unsigned to) { return real::close_range(from, to, flags); });
 }
 
+// By no other name than close_range: libbsd has a closefrom of its own, which would come back here.
 [[gnu::noinline]] void closefrom_concerned(int first) {
   Uncancellable here;
   flows_closing(static_cast<unsigned>(first), ~0U);
   around_own(static_cast<unsigned>(first), ~0U, [](unsigned from, unsigned to) {
-    if (to == ~0U)
-      real::closefrom(static_cast<int>(from));
-    else if (real::close_range(from, to, 0) < 0)  // an old kernel
-      for (unsigned fd = from; fd <= to; ++fd) real::close(static_cast<int>(fd));
+    if (real::close_range(from, to, 0) < 0)  // an old kernel
+      for (long fd = from; fd <= std::min<long>(to, sysconf(_SC_OPEN_MAX)); ++fd) real::close(static_cast<int>(fd));
     return 0;
   });
 }
