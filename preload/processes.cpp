@@ -1,8 +1,12 @@
 #include "preload/processes.hpp"
 
 #include <alloca.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 
+#include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 #include "preload/signals.hpp"
 
@@ -72,10 +76,20 @@ void gather(const char* first, va_list& list, char** to) {
   *to = nullptr;
 }
 
+// ---- filters of system calls ----
+
+// A program that only asks whether the kernel knows filters gives a bad pointer.
+void before_filter(long filter) {
+  if (!readable(reinterpret_cast<const void*>(filter), sizeof(sock_fprog))) return;
+  const int saved = errno;
+  Uncancellable here;
+  sockets::before_filter();
+  errno = saved;
+}
+
 // ---- the end ----
 
 void finish_once() {
-  if (sockets::in_borrowed_memory()) return;
   Uncancellable here;
   sockets::finish();
 }
@@ -90,6 +104,13 @@ void register_hooks() {
   // the program and its libraries, all of which may still use sockets.
   __cxa_atexit([](void*) { finish_once(); }, nullptr, nullptr);
   at_quick_exit(finish_once);
+}
+
+void before_prctl(int option, long mode, long filter) {
+  if (option == PR_SET_SECCOMP && mode == SECCOMP_MODE_FILTER) before_filter(filter);
+}
+void before_seccomp(long operation, long filter) {
+  if (operation == SECCOMP_SET_MODE_FILTER) before_filter(filter);
 }
 
 }  // namespace rsock::preload
@@ -201,6 +222,12 @@ RSOCK_EXPORT int system(const char* command) {
 RSOCK_EXPORT FILE* popen(const char* command, const char* mode) {
   before_spawn();
   return real::popen(command, mode);
+}
+
+RSOCK_EXPORT int rsock_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
+int rsock_prctl(int option, long a, long b, long c, long d) {
+  before_prctl(option, a, b);
+  return real::prctl(option, a, b, c, d);
 }
 
 RSOCK_EXPORT void _exit(int status) {

@@ -11,6 +11,7 @@
 
 #include <cstring>
 
+#include "preload/processes.hpp"
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 
@@ -165,6 +166,8 @@ bool always_named(long number, long first) {
 #undef RSOCK_CASE
     case SYS_pselect6:
     case SYS_exit_group:
+    case SYS_prctl:
+    case SYS_seccomp:
       return true;
     case SYS_rt_sigaction:
       return !sockets::idle() && first != 32 && first != 33;  // libc's own signals
@@ -186,6 +189,12 @@ bool always_named(long number, long first) {
       _exit(as<int>(a));
     case SYS_rt_sigaction:
       return rt_sigaction(it);
+    case SYS_prctl:
+      before_prctl(as<int>(a), b, c);
+      return real::syscall(number, a, b, c, d, e, f);
+    case SYS_seccomp:
+      before_seccomp(a, c);
+      return real::syscall(number, a, b, c, d, e, f);
     default:
       return pselect6(it);
   }

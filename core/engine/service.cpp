@@ -2,9 +2,12 @@
 
 #include <csignal>
 #include <sys/epoll.h>
+#include <linux/futex.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
+#include <climits>
 
 #include "core/base/log.hpp"
 
@@ -135,6 +138,7 @@ void Service::run() {
     const auto timeout = wait == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(wait).count());
     const auto count = sys::epoll_sleep(epoll_.get(), events, kEvents, timeout);
     if (!count && !count.is(EINTR)) return log::error("the service thread cannot wait: errno {}", count.error());
+    if (work_ == Work::is_to_end) rest();
     const std::lock_guard working(at_work);
     for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
     if (std::exchange(called_, false)) take_orders();
@@ -143,6 +147,34 @@ void Service::run() {
     attend();
     if (engine_.any_failed) bury();
   }
+}
+
+void Service::rest() {
+  {
+    const std::lock_guard working(at_work);
+    control_.reset();
+    {
+      const std::lock_guard guard(engine_.lock);
+      for (const auto& link : engine_.links()) link->fail(Reason::unserved_call);
+    }
+    bury();
+  }
+  work_ = Work::ended;
+  kernel.syscall(SYS_futex, &work_, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  for (;;) kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::ended, nullptr, nullptr, 0);
+}
+
+void Service::retire() {
+  constexpr auto kPatience = milliseconds(1000);
+  constexpr timespec kTurn{0, 50'000'000};
+  const auto deadline = now() + kPatience;
+  auto expected = Work::goes_on;
+  if (work_.compare_exchange_strong(expected, Work::is_to_end)) {
+    const std::lock_guard guard(engine_.lock);
+    wake();
+  }
+  while (work_ == Work::is_to_end && now() < deadline)
+    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_end, &kTurn, nullptr, 0);
 }
 
 void Service::handle(uint64_t data, uint32_t events) {

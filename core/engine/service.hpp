@@ -37,6 +37,10 @@ class Service final : private fabric::Meeting {
   // In a child of fork.
   static void forked();
 
+  // No flow is in a lane, and none will be: the links are given up, and from now on the thread sleeps and makes no other system call.
+  // Returns when that is so; blocks for a bounded time, without the lock.
+  void retire();
+
   // Returns when the fabrics of `lanes` have been tried once, or after a second. Any thread, without the engine's lock. Files
   // are opened for that, and each takes the lowest number for a moment: not at a time when the program counts on them.
   void prepare(Lanes lanes);
@@ -95,6 +99,7 @@ class Service final : private fabric::Meeting {
 
   explicit Service(Engine& engine);
   static void* entry(void* self);
+  [[noreturn]] void rest();
   void run();
   void handle(uint64_t tag, uint32_t events);
   void take_orders();
@@ -144,6 +149,8 @@ class Service final : private fabric::Meeting {
 
   Engine& engine_;
   UniqueFd epoll_, bell_;
+  enum class Work : uint32_t { goes_on, is_to_end, ended };
+  std::atomic<Work> work_{Work::goes_on};
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false;                                // under the lock

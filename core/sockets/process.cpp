@@ -24,6 +24,7 @@ struct Process {
   std::string statistics_file;
   Again again;
   bool finished = false;
+  bool filtered = false;  // no system call may be made that the program does not make itself
 };
 // Leaked on purpose: other threads may call us until the very end of the process.
 Process* process = nullptr;
@@ -112,7 +113,7 @@ void resume() {
 }  // namespace
 
 void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again) {
-  process = new Process{std::string(program), std::string(statistics_file), again, false};
+  process = new Process{std::string(program), std::string(statistics_file), again};
   state.config = new config::Config(config);
   state.process = sys::process_id();
   new_engine();
@@ -121,7 +122,7 @@ void start(const config::Config& config, std::string_view program, std::string_v
 bool in_borrowed_memory() { return process && sys::process_id() != state.process; }
 
 void finish() {
-  if (!process || process->finished || in_borrowed_memory()) return;
+  if (!process || process->finished || process->filtered || in_borrowed_memory()) return;
   process->finished = true;
   if (state.engine) {
     let_go_of_inherited();
@@ -187,12 +188,20 @@ void before_exec_in_borrowed_memory() {
   }
 }
 
-void leave_all(Section& section) {
+void leave_all(Section& section, Reason reason = Reason::shared) {
   std::vector<std::shared_ptr<engine::Flow>> flows;
   for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
-  for (const auto& flow : flows) flow->leave(Reason::shared);
+  for (const auto& flow : flows) flow->leave(reason);
   for (const auto& flow : flows)
-    if (!flow->on_kernel()) leave_and_wait(section, flow, Reason::shared);
+    if (!flow->on_kernel()) leave_and_wait(section, flow, reason);
+}
+
+// From now on: no flow is in a lane, and none will be.
+void give_up_lanes(Reason reason) {
+  static const config::Config nothing;
+  state.config = &nothing;
+  Section section;
+  leave_all(section, reason);
 }
 
 }  // namespace
@@ -221,12 +230,17 @@ bool only_thread() {
 
 void before_unshare() {
   if (!state.engine || in_borrowed_memory()) return;
-  static const config::Config nothing;
-  {
-    Section section;
-    leave_all(section);
+  give_up_lanes(Reason::shared);
+}
+
+void before_filter() {
+  if (!process || process->filtered || in_borrowed_memory()) return;
+  if (state.engine) {
+    give_up_lanes(Reason::unserved_call);
+    if (auto* service = state.engine->service_if_any()) service->retire();
   }
-  state.config = &nothing;
+  write_statistics();
+  process->filtered = true;
 }
 
 void before_daemon() {

@@ -84,6 +84,9 @@ bool only_thread();
 // This thread is about to have descriptors of its own (unshare(2)): one number may name two things from now on. All flows go
 // back to TCP, and nothing is selected any more. Blocks for a bounded time.
 void before_unshare();
+// A filter of system calls (seccomp(2)) is about to come into force, and nobody knows what it allows: all flows go back to TCP, nothing
+// is selected any more, the library's thread rests for good, and the statistics, which end here, are written. Blocks for a bounded time.
+void before_filter();
 
 // ---- which descriptors concern us ----------------------------------------------------------------------------------
 

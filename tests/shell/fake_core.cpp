@@ -94,6 +94,9 @@ Still::~Still() {}
 bool only_thread() {
   return true;
 }
+void before_filter() {
+  tell("before_filter");
+}
 void before_unshare() {
   tell("before_unshare");
 }

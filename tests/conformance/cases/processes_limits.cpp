@@ -1,0 +1,91 @@
+// A process that gives up what it may do, with connections open.
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <vector>
+
+#include "../child.hpp"
+
+using namespace conformance;
+
+namespace {
+
+// Only these calls, and those that end a process, or it is killed.
+std::vector<sock_filter> filter_of(std::initializer_list<long> allowed) {
+  std::vector<sock_filter> filter{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  const auto allow = [&](long number) {
+    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1));
+    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  };
+  for (const long number : allowed) allow(number);
+  for (const long number : {SYS_exit, SYS_exit_group, SYS_close}) allow(number);
+  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+  return filter;
+}
+
+bool by_prctl(std::vector<sock_filter> filter) {
+  const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// For all threads.
+bool by_seccomp(std::vector<sock_filter> filter) {
+  const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
+  return syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+}
+
+void goes_on_behind(bool (*put_up)(std::vector<sock_filter>)) {
+  auto peer = peer_that([&](int fd) {
+    if (!put(fd, "before") || !put_up(filter_of({SYS_read, SYS_write}))) return 1;
+    return put(fd, take(fd, 5)) ? 7 : 2;
+  });
+  CHECK(receive(peer.fd, 6) == "before");
+  send_all(peer.fd, "after");
+  CHECK(receive(peer.fd, 5) == "after");
+  CHECK(receive(peer.fd, 1).empty());
+  CHECK(status_of(peer.child) == 7);
+}
+
+}  // namespace
+
+TEST_CASE("prctl: a filter that allows little more than read and write, and a connection from before", "[prctl][tcp]") {
+  goes_on_behind(by_prctl);
+}
+
+TEST_CASE("seccomp: a filter in force for all threads, and a connection from before", "[syscall][tcp]") {
+  goes_on_behind(by_seccomp);
+}
+
+TEST_CASE("seccomp: bytes that came before the filter and nobody read", "[syscall][tcp]") {
+  const Signal sent;
+  auto peer = peer_that([&](int fd) {
+    if (!sent.wait()) return 1;
+    while (polled(fd, POLLIN) == 0) {
+    }
+    if (!by_seccomp(filter_of({SYS_read, SYS_write}))) return 2;
+    return put(fd, take(fd, 5)) ? 7 : 3;
+  });
+  send_all(peer.fd, "hello");
+  sent.give();
+  CHECK(receive(peer.fd, 5) == "hello");
+  CHECK(status_of(peer.child) == 7);
+}
+
+TEST_CASE("prctl: to ask whether there are filters changes nothing", "[prctl]") {
+  const auto pair = connected();
+  CHECK_FAILS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, nullptr), EFAULT);
+  CHECK(prctl(PR_GET_SECCOMP) == 0);
+  exchange(pair.client, pair.server);
+}
+
+TEST_CASE("prctl: what it is told arrives, and what it says", "[prctl][no-lane]") {
+  char name[17] = {};
+  CHECK(prctl(PR_SET_NAME, "a case") == 0);
+  CHECK(prctl(PR_GET_NAME, name) == 0);
+  CHECK(name == "a case"s);
+  CHECK_FAILS(prctl(-1), EINVAL);
+}
