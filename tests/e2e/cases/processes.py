@@ -1,0 +1,210 @@
+"""Servers that spread their connections over processes, hand them to other programs, and give up privileges."""
+
+import os
+import random
+import re
+import signal
+
+from lab import PORTS, eventually, require
+
+CONNECTIONS = 3
+MUCH = 1 << 18  # what programs/echoed.py sends on each connection once it is told to
+
+
+class Clients:
+    """programs/echoed.py: some connections, in the lane if that is to be so, until told to finish."""
+
+    def __init__(self, lab, port, lane=True, connections=CONNECTIONS):
+        self.lab, self.lane, self.connections = lab, lane, connections
+        self.go = lab.folder / f"go-{len(lab.programs)}"
+        self.program = lab.program("echoed.py", lab.address, port, connections, self.go, "lane" if lane else "any")
+        self.program.await_words("in the lane" if lane and lab.lane != "tcp" else "begun", 30)
+
+    def finish(self, stays=True):
+        """Every byte was right, and took the way that it was to take. Unless it `stays`, that way was TCP in the end."""
+        self.go.touch()
+        require("every byte right" in self.program.finish(), self.program.end_of_output())
+        stats = self.program.stats()
+        if self.lane:
+            self.lab.expect_lane(stats, bytes_each=self.connections * MUCH if stays else 1)
+            require(stats["flows"][self.lab.carrier] == self.connections, f"not in the lane: {stats['flows']}")
+            left = {"peer-left": self.connections} if not stays else {}
+            require(stats["fallback"] == left, f"back on TCP: {stats['fallback']}")
+        else:
+            require(stats["flows"]["tcp"] == self.connections, f"not on TCP: {stats['flows']}")
+
+
+def structure(lab, style, *more, **options):
+    """A server, and its port."""
+    port = next(PORTS)
+    server = lab.start([lab.stage / "structures", style, lab.address, port, *more], name=style, **options)
+    server.await_words("listening")
+    return server, port
+
+
+def carried_by(lab, server, count):
+    """The processes of a server that carried connections are its children, and carried so many."""
+    lines = server.all_stats()
+    carried = {line["pid"]: line["flows"][lab.carrier] for line in lines if line["flows"][lab.carrier]}
+    require(sum(carried.values()) == count and server.pid not in carried, f"who carried what: {carried}")
+
+
+def in_children(style):
+    """Each connection is carried by the process that uses it, after its parent has let it go."""
+    def case(lab):
+        server, port = structure(lab, style)
+        for _ in range(2):
+            Clients(lab, port).finish()
+        server.terminate()
+        carried_by(lab, server, 2 * CONNECTIONS)
+    return case
+
+
+def passed_on(lab):
+    """Connections that are sent to another process stay on TCP."""
+    server, port = structure(lab, "pass")
+    for _ in range(2):
+        Clients(lab, port, lane=False).finish()
+    server.terminate()
+
+
+def become(*program):
+    """inetd's way: the connection is the standard streams of a program, which knows the library or does not."""
+    def case(lab):
+        server, port = structure(lab, "exec", *program)
+        for _ in range(2):
+            Clients(lab, port, lane=False).finish()
+        server.terminate()
+    return case
+
+
+def restricted(style, lane_after):
+    """A process that gives up what it may do goes on with the connections that it has, and gets more: in the lane, or on TCP."""
+    def case(lab):
+        empty = lab.folder / "empty"
+        empty.mkdir()
+        server, port = structure(lab, style, empty)
+        before = Clients(lab, port)
+        server.process.send_signal(signal.SIGUSR1)
+        server.await_words("restricted")
+        Clients(lab, port, lane=lane_after).finish()
+        before.finish(stays=lane_after)
+        server.terminate()
+    return case
+
+
+def detached(lab):
+    """A server that goes to the background after it began to listen."""
+    server, port = structure(lab, "detach")
+    pid = int(re.search(r"I am (\d+)", server.out()).group(1))
+    try:
+        server.finish()
+        Clients(lab, port).finish()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+
+
+# ---- Debian's servers
+
+
+def listening(port):
+    """Whether somebody does; nobody is asked, since a connection would count."""
+    return f":{port:04X} " in "".join(line.split(" rem")[0] for line in listeners())
+
+
+def listeners():
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        return [words[1] + " " for words in map(str.split, table) if words[3] == "0A"]
+
+
+def await_listener(server, port):
+    eventually(f"{server.name} listens", lambda: server.process.poll() is None and listening(port), 20)
+
+
+def socat(lab):
+    """A child for each connection, which carries it and talks to a program through a socketpair."""
+    port = next(PORTS)
+    server = lab.start(["socat", f"TCP-LISTEN:{port},bind={lab.address},fork,reuseaddr", "EXEC:/bin/busybox cat"])
+    await_listener(server, port)
+    for _ in range(2):
+        Clients(lab, port).finish()
+    server.process.terminate()
+    server.finish(status=128 + signal.SIGTERM)
+    carried_by(lab, server, 2 * CONNECTIONS)
+
+
+def inetd(lab):
+    """The connection is the standard streams of a static program; inetd's child becomes another user, and closes all it has, before."""
+    port = next(PORTS)
+    conf = lab.folder / "inetd.conf"
+    conf.write_text(f"{lab.address}:{port} stream tcp nowait nobody /bin/busybox busybox cat\n")
+    server = lab.start(["inetd", "-i", conf])
+    await_listener(server, port)
+    for _ in range(2):
+        Clients(lab, port, lane=False).finish()
+    server.terminate()
+
+
+NGINX = """
+daemon off; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log stderr; user nobody nogroup;
+events {{}}
+http {{
+  access_log off; sendfile on; keepalive_requests 100000;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
+  scgi_temp_path {folder}/s;
+  server {{ listen {address}:{port}; root {folder}/files; }}
+}}
+"""
+
+
+def nginx(lab):
+    """A master that binds, and workers of another user that accept; a reload replaces the workers while connections are open."""
+    port = next(PORTS)
+    files = lab.folder / "files"
+    files.mkdir()
+    files.chmod(0o755)
+    for size in 1, 1000, 300000:
+        (files / str(size)).write_bytes(random.Random(size).randbytes(size))
+    conf = lab.folder / "nginx.conf"
+    conf.write_text(NGINX.format(folder=lab.folder, address=lab.address, port=port))
+    server = lab.start(["nginx", "-c", conf], name="nginx")
+    await_listener(server, port)
+    client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go")
+    client.await_words("in the lane" if lab.lane != "tcp" else "begun", 30)
+    server.process.send_signal(signal.SIGHUP)
+    client.await_words("again", 30)
+    (lab.folder / "go").touch()
+    require("every byte right" in client.finish(), client.end_of_output())
+    lab.expect_lane(client.stats(), bytes_each=300000)
+    server.process.send_signal(signal.SIGQUIT)
+    server.finish(60)
+    carried_by(lab, server, client.stats()["flows"][lab.carrier])
+
+
+def memcached(lab):
+    """It becomes another user before it serves."""
+    port = next(PORTS)
+    server = lab.start(["memcached", "-u", "nobody", "-l", lab.address, "-p", port, "-U", "0", "-t", "2"])
+    await_listener(server, port)
+    client = lab.program("cached.py", lab.address, port)
+    require("every byte right" in client.finish(), client.end_of_output())
+    lab.expect_lane(client.stats(), bytes_each=10000)
+    server.terminate()
+
+
+CASES = {
+    "socat": socat,
+    "inetd": inetd,
+    "nginx": nginx,
+    "memcached": memcached,
+    "prefork": in_children("prefork"),
+    "fork_per_connection": in_children("fork"),
+    "passed_on": passed_on,
+    "exec_preloaded": become("cat"),
+    "exec_static": become("/bin/busybox", "cat"),
+    "drops_privileges": restricted("setuid", True),
+    "changes_root": restricted("chroot", True),
+    "filter_refuses": restricted("refuse", False),
+    "filter_kills": restricted("kill", False),
+    "detached": detached,
+}
