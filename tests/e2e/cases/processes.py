@@ -1,6 +1,7 @@
 """Servers that spread their connections over processes, hand them to other programs, and give up privileges."""
 
 import os
+import pathlib
 import random
 import re
 import signal
@@ -8,6 +9,7 @@ import signal
 from lab import PORTS, eventually, require
 
 CONNECTIONS = 3
+PATIENT = "rendezvous_ms = 10000\n"  # many programs begin at once, and an emulated machine is slow
 MUCH = 1 << 18  # what programs/echoed.py sends on each connection once it is told to
 
 
@@ -17,7 +19,8 @@ class Clients:
     def __init__(self, lab, port, lane=True, connections=CONNECTIONS):
         self.lab, self.lane, self.connections = lab, lane, connections
         self.go = lab.folder / f"go-{len(lab.programs)}"
-        self.program = lab.program("echoed.py", lab.address, port, connections, self.go, "lane" if lane else "any")
+        self.program = lab.program("echoed.py", lab.address, port, connections, self.go, "lane" if lane else "any",
+                                   options=PATIENT)
         self.program.await_words("in the lane" if lane and lab.lane != "tcp" else "begun", 30)
 
     def finish(self, stays=True):
@@ -37,7 +40,7 @@ class Clients:
 def structure(lab, style, *more, **options):
     """A server, and its port."""
     port = next(PORTS)
-    server = lab.start([lab.stage / "structures", style, lab.address, port, *more], name=style, **options)
+    server = lab.start([lab.stage / "structures", style, lab.address, port, *more], name=style, options=PATIENT, **options)
     server.await_words("listening")
     return server, port
 
@@ -78,12 +81,20 @@ def become(*program):
     return case
 
 
+def open_device(lab):
+    """Everybody may use the RDMA device, as rdma-core's udev rules have it (the virtual machine has none). The limits of a process that
+    is to use it without privileges."""
+    for file in pathlib.Path("/dev/infiniband").glob("*"):
+        file.chmod(0o666)
+    return {"memlock": "unlimited"} if lab.carrier == "rdma" else None
+
+
 def restricted(style, lane_after):
     """A process that gives up what it may do goes on with the connections that it has, and gets more: in the lane, or on TCP."""
     def case(lab):
         empty = lab.folder / "empty"
         empty.mkdir()
-        server, port = structure(lab, style, empty)
+        server, port = structure(lab, style, empty, limits=open_device(lab))
         before = Clients(lab, port)
         server.process.send_signal(signal.SIGUSR1)
         server.await_words("restricted")
@@ -102,6 +113,8 @@ def detached(lab):
         Clients(lab, port).finish()
     finally:
         os.kill(pid, signal.SIGTERM)
+    told = eventually("the daemon ends", lambda: [line for line in server.all_stats() if line["pid"] == pid])
+    lab.expect_lane(*told, bytes_each=MUCH)
 
 
 # ---- Debian's servers
@@ -124,7 +137,7 @@ def await_listener(server, port):
 def socat(lab):
     """A child for each connection, which carries it and talks to a program through a socketpair."""
     port = next(PORTS)
-    server = lab.start(["socat", f"TCP-LISTEN:{port},bind={lab.address},fork,reuseaddr", "EXEC:/bin/busybox cat"])
+    server = lab.start(["socat", f"TCP-LISTEN:{port},bind={lab.address},fork,reuseaddr", "EXEC:/bin/busybox cat"], options=PATIENT)
     await_listener(server, port)
     for _ in range(2):
         Clients(lab, port).finish()
@@ -167,9 +180,9 @@ def nginx(lab):
         (files / str(size)).write_bytes(random.Random(size).randbytes(size))
     conf = lab.folder / "nginx.conf"
     conf.write_text(NGINX.format(folder=lab.folder, address=lab.address, port=port))
-    server = lab.start(["nginx", "-c", conf], name="nginx")
+    server = lab.start(["nginx", "-c", conf], name="nginx", options=PATIENT)
     await_listener(server, port)
-    client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go")
+    client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go", options=PATIENT)
     client.await_words("in the lane" if lab.lane != "tcp" else "begun", 30)
     server.process.send_signal(signal.SIGHUP)
     client.await_words("again", 30)
@@ -184,9 +197,10 @@ def nginx(lab):
 def memcached(lab):
     """It becomes another user before it serves."""
     port = next(PORTS)
-    server = lab.start(["memcached", "-u", "nobody", "-l", lab.address, "-p", port, "-U", "0", "-t", "2"])
+    server = lab.start(["memcached", "-u", "nobody", "-l", lab.address, "-p", port, "-U", "0", "-t", "2"], options=PATIENT,
+                       limits=open_device(lab))
     await_listener(server, port)
-    client = lab.program("cached.py", lab.address, port)
+    client = lab.program("cached.py", lab.address, port, options=PATIENT)
     require("every byte right" in client.finish(), client.end_of_output())
     lab.expect_lane(client.stats(), bytes_each=10000)
     server.terminate()
