@@ -79,7 +79,10 @@ bool not_open(int fd) {
 }
 
 [[gnu::noinline]] int close_unless_own(int fd) {
-  return not_open(fd) ? fail(EBADF) : real::close(fd);
+  if (!not_open(fd)) return real::close(fd);
+  if (!own::trusted) return fail(EBADF);
+  own::forget(fd);
+  return real::close(fd);
 }
 
 [[gnu::noinline]] int dup_concerned(int from) {

@@ -144,12 +144,7 @@ Result<int> duplicate_high(int fd, bool consume) {
   return copy;
 }
 
-void make_inert(int fd) {
-  const auto silent = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (!silent) return;
-  call(SYS_dup3, *silent, fd, O_CLOEXEC);
-  close(*silent).error();
-}
+void duplicate_onto(int fd, int number) { call(SYS_dup3, fd, number, O_CLOEXEC); }
 
 }  // namespace sys
 }  // namespace rsock

@@ -67,8 +67,8 @@ void unmap(void* at, size_t size);
 // hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half the
 // limit on, where few programs come. Takes `fd` over when `consume`; close-on-exec. EMFILE when there is no room.
 Result<int> duplicate_high(int fd, bool consume);
-// From now on the descriptor is one that never shows anything: for one that others hold and that is of no use any more.
-void make_inert(int fd);
+// Puts a copy of `fd` at `number`, in place of what is open there. Close-on-exec.
+void duplicate_onto(int fd, int number);
 
 }  // namespace sys
 }  // namespace rsock

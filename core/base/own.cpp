@@ -43,6 +43,8 @@ void lower(int fd) {
 
 }  // namespace
 
+thread_local constinit bool trusted = false;
+
 // The bit comes before the look at `lowest`, and in forget() the new `lowest` before another look at the bits: of two that meet, one
 // sees the other.
 void keep(int fd) {

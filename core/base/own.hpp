@@ -17,6 +17,8 @@ inline constinit std::atomic<int> lowest{INT_MAX};
 void keep(int fd);
 void forget(int fd);
 bool keeps(int fd);
+// A thread that runs none of the program's code, as the library's own: what it closes through the shell is rdma-core's to close.
+extern thread_local constinit bool trusted __attribute__((tls_model("initial-exec")));
 // What is asked first, by a comparison.
 inline bool may_keep(int fd) { return fd >= lowest.load(std::memory_order_relaxed); }
 // The first one that is kept, from `fd` on; -1 if there is none.

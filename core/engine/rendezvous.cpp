@@ -31,7 +31,7 @@ constexpr size_t kMostPeers = 4096;     // addresses remembered
 constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
-constexpr auto kDiallerRetry = milliseconds(1000);
+constexpr auto kDiallerRetry = milliseconds(100);  // a device that comes is found by the next flow
 // A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
 // at the connecting end, where there is RDMA as well; and how long it may take to answer, while others wait.
 constexpr auto kNearSearch = milliseconds(500);

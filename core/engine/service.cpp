@@ -21,7 +21,7 @@ constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
 // What a descriptor of the service's epoll set is: the kind above, the flow or the source below.
-enum class Kind : uint64_t { bell, dialler, shadow, source, health, control };
+enum class Kind : uint64_t { bell, dialler, shadow, source, control };
 constexpr int kKindShift = 56;
 constexpr uint64_t tag(Kind kind, uint64_t number = 0) { return static_cast<uint64_t>(kind) << kKindShift | number; }
 constexpr Kind kind_of(uint64_t tag) { return static_cast<Kind>(tag >> kKindShift); }
@@ -67,6 +67,7 @@ Service::~Service() = default;
 void* Service::entry(void* self) {
   pthread_setname_np(pthread_self(), "rsock");
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+  own::trusted = true;
   static_cast<Service*>(self)->run();
   return nullptr;
 }
@@ -198,7 +199,6 @@ void Service::handle(uint64_t data, uint32_t events) {
       engine_.acknowledge();
       poll();
       return;
-    case Kind::health: return engine_.completions()[number_of(data)]->check_health();
     case Kind::dialler:
     case Kind::control: return;
   }
@@ -299,7 +299,6 @@ void Service::announced(fabric::Completions& source) {
   const auto number = engine_.completions().size();
   engine_.add_source(source);
   (void)add(epoll_.get(), source.fd(), EPOLLONESHOT, tag(Kind::source, number));
-  if (source.health_fd() >= 0) (void)add(epoll_.get(), source.health_fd(), EPOLLIN, tag(Kind::health, number));
   taken_over_ = false;
 }
 

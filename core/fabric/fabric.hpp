@@ -67,7 +67,8 @@ class Connection {
   virtual Lane lane() const = 0;
 };
 
-// Where the completions of all connections of one device arrive, or those of all peers on this host. Under the engine's lock.
+// Where the completions of all connections of one device arrive, or those of all peers on this host. Under the engine's lock. A
+// device that goes leaves its source behind, from which nothing comes until it serves another device.
 class Completions {
  public:
   virtual ~Completions() = default;
@@ -77,9 +78,6 @@ class Completions {
   virtual void arm() = 0;
   // Takes the events off the descriptor.
   virtual void acknowledge() = 0;
-  // Reads the device's own events; connections that it lost tell their sinks.
-  virtual void check_health() = 0;
-  virtual int health_fd() const = 0;  // -1 if there are no such events
   // Readable after arm() when a completion came. Stays the same for ever.
   virtual int fd() const = 0;
 };
@@ -105,7 +103,7 @@ class Meeting {
 // Rendezvous points and dials. Service thread only; nothing blocks.
 class Dialler {
  public:
-  // Called once for each source of completions, when it is first used.
+  // Called once for each source of completions, when it is made.
   using Announce = std::function<void(Completions& completions)>;
 
   virtual ~Dialler() = default;

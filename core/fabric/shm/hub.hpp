@@ -18,8 +18,6 @@ class Hub final : public Completions {
   int poll() override;
   void arm() override;
   void acknowledge() override;
-  void check_health() override {}
-  int health_fd() const override { return -1; }
   int fd() const override { return bell_.get(); }
 
   // Under the engine's lock.

@@ -1,8 +1,10 @@
 #include "core/fabric/verbs/device.hpp"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/kernel.hpp"
 #include "core/base/log.hpp"
@@ -17,36 +19,55 @@ constexpr uint32_t kFirstQueue = 2048;
 
 }  // namespace
 
-std::unique_ptr<Device> Device::make(const Library& library, ibv_context* context) {
-  auto* channel = library.ibv_create_comp_channel(context);
-  if (!channel) return nullptr;
-  (void)sys::fcntl(context->async_fd, F_SETFL, O_NONBLOCK);
+std::unique_ptr<Device> Device::make(const Library& library) {
+  const auto source = sys::epoll_create();
+  if (!source) return nullptr;
+  const auto high = sys::duplicate_high(*source, true);
+  return std::unique_ptr<Device>(new Device(library, UniqueFd(high ? *high : *source)));
+}
+
+Device::~Device() { close(); }
+
+bool Device::open(ibv_context* context, rdma_cm_id* witness) {
+  auto* channel = library_.ibv_create_comp_channel(context);
+  if (!channel) return false;
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
-  return std::unique_ptr<Device>(new Device(library, context, channel));
-}
-
-Device::Device(const Library& library, ibv_context* context, ibv_comp_channel* channel)
-    : library_(library), context_(context), channel_(channel), health_fd_(context->async_fd), command_fd_(context->cmd_fd) {
-  own::keep(channel->fd);
+  (void)sys::fcntl(context->async_fd, F_SETFL, O_NONBLOCK);
+  for (const int fd : {context->cmd_fd, context->async_fd, channel->fd}) own::keep(fd);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  (void)sys::epoll_ctl(source_.get(), EPOLL_CTL_ADD, channel->fd, &event);
+  context_ = context;
+  channel_ = channel;
+  witness_ = witness;
+  removed_ = !witness;  // it went while it was opened
   library_.ibv_query_device(context, &limits_);
+  return true;
 }
 
-Device::~Device() {
-  if (gone_) return;
-  for (const auto& queue : queues_) library_.ibv_destroy_cq(queue.queue);
-  own::forget(channel_->fd);
-  library_.ibv_destroy_comp_channel(channel_);
-}
-
-bool Device::let_go() {
-  if (gone_) return true;
-  if (std::any_of(queue_pairs_.begin(), queue_pairs_.end(), [](const auto* pair) { return pair != nullptr; })) return false;
+void Device::close() {
+  if (vacant()) return;
   for (const auto& queue : queues_) library_.ibv_destroy_cq(queue.queue);
   queues_.clear();
-  // rdma-core keeps the context open as long as it finds no other device, and threads sleep on the channel's descriptor.
-  for (const int fd : {channel_->fd, health_fd_, command_fd_}) sys::make_inert(fd);
-  return gone_ = true;
+  queue_pairs_.clear();
+  own::forget(channel_->fd);
+  library_.ibv_destroy_comp_channel(channel_);
+  if (witness_) library_.rdma_destroy_id(witness_);
+  context_ = nullptr;
+}
+
+void Device::let_go(int inert) {
+  if (vacant() || !removed_) return;
+  if (std::any_of(queue_pairs_.begin(), queue_pairs_.end(), [](const auto* pair) { return pair != nullptr; })) return;
+  log::info("the device {} is let go of", context_->device->name);
+  // rdma-core closes the context when it meets another device: from then on the numbers are nobody's. So they come before the witness,
+  // whose end may be the occasion.
+  const int descriptors[] = {context_->cmd_fd, context_->async_fd};
+  auto* witness = std::exchange(witness_, nullptr);
+  close();
+  for (const int fd : descriptors) sys::duplicate_onto(inert, fd);
+  if (witness) library_.rdma_destroy_id(witness);
 }
 
 int Device::poll() {
@@ -70,13 +91,14 @@ void Device::arm() {
 }
 
 void Device::acknowledge() {
+  if (vacant()) return;
   ibv_cq* queue = nullptr;
   void* context = nullptr;
   while (library_.ibv_get_cq_event(channel_, &queue, &context) == 0) library_.ibv_ack_cq_events(queue, 1);
 }
 
 void Device::check_health() {
-  if (gone_) return;
+  if (vacant()) return;
   ibv_async_event event{};
   while (library_.ibv_get_async_event(context_, &event) == 0) {
     const auto kind = event.event_type;

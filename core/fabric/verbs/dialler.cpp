@@ -1,8 +1,14 @@
 #include "core/fabric/verbs/dialler.hpp"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/base/kernel.hpp"
 #include "core/base/log.hpp"
@@ -21,13 +27,6 @@ constexpr int kBacklog = 4;
 // rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
 bool opened = false, inherited = false;
 
-// rdma-core opens the device when it is first needed, and keeps it.
-void keep_device(const rdma_cm_id* id) {
-  opened = true;
-  if (!id->verbs) return;
-  for (const int fd : {id->verbs->cmd_fd, id->verbs->async_fd}) own::keep(fd);
-}
-
 sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
@@ -40,6 +39,31 @@ std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
 void set_ack_timeout(const Library& library, rdma_cm_id* id) {
   auto timeout = kAckTimeout;
   library.rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout, sizeof timeout);
+}
+
+// What rdma-core maps of a device, a child of fork would have, too, and so keep the device from going.
+void withhold_mappings() {
+  const auto file = sys::open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+  if (!file) return;
+  const UniqueFd owned(*file);
+  std::string maps;
+  char piece[8192];
+  for (auto got = sys::read(*file, piece, sizeof piece); got && *got > 0; got = sys::read(*file, piece, sizeof piece))
+    maps.append(piece, *got);
+  for (size_t at = 0, end; at < maps.size(); at = end + 1) {
+    end = std::min(maps.find('\n', at), maps.size());
+    const auto line = maps.substr(at, end - at);
+    if (line.find(" /dev/infiniband/") == std::string::npos) continue;
+    char* rest = nullptr;
+    const auto from = std::strtoull(line.c_str(), &rest, 16), to = std::strtoull(rest + 1, nullptr, 16);
+    ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTFORK);
+  }
+}
+
+Status watch(int set, int fd) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  return sys::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
 }
 
 }  // namespace
@@ -83,13 +107,21 @@ std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, con
   }
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
-  return std::unique_ptr<CmDialler>(new CmDialler(*loaded, channel, lock, budget, device, std::move(announce)));
+  const auto events = sys::epoll_create();
+  const auto inert = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, UniqueFd(events ? *events : -1), UniqueFd(inert ? *inert : -1), lock,
+                                                budget, device, std::move(announce)));
+  if (events && inert && watch(*events, channel->fd)) return made;
+  why = Reason::descriptors;
+  return nullptr;
 }
 
-CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, Lock& lock, PinnedBudget& budget,
-                     std::string device, Announce announce)
+CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock,
+                     PinnedBudget& budget, std::string device, Announce announce)
     : library_(library),
       channel_(channel),
+      events_(std::move(events)),
+      inert_(std::move(inert)),
       lock_(lock),
       budget_(budget),
       device_(std::move(device)),
@@ -103,6 +135,7 @@ bool CmDialler::wrong_device(const rdma_cm_id* id) const {
 
 CmDialler::~CmDialler() {
   for (const auto& [cookie, id] : points_) library_.rdma_destroy_id(id);
+  devices_.clear();
   own::forget(channel_->fd);
   library_.rdma_destroy_event_channel(channel_);
 }
@@ -118,11 +151,11 @@ std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& loc
     library_.rdma_destroy_id(id);
     return reason_of(error);
   }
-  if (wrong_device(id)) {
-    library_.rdma_destroy_id(id);
+  if ((id->verbs && !device_of(id)) || wrong_device(id)) {
+    doomed_.push_back(id);
+    bury_doomed();
     return Reason::no_device;
   }
-  keep_device(id);
   // The context names the point; a request carries its listener.
   id->context = reinterpret_cast<void*>(cookie);
   points_[cookie] = id;
@@ -154,7 +187,6 @@ std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, con
     library_.rdma_destroy_id(id);
     return reason_of(error);
   }
-  opened = true;
   auto& call = calls_[id];
   call.cookie = cookie;
   call.dialled = true;
@@ -180,17 +212,21 @@ void CmDialler::bury(std::unique_ptr<Connection> connection) {
   const std::lock_guard guard(lock_);
   connection.reset();
   take_flushed();
-  let_go();
+  for (const auto& device : devices_) device->let_go(inert_.get());
 }
 
 // A queue pair that is destroyed leaves its flushed receives behind, in a completion queue that nobody may be polling.
 void CmDialler::take_flushed() {
-  for (const auto& [context, device] : devices_)
-    while (device && device->poll() > 0) {
+  for (const auto& device : devices_)
+    while (device->poll() > 0) {
     }
 }
 
 void CmDialler::dispatch(Meeting& meeting) {
+  {
+    const std::lock_guard guard(lock_);
+    for (const auto& device : devices_) device->check_health();
+  }
   rdma_cm_event* event = nullptr;
   dispatching_ = true;
   while (library_.rdma_get_cm_event(channel_, &event) == 0) {
@@ -212,23 +248,17 @@ void CmDialler::bury_doomed() {
   for (auto* id : doomed_) library_.rdma_destroy_id(id);
   doomed_.clear();
   const std::lock_guard guard(lock_);
-  let_go();
-}
-
-void CmDialler::let_go() {
-  for (auto at = devices_.begin(); at != devices_.end();) {
-    auto& device = at->second;
-    const bool gone = device && device->removed() && device->let_go();
-    if (gone) gone_.push_back(std::move(device));
-    at = gone ? devices_.erase(at) : std::next(at);
-  }
+  for (const auto& device : devices_) device->let_go(inert_.get());
 }
 
 void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
   auto* id = event.id;
   switch (event.event) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
-      keep_device(id);
+      if (id->verbs && !device_of(id)) {
+        failed(meeting, id, Reason::no_device, {});
+        break;
+      }
       set_ack_timeout(library_, id);
       if (calls_.contains(id) && library_.rdma_resolve_route(id, kResolveTimeoutMs) != 0)
         failed(meeting, id, reason_of(errno), {});
@@ -253,13 +283,53 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
   }
 }
 
+// The device that `id` is on; nullptr if it goes, or cannot be used.
 Device* CmDialler::device_of(rdma_cm_id* id) {
-  auto& device = devices_[id->verbs];
-  if (!device) {
-    device = Device::make(library_, id->verbs);
-    if (device) announce_(*device);
+  opened = true;
+  auto* device = serving(id->verbs);
+  if (!device) device = watched(id);
+  return device && !device->removed() ? device : nullptr;
+}
+
+// A device that is met for the first time. rdma-core has opened it, and keeps it open, while the kernel removes it only when nobody
+// has; but who has no identifier on it is not told. Those of points and links come and go: at the removal of a device a link's may
+// be gone, with the news for it, since the peer was told first, and ended the link.
+Device* CmDialler::watched(rdma_cm_id* id) {
+  rdma_cm_id* witness = nullptr;
+  if (library_.rdma_create_id(channel_, &witness, nullptr, RDMA_PS_UDP) != 0) return nullptr;
+  sockaddr_storage address{};
+  Endpoint local;
+  if (parse(*rdma_get_local_addr(id), local)) write({local.address, 0}, address);
+  const bool bound = library_.rdma_bind_addr(witness, generic(address)) == 0;
+  const bool going = !bound && errno == ENODEV;
+  if (!bound || witness->verbs != id->verbs) {
+    library_.rdma_destroy_id(std::exchange(witness, nullptr));
+    if (!going) return nullptr;
   }
-  return device.get();
+  auto* device = vacant_device();
+  if (device) {
+    const std::lock_guard guard(lock_);
+    if (device->open(id->verbs, witness)) {
+      (void)watch(events_.get(), id->verbs->async_fd);
+      return device;
+    }
+  }
+  if (witness) library_.rdma_destroy_id(witness);
+  return nullptr;
+}
+
+Device* CmDialler::serving(const ibv_context* context) {
+  for (const auto& device : devices_)
+    if (device->context() == context) return device.get();
+  return nullptr;
+}
+
+Device* CmDialler::vacant_device() {
+  if (auto* device = serving(nullptr)) return device;
+  auto made = Device::make(library_);
+  if (!made) return nullptr;
+  announce_(*made);
+  return devices_.emplace_back(std::move(made)).get();
 }
 
 std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& why) {
@@ -267,8 +337,12 @@ std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& wh
   auto* device = device_of(id);
   if (!device) return doomed_.push_back(id), nullptr;
   Shortage shortage = Shortage::none;
-  const std::lock_guard guard(lock_);
-  auto made = QueuePair::make(*device, id, budget_, shortage);
+  std::unique_ptr<QueuePair> made;
+  {
+    const std::lock_guard guard(lock_);
+    made = QueuePair::make(*device, id, budget_, shortage);
+  }
+  withhold_mappings();
   if (shortage == Shortage::memory) why = Reason::locked_memory;
   // Not at once: destroying an identifier waits until its events are acknowledged.
   if (!made) doomed_.push_back(id);
@@ -323,7 +397,10 @@ void CmDialler::failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::opt
 // the event is for.
 void CmDialler::removed(Meeting& meeting, rdma_cm_id* id) {
   auto* context = id->verbs;
-  if (const auto found = devices_.find(context); found != devices_.end() && found->second) found->second->remove();
+  auto* device = serving(context);
+  if (!device || device->removed()) return;
+  log::info("the device {} is removed", context->device->name);
+  device->remove();
   std::vector<uint64_t> points;
   for (const auto& [cookie, point] : points_)
     if (point->verbs == context) points.push_back(cookie);

@@ -25,7 +25,7 @@ class CmDialler final : public Dialler {
                              const wire::Greeting& greeting) override;
   void cancel_dial(uint64_t cookie) override;
   void bury(std::unique_ptr<Connection> connection) override;
-  int fd() const override { return channel_->fd; }
+  int fd() const override { return events_.get(); }
   void dispatch(Meeting& meeting) override;
 
  private:
@@ -39,9 +39,12 @@ class CmDialler final : public Dialler {
     QueuePair* established = nullptr;       // once the engine owns it
   };
 
-  CmDialler(const Library& library, rdma_event_channel* channel, Lock& lock, PinnedBudget& budget,
+  CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock, PinnedBudget& budget,
             std::string device, Announce announce);
   Device* device_of(rdma_cm_id* id);
+  Device* watched(rdma_cm_id* id);
+  Device* serving(const ibv_context* context);
+  Device* vacant_device();
   std::unique_ptr<QueuePair> make_queue_pair(rdma_cm_id* id, Reason& why);
   rdma_conn_param parameters(const wire::GreetingBytes& greeting) const;
   void handle(Meeting& meeting, const rdma_cm_event& event);
@@ -58,12 +61,13 @@ class CmDialler final : public Dialler {
 
   const Library& library_;
   rdma_event_channel* channel_;
+  const UniqueFd events_;  // a set of the channel and of what devices tell of themselves
+  const UniqueFd inert_;   // nothing is ever written to it
   Lock& lock_;
   PinnedBudget& budget_;
   const std::string device_;
   Announce announce_;
-  std::map<ibv_context*, std::unique_ptr<Device>> devices_;
-  std::vector<std::unique_ptr<Device>> gone_;  // sources that nothing comes from any more
+  std::vector<std::unique_ptr<Device>> devices_;  // never fewer: threads sleep on them. Vacant ones serve the next
   std::map<uint64_t, rdma_cm_id*> points_;
   std::map<rdma_cm_id*, Call> calls_;
   // Identifiers that may be destroyed only when the event at hand is acknowledged.
