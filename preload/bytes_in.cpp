@@ -16,10 +16,9 @@ ssize_t counted(int fd, ssize_t moved, int flags) {
   return moved;
 }
 
-// The error queue is the kernel's; urgent data is on TCP only.
-bool only_libc_can(int fd, int flags) {
-  if (flags & MSG_OOB) to_tcp(fd);
-  return flags & (MSG_OOB | MSG_ERRQUEUE);
+// The error queue is the kernel's.
+bool only_libc_can(int flags) {
+  return flags & MSG_ERRQUEUE;
 }
 
 // With MSG_TRUNC TCP drops the bytes and does not look at the buffer.
@@ -36,7 +35,7 @@ size_t most_for(int flags) {
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive(int fd, void* buffer, size_t size, int flags, Libc libc) {
-  if (only_libc_can(fd, flags)) return libc();
+  if (only_libc_can(flags)) return libc();
   const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
@@ -79,7 +78,7 @@ int no_address(const sockaddr* address, socklen_t* size) {
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_from(int fd, void* buffer, size_t size, int flags, sockaddr* address,
                                        socklen_t* address_size, Libc libc) {
-  if (only_libc_can(fd, flags)) return libc();
+  if (only_libc_can(flags)) return libc();
   const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
@@ -97,7 +96,7 @@ void tell_nothing_more(msghdr& message, int flags) {
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_message(int fd, msghdr* message, int flags, Libc libc) {
-  if (only_libc_can(fd, flags)) return libc();
+  if (only_libc_can(flags)) return libc();
   if (!writable(message, sizeof *message)) return fail(EFAULT);
   if (flags & kCompat || (message->msg_name && static_cast<int>(message->msg_namelen) < 0)) return fail(EINVAL);
   const ProgramVector to(message->msg_iov, message->msg_iovlen, access_for(flags), most_for(flags), EMSGSIZE);
@@ -143,7 +142,7 @@ class Deadline {
 template <class Libc>
 [[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
                                        timespec* timeout, Libc libc) {
-  if (count == 0 || only_libc_can(fd, flags) || (timeout && !is_time(timeout))) return libc();
+  if (count == 0 || only_libc_can(flags) || (timeout && !is_time(timeout))) return libc();
   const int saved = errno;
   // The kernel looks for an error before it looks for messages.
   int error = 0;

@@ -144,6 +144,23 @@ template <class Libc>
   return real::sendmmsg(fd, messages, count, flags);
 }
 
+constexpr sockets::Pipes kPipes{
+    [](int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+      return real::splice(in, in_offset, out, out_offset, size, flags);
+    },
+    [](int in, int out, size_t size, unsigned flags) { return real::tee(in, out, size, flags); }};
+
+// With an offset it is an error, which libc knows.
+[[gnu::noinline]] ssize_t splice_concerned(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+  if (!in_offset && !out_offset && !sockets::in_borrowed_memory()) {
+    const auto answer = find(in) ? sockets::splice_in(in, out, size, flags, kPipes) : sockets::splice_out(in, out, size, flags, kPipes);
+    if (answer.served()) return finish_sending(answer.result(), find(in) ? MSG_NOSIGNAL : 0);
+  }
+  const auto moved = real::splice(in, in_offset, out, out_offset, size, flags);
+  if (moved > 0) sockets::passed_in(in, static_cast<size_t>(moved));
+  return counted(out, moved);
+}
+
 template <class Libc>
 [[gnu::noinline]] ssize_t transmit_file(int out, int in, off64_t* offset, size_t count, Libc libc) {
   if (offset && !writable(offset, sizeof *offset)) return fail(EFAULT);
@@ -206,6 +223,11 @@ RSOCK_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) 
                              [=] { return real::sendmmsg(fd, messages, count, flags); });
   if (nothing_concerns_us()) return real::sendmmsg(fd, messages, count, flags);
   return sendmmsg_elsewhere(fd, messages, count, flags);
+}
+
+RSOCK_EXPORT ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+  if (find(in) || find(out)) return splice_concerned(in, in_offset, out, out_offset, size, flags);
+  return real::splice(in, in_offset, out, out_offset, size, flags);
 }
 
 RSOCK_EXPORT ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {

@@ -59,6 +59,10 @@ class Connecting {
     return real::connect(fd, address, size);
   // Dissolves the connection: the kernel's, with nothing in a lane.
   if (size >= sizeof address->sa_family && address->sa_family == AF_UNSPEC) to_tcp(fd);
+  if (find(fd)) {
+    Uncancellable here;
+    sockets::end_known(fd);
+  }
   note(fd);
   if (!sockets::connecting(fd, address, size)) return real::connect(fd, address, size);
   Connecting now(fd);

@@ -26,13 +26,6 @@ void to_tcp_for(Control* const* list, int count) {
 
 }  // namespace
 
-RSOCK_EXPORT ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
-                            unsigned flags) {
-  if (find(in)) to_tcp(in);
-  if (find(out)) to_tcp(out);
-  return real::splice(in, in_offset, out, out_offset, size, flags);
-}
-
 // libc will read, write and close the descriptor unseen: from here on it is libc's alone.
 RSOCK_EXPORT FILE* fdopen(int fd, const char* mode) noexcept {
   if (!find(fd)) return real::fdopen(fd, mode);

@@ -83,6 +83,12 @@ bool readable(int fd) {
   const timespec none{};
   return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0;
 }
+uint32_t readiness(int fd) {
+  constexpr short kAll = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND;
+  pollfd asked{fd, kAll, 0};
+  const timespec none{};
+  return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0 ? static_cast<uint16_t>(asked.revents) : 0;
+}
 Result<int> epoll_poll(int set, epoll_event* events, int capacity) {
   return epoll_sleep(set, events, capacity, 0);
 }

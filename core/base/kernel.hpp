@@ -49,6 +49,8 @@ Result<int> epoll_create();
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event);
 // Whether a read would not block: bytes, an end or an error.
 bool readable(int fd);
+// All that poll(2) would report now, as epoll events.
+uint32_t readiness(int fd);
 // Never blocks.
 Result<int> epoll_poll(int set, epoll_event* events, int capacity);
 Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_ms);

@@ -103,12 +103,20 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool on_kernel() const;
   // Its peer has gone: what is left of it can no longer come by TCP.
   bool over() const { return peer_closed_ || state_ == flow::State::broken; }
+  // Its peer has gone, and will let the kernel know: over(), but not for good.
+  bool ending() const { return peer_closed_; }
+  // The kernel alone tells what comes of it from now on; bytes that lay unread in the lane may still be here, in front of that.
+  bool at_rest() const { return at_rest_; }
+  // Looks whether the kernel has heard of the end by now, and whether somebody waits for that.
+  void end_on_kernel();
+  // The kernel would say that it is no longer connected.
+  bool disconnected() const { return !on_kernel() && !at_rest_ && (error_ || dead_ || both_ended()); }
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
   // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not
   // wait for a peer that has gone.
   void give_up();
-  // Leaves the lane on purpose, for good. on_kernel() tells when it is done.
+  // Leaves the lane on purpose, for good. on_kernel() or at_rest() tells when it is done.
   void leave(Reason reason);
   // Leaves the lane until the gate opens again.
   void step_aside();
@@ -237,7 +245,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool read_token();
   bool read_frame();
   Result<size_t> arrive(size_t whole);
-  Result<size_t> read_raw(std::span<const iovec> to, uint64_t most, bool peek);
+  // Into `to` from its byte `at` on, as below.
+  Result<size_t> read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek);
   Result<size_t> write_raw(std::span<const iovec> from, size_t skip);
   bool flush();
   bool tcp_has_input();
@@ -247,6 +256,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   size_t read_rest(std::span<const iovec> to, bool peek);
   // Into `to` from its byte `at` on.
   size_t read_ring(std::span<const iovec> to, size_t at, bool peek);
+  size_t read_behind(std::span<const iovec> to, size_t at, bool peek);
   void tell_window();
   template <class Data>
   bool landed(Data data);
@@ -261,6 +271,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void abort();
   void reset_by_peer();
   void close_hard();
+  bool tcp_at_end() const;
+  void settle_connect();
+  void provoke_reset();
   bool peer_may_end() const;
   void advance_close();
   void copy_unread(std::vector<std::byte>& to) const;
@@ -359,6 +372,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool peer_closed_ = false;
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
+  bool at_rest_ = false;
+  bool shut_past_end_ = false;   // the program shut down what was no connection any more
+  bool wrote_past_end_ = false;  // to a peer that had closed, whose kernel does not know yet
   bool closing_ = false, abort_due_ = false, aborting_ = false, finished_ = false;
   int held_ = 0;
   std::optional<bool> close_due_;  // and whether by SO_LINGER with 0

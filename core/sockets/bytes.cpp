@@ -51,7 +51,6 @@ std::optional<Time> limit_of(Entry& entry, int fd, int option) {
 }
 
 // Flags that mean something that no lane serves: the flow goes back to TCP first.
-constexpr int kUnservedReceive = MSG_OOB;
 constexpr int kUnservedSend = MSG_OOB | MSG_FASTOPEN;
 
 class Call {
@@ -158,6 +157,11 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   auto& engine = section.engine();
   use(engine, *flow);
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
+  // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
+  if (flags & MSG_OOB) {
+    if (flow->on_kernel() || flow->at_rest()) return Answer<size_t>::pass();
+    return Errno{EINVAL};
+  }
   const auto wanted = total(to.parts);
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
@@ -169,7 +173,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   // So is to wait for some of SO_RCVLOWAT bytes on TCP: poll says nothing of fewer.
   const bool least_on_kernel =
       flow->low_water() > 1 && flow->on_kernel() && call.waits() && flow->readable_bytes() < std::min(wanted, flow->low_water());
-  if ((flags & kUnservedReceive) || gathers || least_on_kernel) {
+  if (gathers || least_on_kernel) {
     leave_and_wait(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
@@ -188,6 +192,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     if (got.is(EINTR)) continue;
     if (!got.is(EAGAIN) || !call.waits()) return done ? Answer<size_t>(done) : Answer<size_t>(got);
     const auto waited = call.wait(EPOLLIN | EPOLLRDHUP, SO_RCVTIMEO, done);
+    if (wanted == 0 && !to.cut) return size_t{0};  // as the kernel, which waits once for it, and not for more
     if (!waited) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
   }
 }

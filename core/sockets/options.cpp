@@ -31,12 +31,14 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason
     return sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
   };
   const auto back = [&] { return flow->on_kernel() && (!unread || there()); };
-  while (!back() && !flow->over() && now() < deadline) {
+  const auto lost = [&] { return flow->at_rest() || (flow->over() && !flow->ending()); };
+  if (flow->ending()) (void)wait_for_end(section, flow, deadline);
+  while (!back() && !lost() && now() < deadline) {
     const auto waited = wait_for(section, flow, unread ? uint32_t{EPOLLIN} : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;
   }
-  if (!flow->on_kernel() && !flow->over()) log::warning("a flow did not come back to TCP in time");
+  if (!flow->on_kernel() && !lost()) log::warning("a flow did not come back to TCP in time");
 }
 
 void unserved(int fd, Reason reason) {
@@ -46,13 +48,27 @@ void unserved(int fd, Reason reason) {
   if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, reason);
 }
 
+bool disconnected(int fd) {
+  if (idle()) return false;
+  Section section;
+  const auto flow = off_kernel(fd);
+  return flow && flow->disconnected();
+}
+
+void end_known(int fd) {
+  if (idle() || in_borrowed_memory()) return;
+  Section section;
+  if (const auto flow = off_kernel(fd); flow && (flow->ending() || flow->disconnected()))
+    leave_and_wait(section, flow, Reason::unserved_call);
+}
+
 Answer<int> shutdown(int fd, int how) {
   if (idle()) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
   const auto flow = lane_flow(fd);
   if (!flow) return Answer<int>::pass();
-  if (flow->on_kernel()) {
+  if (flow->on_kernel() || flow->at_rest()) {
     flow->kernel_shut();
     return Answer<int>::pass();
   }
@@ -66,7 +82,7 @@ Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size
   if (idle() || level != SOL_SOCKET || name != SO_ERROR) return Answer<int>::pass();
   Section section;
   const auto flow = off_kernel(fd);
-  if (!flow) return Answer<int>::pass();
+  if (!flow || flow->at_rest()) return Answer<int>::pass();
   // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
   int shadow = 0;
   socklen_t room = sizeof shadow;

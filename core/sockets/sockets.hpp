@@ -160,6 +160,13 @@ Answer<size_t> receive(int fd, Buffers to, int flags);
 Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message = nullptr);
 // sendfile(2): reads `in` itself.
 Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count);
+// splice(2) from a flow into a pipe, and from a pipe into a flow, both without offsets. They wait in libc's calls, too.
+struct Pipes {
+  ssize_t (*splice)(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags);
+  ssize_t (*tee)(int in, int out, size_t size, unsigned flags);
+};
+Answer<size_t> splice_in(int fd, int pipe, size_t size, unsigned flags, const Pipes& libc);
+Answer<size_t> splice_out(int pipe, int fd, size_t size, unsigned flags, const Pipes& libc);
 // libc moved bytes on a descriptor of ours, after a pass: for the statistics and the count of bytes on TCP.
 void passed_in(int fd, size_t bytes);
 void passed_out(int fd, size_t bytes);
@@ -176,6 +183,11 @@ void nonblocking_set(int fd, bool nonblocking);
 // The program is about to make a call that no lane serves: the flow goes back to TCP (blocks for a bounded time) and stays
 // there; the shell then calls libc.
 void unserved(int fd, Reason reason = Reason::unserved_call);
+// Whether a connection in a lane is one no more: both its directions have ended, or it was reset.
+bool disconnected(int fd);
+// The program is about to ask the kernel for something that depends on whether the connection has ended: if it has in its lane, the
+// kernel is made to know (blocks for a bounded time).
+void end_known(int fd);
 
 // ---- waiting; may block ---------------------------------------------------------------------------------------------
 

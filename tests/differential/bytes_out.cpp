@@ -76,8 +76,9 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
     }
     case 4: {
       auto pieces = pieces_of(data, random);
-      // A closed peer answers the first of two messages by a reset, which the second may meet or not.
-      const auto second = end.peer->open() ? pieces.size() / 2 : 0;
+      // A peer that was closed, or shut both ways, answers the first of two messages by a reset, which the second may meet or not.
+      const bool answers = !end.peer->open() || (end.peer->shut_in && end.peer->shut_out);
+      const auto second = answers ? 0 : pieces.size() / 2;
       mmsghdr both[2] = {};
       both[0].msg_hdr.msg_iov = pieces.data();
       both[0].msg_hdr.msg_iovlen = second;

@@ -45,7 +45,6 @@ struct End {
 struct Set {
   struct Member {
     uint32_t events = 0;
-    bool flow = false;
   };
   std::map<uint32_t, Member> members;  // by the number that is their data; all that ever were
   std::vector<int> numbers;            // of descriptors that were added

@@ -9,16 +9,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "program.hpp"
 
 namespace differential {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// How late a kernel descriptor may be reported while flows in lanes are ready.
-constexpr auto kKernelLate = std::chrono::microseconds(2500);
+// While flows in lanes are ready, epoll_wait looks at a set's other members once in a millisecond, not each time: that would be a
+// system call more for every wait of a busy server. So here they are given their time.
+constexpr auto kOthersLate = std::chrono::microseconds(1100);
 constexpr size_t kMostSets = 4;
 
 short any_events(Numbers& random) {
@@ -110,12 +110,14 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
   const int form = static_cast<int>(random.below(4));
   program.trace.add("%s %d room %d", form == 0 ? "epoll_pwait" : form == 1 ? "SYS_epoll_wait" : form == 2 ? "epoll_pwait2" : "epoll_wait",
                     handle.fd, room);
-  bool flows = false, others = false;
-  for (const auto& [data, member] : set.members) (member.flow ? flows : others) = true;
-  const auto late = in_lane_world() && flows && others ? kKernelLate : std::chrono::microseconds(0);
+  bool waited = !in_lane_world() || set.members.size() < 2;
   std::map<uint32_t, std::pair<uint32_t, int>> seen;
-  auto fresh = Clock::now();
-  for (size_t idle = 0; idle * static_cast<size_t>(room) <= set.members.size() + 1 || Clock::now() - fresh < late; ++idle) {
+  for (size_t idle = 0;; ++idle) {
+    if (idle * static_cast<size_t>(room) > set.members.size() + 1) {
+      if (std::exchange(waited, true)) break;
+      usleep(kOthersLate.count());
+      idle = 0;
+    }
     epoll_event events[32];
     const timespec now{0, 0};
     const long got = form == 0   ? epoll_pwait(handle.fd, events, room, 0, nullptr)
@@ -133,13 +135,12 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
       const bool once = known == set.members.end() || (known->second.events & (EPOLLET | EPOLLONESHOT));
       if (times == 0 || once || what != events[i].events) {
         idle = 0;
-        fresh = Clock::now();
       }
       if (times == 0 || once) ++times;
       what |= events[i].events;
       if (times > 50) break;
     }
-    if (got == 0 && late.count() == 0) break;
+    if (got == 0) idle = set.members.size() + 1;
   }
   for (const auto& [data, what] : seen) {
     program.trace.add(" %u:%s", data, events_named(what.first).c_str());
@@ -190,8 +191,7 @@ void operate_sets(Program& program, Numbers& random) {
     std::erase(numbers, fd);
     if (operation == EPOLL_CTL_DEL) return;
     numbers.push_back(fd);
-    const auto found = std::find_if(program.handles.begin(), program.handles.end(), [&](const auto& one) { return one.fd == fd; });
-    other.set->members[event.data.u32] = {event.events, found != program.handles.end() && found->kind == Handle::Kind::socket};
+    other.set->members[event.data.u32] = {event.events};
     return;
   }
 }

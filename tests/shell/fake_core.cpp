@@ -146,6 +146,12 @@ Answer<size_t> transmit(int, Buffers from, int flags, const msghdr*) {
 Answer<size_t> transmit_file(int, int, off64_t*, size_t count) {
   return count;
 }
+Answer<size_t> splice_in(int, int, size_t, unsigned, const Pipes&) {
+  return Answer<size_t>::pass();
+}
+Answer<size_t> splice_out(int, int, size_t, unsigned, const Pipes&) {
+  return Answer<size_t>::pass();
+}
 void passed_in(int fd, size_t bytes) {
   tell("passed_in(%d,%zu)", fd, bytes);
 }
@@ -177,6 +183,10 @@ void nonblocking_set(int fd, bool nonblocking) {
 void unserved(int fd, Reason reason) {
   tell("unserved(%d,%s)", fd, key(reason).data());
 }
+bool disconnected(int) {
+  return false;
+}
+void end_known(int) {}
 
 Answer<int> epoll_ctl(int set, int, int fd, const epoll_event*) {
   concern(set);

@@ -1,5 +1,6 @@
 // How a flow ends: half, whole, by an error, in order or not.
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <utility>
@@ -47,7 +48,11 @@ int Flow::take_error() {
 }
 
 Status Flow::shutdown(int how) {
-  if (error_ || dead_ || both_ended()) return Errno{ENOTCONN};
+  if (error_ || dead_ || both_ended()) {
+    shut_past_end_ = true;
+    return Errno{ENOTCONN};
+  }
+  settle_connect();
   if (how == SHUT_RD || how == SHUT_RDWR) read_shut_ = true;
   if ((how == SHUT_WR || how == SHUT_RDWR) && !write_shut_) {
     write_shut_ = true;
@@ -58,6 +63,13 @@ Status Flow::shutdown(int how) {
   }
   changed();
   return Done{};
+}
+
+// For the kernel, a connect(2) that did not wait is over with the next one, or with a shutdown. This is no shutdown yet.
+void Flow::settle_connect() {
+  if (role_ != Role::connector || (sys::readiness(shadow()) & EPOLLHUP)) return;
+  sockaddr_storage address;
+  (void)sys::connect(shadow(), reinterpret_cast<const sockaddr*>(&address), rsock::write(remote_, address));
 }
 
 // The end of the stream is a record in the ring, after its last byte. Said once for the sending half, and once more when the
@@ -101,6 +113,7 @@ bool Flow::handle(const wire::Fin& fin) {
 bool Flow::handle(const wire::Reset&) {
   if (frozen_) return true;
   if (!peer_may_end()) return false;
+  provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
   reset_by_peer();
   return true;
 }
@@ -108,6 +121,53 @@ bool Flow::handle(const wire::Reset&) {
 void Flow::abort() {
   aborting_ = true;
   link_->send(wire::Reset{peer_slot_});
+}
+
+// The peer's kernel answers bytes for a connection that was closed, or shut both ways, by RST, which ends this side's as well.
+void Flow::provoke_reset() {
+  const char any = 0;
+  (void)sys::send(shadow(), &any, sizeof any, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// The peer's end has come by TCP, too, and nothing before it is left there. Asks without taking a pending error.
+bool Flow::tcp_at_end() const {
+  int unread = 0;
+  if (!sys::ioctl(shadow(), FIONREAD, &unread)) return true;
+  return unread == 0 && (sys::readiness(shadow()) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+}
+
+// A flow whose peer has gone cannot come back to TCP as others do. But its peer ends the TCP connection, too, in the manner in which
+// it ended the flow; so once that has arrived the kernel knows what is true, and gives it to the calls that reach it. What was left
+// unread is kept in front.
+void Flow::end_on_kernel() {
+  if (!peer_closed_ || closing_ || finished_ || (state_ != State::lane && state_ != State::broken) || !tcp_at_end()) return;
+  if (std::exchange(wrote_past_end_, false) && !(sys::readiness(shadow()) & EPOLLHUP)) provoke_reset();
+  if (!leaving_) return;
+  const auto seen = sys::readiness(shadow());
+  if (state_ == State::broken && !(seen & EPOLLHUP)) return;
+  const Change change(*this);
+  // Where the program has had the error, or is not to have one, the kernel's is none either.
+  if (dead_ || both_ended()) {
+    int taken = 0;
+    socklen_t size = sizeof taken;
+    (void)sys::getsockopt(shadow(), SOL_SOCKET, SO_ERROR, &taken, size);
+  }
+  if (state_ == State::lane) {
+    if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
+    if (write_shut_) (void)sys::shutdown(shadow(), SHUT_WR);
+  }
+  if (shut_past_end_) (void)sys::shutdown(shadow(), SHUT_RDWR);
+  salvage();
+  state_ = State::tcp;
+  at_rest_ = tcp_eof_ = tcp_shut_ = true;
+  peer_closed_ = dead_ = false;
+  error_ = 0;
+  fin_.reset();
+  leave_link(true);
+  log::info("flow {} to {} has ended on TCP, too", to_string(local_), to_string(remote_));
+  settle(leave_reason_);
+  changed();
+  stop_watching();
 }
 
 // As the kernel on RST: an end that knew of the peer's FIN and did not send its own learns of it by EPIPE, and one whose both
@@ -222,8 +282,6 @@ void Flow::fail(int error) {
   rest_out_.clear();
   rest_out_at_ = 0;
   close_hard();
-  // Calls that reach the kernel are to find a connection that has ended. Its peer has closed, and will not take this for its end.
-  if (peer_closed_) (void)sys::shutdown(shadow(), SHUT_RDWR);
   leave_link(peer_closed_);
   advance_close();
 }
@@ -236,6 +294,7 @@ void Flow::close_hard() {
 
 void Flow::finish() {
   finished_ = true;
+  if (aborting_ && fin_sent_) (void)sys::shutdown(shadow(), SHUT_WR);  // to the peer's kernel, too, the end came before the reset
   if (link_) {
     link_->forget(*this);
     link_->free(slot_);

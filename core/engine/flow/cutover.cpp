@@ -288,6 +288,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   if (state_ == State::tcp && before != State::tcp) {
     fin_.reset();
     if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
+    at_rest_ = rest_in() > 0 && leaving_;
     held_in_.clear();
     if (before != State::claimed)
       returned();
@@ -392,7 +393,13 @@ void Flow::freeze() {
     held_out_from_ = link_ ? tx_.consumed_total() : tx_.written();
     held_out_.resize(tx_.written() - held_out_from_);
     if (link_) tx_.copy_from(held_out_from_, held_out_);
-    if (!ring_void_ && !salvaged_) copy_unread(held_in_);
+    if (read_shut_ && write_shut_ && ring_counts_ && link_ && !salvaged_) {
+      // They are not to be sent again: the kernel answers bytes for a socket that was shut both ways by RST.
+      copy_unread(rest_in_);
+      received_ = rx_.landed_total();
+    } else if (!ring_void_ && !salvaged_) {
+      copy_unread(held_in_);
+    }
   }
   if (ring_void_) held_in_.clear();
 }
@@ -454,7 +461,7 @@ void Flow::leave(Reason reason) {
   leaving_ = true;
   leave_reason_ = reason;
   if (state_ == State::tcp) return settle(reason);
-  if (over()) return;
+  if (over()) return end_on_kernel();
   apply(Event::fault);
 }
 

@@ -73,19 +73,19 @@ Result<size_t> Flow::read_any(std::span<const iovec> to, bool peek) {
   for (;;) {
     if (rest_in() > 0) {
       const auto got = read_rest(to, peek);
-      return got + read_ring(to, got, peek);
+      return got + read_ring(to, got, peek) + read_behind(to, got, peek);
     }
     if (state_ == State::broken) return read_end();
     const auto before = state_;
     switch (flow::receives(state_)) {
       case Receives::raw: {
-        const auto got = read_raw(to, UINT64_MAX, peek);
+        const auto got = read_raw(to, 0, UINT64_MAX, peek);
         if (got || state_ == before) return got;
         break;
       }
       case Receives::raw_to_boundary:
         if (boundary_left() > 0) {
-          const auto got = read_raw(to, boundary_left(), peek);
+          const auto got = read_raw(to, 0, boundary_left(), peek);
           if (boundary_left() == 0) pump_tcp();
           if (got || state_ == before) return got;
           break;
@@ -110,6 +110,16 @@ Result<size_t> Flow::read_end() {
   }
   if (dead_ || read_shut_) return size_t{0};
   return Errno{EAGAIN};
+}
+
+// What TCP has already of the bytes that follow those in front of it. Its end and its error are for the next read.
+size_t Flow::read_behind(std::span<const iovec> to, size_t at, bool peek) {
+  const auto source = flow::receives(state_);
+  const auto most = source == Receives::raw ? UINT64_MAX : source == Receives::raw_to_boundary ? boundary_left() : 0;
+  int there = 0;
+  if (most == 0 || total(to) <= at || !sys::ioctl(shadow(), FIONREAD, &there) || there == 0) return 0;
+  const auto got = read_raw(to, at, most, peek);
+  return got ? *got : 0;
 }
 
 size_t Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) {
@@ -158,7 +168,9 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
   if (total(from) == skip && flow::sends(state_) != Sends::raw) return size_t{0};
   if (peer_closed_) {
     // As after the peer's FIN and before its RST: this goes nowhere, and is answered by RST.
+    wrote_past_end_ = true;
     fail(EPIPE);
+    end_on_kernel();
     return static_cast<size_t>(total(from) - skip);
   }
   switch (flow::sends(state_)) {
@@ -245,6 +257,7 @@ bool Flow::landed(Data data) {
   if (peer_retired_) return false;
   // As the kernel answers bytes for a closed socket, or for one that was shut both ways: with RST.
   if ((closing_ || (read_shut_ && write_shut_)) && !peer_closed_ && !frozen_ && !aborting_ && state_ == State::lane) {
+    if (!closing_) (void)sys::shutdown(shadow(), SHUT_RDWR);  // so that this kernel does the same
     if (link_ && !retired_) abort();
     if (!closing_) return reset_by_peer(), true;
   }
@@ -309,6 +322,7 @@ bool Flow::handle(const wire::Switch&) {
 }
 
 uint32_t Flow::readiness() {
+  if (at_rest_) return sys::readiness(shadow()) | (rest_in() >= low_water_ ? EPOLLIN | EPOLLRDNORM : 0u);
   uint32_t ready = 0;
   const auto source = flow::receives(state_);
   const bool ended = fin_ && source != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does

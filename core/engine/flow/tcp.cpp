@@ -68,6 +68,7 @@ void Flow::tcp_ready(uint32_t events) {
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
   if (rest_out()) flush();
   pump_tcp();
+  end_on_kernel();
   tell_family();
   advance_close();
   stop_watching();
@@ -94,6 +95,10 @@ void Flow::pump_tcp() {
 // Collects `whole` bytes of a token or frame; how many are there by now. An end of the stream is dealt with here.
 Result<size_t> Flow::arrive(size_t whole) {
   if (tcp_eof_) return Errno{EAGAIN};
+  if (peer_closed_ && tcp_at_end()) {  // its error is the program's, should the flow end there
+    tcp_ended(0);
+    return Errno{EAGAIN};
+  }
   const auto got = sys::recv(shadow(), arriving_.data() + arrived_, whole - arrived_, MSG_DONTWAIT);
   if (got.is(EAGAIN)) tcp_in_ready_ = false;
   if (got.is(EAGAIN) || got.is(EINTR)) return Errno{EAGAIN};
@@ -158,8 +163,8 @@ void Flow::tcp_ended(int error) {
   advance_close();
 }
 
-Result<size_t> Flow::read_raw(std::span<const iovec> to, uint64_t most, bool peek) {
-  Cut pieces(to, 0, most);
+Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek) {
+  Cut pieces(to, at, most);
   auto message = pieces.message();
   const auto got = sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
   if (!got) {
@@ -240,7 +245,7 @@ void Flow::take_raw() {
   while (boundary_left() > 0 && boundary_left() <= kMost && tcp_in_ready_) {
     std::byte piece[4096];
     const iovec to{piece, sizeof piece};
-    const auto got = read_raw({&to, 1}, boundary_left(), false);
+    const auto got = read_raw({&to, 1}, 0, boundary_left(), false);
     if (!got || *got == 0) return;
     if (rest_in() == 0) rest_in_raw_ = 0;
     if (rest_in() == rest_in_raw_) rest_in_raw_ += *got;
@@ -253,7 +258,7 @@ void Flow::discard_raw() {
   std::byte sink[4096];
   const iovec to{sink, sizeof sink};
   while (!finished_ && flow::receives(state_) == Receives::raw_to_boundary && boundary_left() > 0)
-    if (const auto got = read_raw({&to, 1}, boundary_left(), false); !got || *got == 0) return;
+    if (const auto got = read_raw({&to, 1}, 0, boundary_left(), false); !got || *got == 0) return;
 }
 
 }  // namespace rsock::engine

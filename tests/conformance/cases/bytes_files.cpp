@@ -141,7 +141,7 @@ TEST_CASE("sendfile: EPIPE and SIGPIPE after shutdown, and the file stays where 
   signal(SIGPIPE, SIG_DFL);
 }
 
-TEST_CASE("splice: from a pipe to the socket", "[splice][tcp]") {
+TEST_CASE("splice: from a pipe to the socket", "[splice]") {
   const auto pair = connected();
   Pipe pipe;
   REQUIRE(write(pipe.in, "through a pipe", 14) == 14);
@@ -150,7 +150,7 @@ TEST_CASE("splice: from a pipe to the socket", "[splice][tcp]") {
   CHECK_FAILS(splice(pipe.out, nullptr, pair.client, nullptr, 100, SPLICE_F_NONBLOCK), EAGAIN);
 }
 
-TEST_CASE("splice: from the socket to a pipe, also what came before", "[splice][tcp]") {
+TEST_CASE("splice: from the socket to a pipe, also what came before", "[splice]") {
   const auto pair = connected();
   Pipe pipe;
   send_all(pair.server, "through a pipe");
@@ -166,7 +166,7 @@ TEST_CASE("splice: from the socket to a pipe, also what came before", "[splice][
   CHECK(splice(pair.client, nullptr, pipe.in, nullptr, 100, 0) == 0);
 }
 
-TEST_CASE("splice: much of it, both ways, by number too", "[splice][syscall][tcp]") {
+TEST_CASE("splice: much of it, both ways, by number too", "[splice][syscall]") {
   const auto pair = connected();
   Pipe pipe;
   const auto text = pattern(1 << 20);
@@ -186,7 +186,7 @@ TEST_CASE("splice: much of it, both ways, by number too", "[splice][syscall][tcp
   CHECK(got == text);
 }
 
-TEST_CASE("splice: its errors", "[splice][tcp]") {
+TEST_CASE("splice: its errors", "[splice]") {
   const auto pair = connected();
   Pipe pipe;
   off64_t offset = 0;

@@ -27,7 +27,7 @@ TEST_CASE("recv: no urgent data", "[recv][sockatmark]") {
   CHECK(polled(pair.server, POLLPRI) == 0);
 }
 
-TEST_CASE("recv: MSG_OOB where there is none", "[recv][recvmsg][tcp]") {
+TEST_CASE("recv: MSG_OOB where there is none", "[recv][recvmsg]") {
   const auto pair = connected();
   char byte;
   CHECK_FAILS(recv(pair.server, &byte, 1, MSG_OOB), EINVAL);

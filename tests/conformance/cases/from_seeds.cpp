@@ -1,6 +1,8 @@
 // What programs made from seeds (tests/differential) did otherwise in a lane: each kind of difference that was found there, as short
 // as it can be shown.
 
+#include <signal.h>
+
 #include "../pair.hpp"
 
 using namespace conformance;
@@ -180,5 +182,212 @@ TEST_CASE("writev: nothing can be written even where no more may be, which a sen
     iovec piece{&none, 0};
     CHECK(writev(one, &piece, 1) == 0);
     CHECK_FAILS(send(one, &none, 0, MSG_NOSIGNAL), EPIPE);
+  });
+}
+
+namespace {
+
+struct Piped {
+  int out, in;
+  Piped() {
+    int ends[2];
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    out = ends[0], in = ends[1];
+  }
+  ~Piped() { close(out), close(in); }
+  Piped(const Piped&) = delete;
+  Piped& operator=(const Piped&) = delete;
+  std::string taken(size_t size) const {
+    std::string bytes(size, '\0');
+    REQUIRE(read(out, bytes.data(), size) == static_cast<ssize_t>(size));
+    return bytes;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("splice: what lay unread when the peer closed, and then the end", "[splice][close]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    Piped pipe;
+    send_all(other, "last words");
+    arrived(one, 10);
+    other.close();
+    shown(one, POLLRDHUP);
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 4, SPLICE_F_NONBLOCK) == 4);
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 100, SPLICE_F_NONBLOCK) == 6);
+    CHECK(pipe.taken(10) == "last words");
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 100, 0) == 0);
+  });
+}
+
+TEST_CASE("splice: what lay unread when the peer reset, and then the error", "[splice][close]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    Piped pipe;
+    send_all(other, "last words");
+    send_all(one, "nobody reads this");
+    arrived(other, 17);
+    arrived(one, 10);
+    other.close();
+    shown(one, POLLERR);
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 100, 0) == 10);
+    CHECK_FAILS(splice(one, nullptr, pipe.in, nullptr, 100, 0), ECONNRESET);
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 100, 0) == 0);
+  });
+}
+
+TEST_CASE("splice: to a peer that closed, it succeeds, and the next is a broken pipe and leaves the bytes", "[splice][close]") {
+  static volatile sig_atomic_t pipes = 0;
+  signal(SIGPIPE, [](int) { pipes = pipes + 1; });
+  from_both_sides([](Fd& one, Fd& other) {
+    Piped pipe;
+    pipes = 0;
+    REQUIRE(write(pipe.in, "too late", 8) == 8);
+    other.close();
+    shown(one, POLLRDHUP);
+    CHECK(splice(pipe.out, nullptr, one, nullptr, 4, 0) == 4);
+    shown(one, POLLHUP);
+    CHECK_FAILS(splice(pipe.out, nullptr, one, nullptr, 4, 0), EPIPE);
+    CHECK(pipes == 1);
+    CHECK(pipe.taken(4) == "late");
+  });
+  signal(SIGPIPE, SIG_DFL);
+}
+
+TEST_CASE("splice: into a full pipe, the socket keeps its bytes", "[splice]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    Piped pipe;
+    set_nonblocking(pipe.in);
+    const std::string page(4096, 'p');
+    size_t filled = 0;
+    while (write(pipe.in, page.data(), page.size()) == static_cast<ssize_t>(page.size())) filled += page.size();
+    send_all(other, "stays");
+    arrived(one, 5);
+    CHECK_FAILS(splice(one, nullptr, pipe.in, nullptr, 100, 0), EAGAIN);
+    pipe.taken(filled);
+    CHECK(splice(one, nullptr, pipe.in, nullptr, 100, 0) == 5);
+    CHECK(pipe.taken(5) == "stays");
+  });
+}
+
+TEST_CASE("splice: a full socket leaves the rest in the pipe", "[splice]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    Piped pipe;
+    set_nonblocking(one);
+    const auto before = fill(one);
+    REQUIRE(write(pipe.in, "waits", 5) == 5);
+    CHECK_FAILS(splice(pipe.out, nullptr, one, nullptr, 100, 0), EAGAIN);
+    CHECK(receive(other, before).size() == before);
+    awaited(one, POLLOUT);
+    CHECK(splice(pipe.out, nullptr, one, nullptr, 100, 0) == 5);
+    CHECK(receive(other, 5) == "waits");
+  });
+}
+
+TEST_CASE("send: MSG_OOB to a peer that closed, it succeeds and is answered by a reset", "[send][tcp]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    send_all(other, "last words");
+    arrived(one, 10);
+    other.close();
+    shown(one, POLLRDHUP);
+    CHECK(send(one, "!", 1, MSG_OOB) == 1);
+    CHECK(shown(one, POLLHUP) == (POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP));
+    CHECK(receive(one, 10) == "last words");
+    CHECK(option(one, SOL_SOCKET, SO_ERROR) == EPIPE);
+    CHECK_FAILS(send(one, "!", 1, MSG_OOB | MSG_NOSIGNAL), EPIPE);
+  });
+}
+
+TEST_CASE("send: MSG_OOB to a peer that is shut both ways and has bytes unread", "[send][shutdown][tcp]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    send_all(one, "unread");
+    arrived(other, 6);
+    REQUIRE(shutdown(other, SHUT_RDWR) == 0);
+    shown(one, POLLRDHUP);
+    CHECK(send(one, "!", 1, MSG_OOB) == 1);
+    shown(one, POLLHUP);
+    CHECK(receive(other, 6) == "unread");
+  });
+}
+
+TEST_CASE("getpeername: nobody, once both streams have ended, or after a reset", "[getpeername][getsockname]") {
+  const auto named = [](int fd, bool peer) {
+    sockaddr_storage name;
+    socklen_t size = sizeof name;
+    return (peer ? getpeername : getsockname)(fd, reinterpret_cast<sockaddr*>(&name), &size);
+  };
+  from_both_sides([&](Fd& one, Fd& other) {
+    REQUIRE(shutdown(other, SHUT_WR) == 0);
+    shown(one, POLLRDHUP);
+    CHECK(named(one, true) == 0);
+    REQUIRE(shutdown(one, SHUT_WR) == 0);
+    shown(one, POLLHUP);
+    shown(other, POLLHUP);
+    CHECK_FAILS(named(other, true), ENOTCONN);
+    CHECK(named(other, false) == 0);
+  });
+  from_both_sides([&](Fd& one, Fd& other) {
+    send_all(one, "nobody reads this");
+    arrived(other, 17);
+    other.close();
+    shown(one, POLLERR);
+    CHECK_FAILS(named(one, true), ENOTCONN);
+    CHECK(named(one, false) == 0);
+  });
+}
+
+TEST_CASE("connect: again, after a connect that did not wait and a shutdown or a reset", "[connect][shutdown][tcp]") {
+  const auto again = [](int fd) {
+    sockaddr_in nowhere{};
+    nowhere.sin_family = AF_INET;
+    nowhere.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    nowhere.sin_port = htons(9);
+    return connect(fd, reinterpret_cast<sockaddr*>(&nowhere), sizeof nowhere);
+  };
+  const auto listener = listening();
+  const auto made = [&] {
+    Pair pair{stream_socket(Family::v4, SOCK_NONBLOCK), {}};
+    CHECK_FAILS(connect(pair.client, listener.name(), listener.size), EINPROGRESS);
+    pair.server = Fd(accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC));
+    awaited(pair.client, POLLOUT);
+    enter_lane(pair.client, pair.server);
+    return pair;
+  };
+  auto waiting = made();
+  CHECK(again(waiting.client) == 0);
+  CHECK_FAILS(again(waiting.client), EISCONN);
+  auto shut = made();
+  REQUIRE(shutdown(shut.client, SHUT_WR) == 0);
+  CHECK_FAILS(again(shut.client), EISCONN);
+  auto reset = made();
+  send_all(reset.client, "nobody reads this");
+  arrived(reset.server, 17);
+  reset.server.close();
+  shown(reset.client, POLLERR);
+  CHECK_FAILS(again(reset.client), ECONNRESET);
+}
+
+TEST_CASE("recv: of nothing, the end of a wait is 0, whatever ended it", "[recv]") {
+  from_both_sides([](Fd& one, Fd&) {
+    const timeval limit{0, 5000};
+    REQUIRE(setsockopt(one, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
+    char none;
+    CHECK(recv(one, &none, 0, 0) == 0);
+    CHECK(recv(one, &none, 0, MSG_PEEK | MSG_WAITALL) == 0);
+    CHECK_FAILS(recv(one, &none, 0, MSG_DONTWAIT), EAGAIN);
+    CHECK_FAILS(recv(one, &none, 1, 0), EAGAIN);
+  });
+}
+
+TEST_CASE("recv: behind what a lane left unread, at once what TCP has", "[recv][send][tcp]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    const auto text = pattern(3000);
+    send_all(other, text);
+    arrived(one, 3000);
+    CHECK(send(other, "!", 1, MSG_OOB) == 1);
+    shown(one, POLLPRI);
+    std::string got(4000, '\0');
+    CHECK(recv(one, got.data(), got.size(), MSG_PEEK) == 3000);
+    CHECK(recv(one, got.data(), got.size(), 0) == 3000);
+    CHECK(got.substr(0, 3000) == text);
   });
 }
