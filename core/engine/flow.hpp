@@ -105,18 +105,20 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool over() const { return peer_closed_ || state_ == flow::State::broken; }
   // Its peer has gone, and will let the kernel know: over(), but not for good.
   bool ending() const { return peer_closed_; }
-  // The kernel alone tells what comes of it from now on; bytes that lay unread in the lane may still be here, in front of that.
-  bool at_rest() const { return at_rest_; }
+  // The kernel's readiness, error and state are the truth, but that bytes may be here that come before the kernel's.
+  bool kernel_follows() const;
   // Looks whether the kernel has heard of the end by now, and whether somebody waits for that.
   void end_on_kernel();
   // The kernel would say that it is no longer connected.
-  bool disconnected() const { return !on_kernel() && !at_rest_ && (error_ || dead_ || both_ended()); }
+  bool disconnected() const { return !kernel_follows() && (error_ || dead_ || both_ended()); }
+  // The application's bytes that ever arrived, read or not: whether more have come since it was asked before.
+  uint64_t arrivals() const;
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
   // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not
   // wait for a peer that has gone.
   void give_up();
-  // Leaves the lane on purpose, for good. on_kernel() or at_rest() tells when it is done.
+  // Leaves the lane on purpose, for good. kernel_follows() tells when it is done.
   void leave(Reason reason);
   // Leaves the lane until the gate opens again.
   void step_aside();
@@ -154,6 +156,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void push();  // what gathered goes; the next gathers again
   void count_in(size_t bytes) { raw_in_ += bytes; }
   void count_out(size_t bytes) { raw_out_ += bytes; }
+
+  // The kernel ends a read before urgent data.
+  bool at_urgent_mark() const;
 
   // ---- state as the application sees it
   // SO_RCVLOWAT: fewer bytes do not make it readable, unless the ring is full of them.
@@ -372,7 +377,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool peer_closed_ = false;
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
-  bool at_rest_ = false;
   bool shut_past_end_ = false;   // the program shut down what was no connection any more
   bool wrote_past_end_ = false;  // to a peer that had closed, whose kernel does not know yet
   bool closing_ = false, abort_due_ = false, aborting_ = false, finished_ = false;

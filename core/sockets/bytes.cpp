@@ -159,7 +159,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
   // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
   if (flags & MSG_OOB) {
-    if (flow->on_kernel() || flow->at_rest()) return Answer<size_t>::pass();
+    if (flow->kernel_follows()) return Answer<size_t>::pass();
     return Errno{EINVAL};
   }
   const auto wanted = total(to.parts);
@@ -186,7 +186,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek, flags & MSG_TRUNC);
     if (got) {
       done += *got;
-      if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least)) return done;
+      if (*got == 0 || (whole ? (done == wanted && !to.cut) || flow->at_urgent_mark() : done >= least)) return done;
       continue;
     }
     if (got.is(EINTR)) continue;

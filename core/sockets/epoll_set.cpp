@@ -136,6 +136,7 @@ Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const ep
   watch.mark = mark_ + next_mark_++;
   watch.fired = watch.queued = watch.orphan = false;
   watch.reported = 0;
+  watch.arrivals = 0;
   watch.in_kernel = flow->on_kernel();
   if (watch.in_kernel) {
     look_soon();
@@ -227,12 +228,13 @@ void EpollSet::move(Watch& watch, bool to_kernel) {
 }
 
 // A flow that enters its lane brings along what the kernel may not have reported yet. An edge that it has reported does not come
-// again, unless bytes are there: more may have come since.
+// again, unless more bytes have come since.
 void EpollSet::changed(Watch& watch, uint32_t what) {
   const bool kernel = watch.flow->on_kernel();
   if (kernel != watch.in_kernel) {
     move(watch, kernel);
-    what |= watch.wanted.events & EPOLLET ? ~watch.reported | EPOLLIN : ~0u;
+    const bool more = kernel || watch.flow->arrivals() != watch.arrivals;
+    what |= watch.wanted.events & EPOLLET ? ~watch.reported | (more ? EPOLLIN : 0u) : ~0u;
     if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
   }
   if (kernel || watch.fired) return;

@@ -30,15 +30,15 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason
     int count = 0;
     return sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
   };
-  const auto back = [&] { return flow->on_kernel() && (!unread || there()); };
-  const auto lost = [&] { return flow->at_rest() || (flow->over() && !flow->ending()); };
+  const auto back = [&] { return flow->kernel_follows() && (!unread || !flow->on_kernel() || there()); };
+  const auto lost = [&] { return flow->over() && !flow->ending(); };
   if (flow->ending()) (void)wait_for_end(section, flow, deadline);
   while (!back() && !lost() && now() < deadline) {
     const auto waited = wait_for(section, flow, unread ? uint32_t{EPOLLIN} : 0, deadline);
     if (waited.is(EINTR)) continue;
     if (!waited) break;
   }
-  if (!flow->on_kernel() && !lost()) log::warning("a flow did not come back to TCP in time");
+  if (!flow->kernel_follows() && !lost()) log::warning("a flow did not come back to TCP in time");
 }
 
 void unserved(int fd, Reason reason) {
@@ -68,7 +68,7 @@ Answer<int> shutdown(int fd, int how) {
   take_over(section, fd);
   const auto flow = lane_flow(fd);
   if (!flow) return Answer<int>::pass();
-  if (flow->on_kernel() || flow->at_rest()) {
+  if (flow->kernel_follows()) {
     flow->kernel_shut();
     return Answer<int>::pass();
   }
@@ -82,7 +82,7 @@ Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size
   if (idle() || level != SOL_SOCKET || name != SO_ERROR) return Answer<int>::pass();
   Section section;
   const auto flow = off_kernel(fd);
-  if (!flow || flow->at_rest()) return Answer<int>::pass();
+  if (!flow || flow->kernel_follows()) return Answer<int>::pass();
   // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
   int shadow = 0;
   socklen_t room = sizeof shadow;

@@ -182,7 +182,7 @@ void before_exec_in_borrowed_memory() {
       if (told) kernel.syscall(SYS_nanosleep, &kTurn, nullptr);
       const Section section;
       const auto flow = section.engine().find_flow(local, remote);
-      back = !flow || flow->on_kernel() || flow->over();
+      back = !flow || flow->kernel_follows() || flow->over();
       if (!back && !told) flow->leave(Reason::shared);
     }
   }

@@ -221,6 +221,7 @@ void operate_urgent(Program& program, Numbers& random) {
   const long sent = program.trace.result(send(to->fd, &byte, 1, MSG_OOB));
   count(program, *to, sent);
   if (sent > 0) to->end->peer->urgent = true;
+  program.arm_again(to->end->connection);
 }
 
 }  // namespace differential

@@ -45,6 +45,7 @@ struct End {
 struct Set {
   struct Member {
     uint32_t events = 0;
+    int fd = -1;
   };
   std::map<uint32_t, Member> members;  // by the number that is their data; all that ever were
   std::vector<int> numbers;            // of descriptors that were added
@@ -86,6 +87,9 @@ class Program {
   // A descriptor of it was closed.
   void closed(const Handle& handle);
   void forget(int fd);
+  // Whoever watches for edges on that connection sees what is there once more. A flow that goes back to TCP comes into such sets anew,
+  // as on docs/compatibility.md; so that this says nothing, they are armed anew in all worlds.
+  void arm_again(int connection);
   // Waits until what was done has arrived; says so in the trace if it does not.
   void settle();
 

@@ -150,6 +150,23 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
 
 }  // namespace
 
+void Program::arm_again(int connection) {
+  for (const auto& watching : handles) {
+    if (watching.kind != Handle::Kind::set) continue;
+    std::map<int, uint32_t> newest;  // data, by descriptor
+    for (const auto& [data, member] : watching.set->members) newest[member.fd] = data;
+    for (const auto& watched : handles) {
+      if (!watched.end || watched.end->connection != connection || !newest.contains(watched.fd)) continue;
+      const auto data = newest[watched.fd];
+      epoll_event event{};
+      event.events = watching.set->members[data].events;
+      event.data.u64 = data;
+      if (!(event.events & EPOLLET) || (event.events & EPOLLONESHOT)) continue;
+      if (epoll_ctl(watching.fd, EPOLL_CTL_DEL, watched.fd, nullptr) == 0) epoll_ctl(watching.fd, EPOLL_CTL_ADD, watched.fd, &event);
+    }
+  }
+}
+
 void operate_poll(Program& program, Numbers& random) {
   if (random.one_in(3)) return select_some(program, random);
   poll_some(program, random);
@@ -191,7 +208,7 @@ void operate_sets(Program& program, Numbers& random) {
     std::erase(numbers, fd);
     if (operation == EPOLL_CTL_DEL) return;
     numbers.push_back(fd);
-    other.set->members[event.data.u32] = {event.events};
+    other.set->members[event.data.u32] = {event.events, fd};
     return;
   }
 }

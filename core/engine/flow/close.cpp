@@ -50,6 +50,7 @@ int Flow::take_error() {
 Status Flow::shutdown(int how) {
   if (error_ || dead_ || both_ended()) {
     shut_past_end_ = true;
+    changed();  // the kernel, too, wakes those who wait
     return Errno{ENOTCONN};
   }
   settle_connect();
@@ -159,7 +160,7 @@ void Flow::end_on_kernel() {
   if (shut_past_end_) (void)sys::shutdown(shadow(), SHUT_RDWR);
   salvage();
   state_ = State::tcp;
-  at_rest_ = tcp_eof_ = tcp_shut_ = true;
+  tcp_eof_ = tcp_shut_ = true;
   peer_closed_ = dead_ = false;
   error_ = 0;
   fin_.reset();

@@ -64,10 +64,11 @@ bool Flow::free_to_enter() const {
   return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !close_due_ && !half_closed() && on_kernel();
 }
 
-bool Flow::on_kernel() const {
-  return (state_ == State::tcp || state_ == State::claimed) && rest_in() == 0 && !rest_out() && arrived_ == 0 &&
-         error_ == 0 && !dead_;
+bool Flow::kernel_follows() const {
+  return (state_ == State::tcp || state_ == State::claimed) && !rest_out() && arrived_ == 0 && error_ == 0 && !dead_;
 }
+
+bool Flow::on_kernel() const { return kernel_follows() && rest_in() == 0; }
 
 void Flow::settle(Reason reason) {
   if (settled_) return;
@@ -288,7 +289,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   if (state_ == State::tcp && before != State::tcp) {
     fin_.reset();
     if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
-    at_rest_ = rest_in() > 0 && leaving_;
     held_in_.clear();
     if (before != State::claimed)
       returned();

@@ -95,6 +95,8 @@ Result<size_t> Flow::read_any(std::span<const iovec> to, bool peek) {
         break;
       case Receives::frames:
         if (const auto got = read_ring(to, 0, peek)) return got;
+        if (state_ == State::resuming) pump_tcp();
+        if (state_ != before) break;
         return read_end();
       case Receives::nothing: return size_t{0};
     }
@@ -117,9 +119,15 @@ size_t Flow::read_behind(std::span<const iovec> to, size_t at, bool peek) {
   const auto source = flow::receives(state_);
   const auto most = source == Receives::raw ? UINT64_MAX : source == Receives::raw_to_boundary ? boundary_left() : 0;
   int there = 0;
-  if (most == 0 || total(to) <= at || !sys::ioctl(shadow(), FIONREAD, &there) || there == 0) return 0;
+  if (most == 0 || total(to) <= at || !sys::ioctl(shadow(), FIONREAD, &there) || there == 0 || at_urgent_mark()) return 0;
   const auto got = read_raw(to, at, most, peek);
   return got ? *got : 0;
+}
+
+// A read that has taken something ends there.
+bool Flow::at_urgent_mark() const {
+  int mark = 0;
+  return flow::receives(state_) == Receives::raw && sys::ioctl(shadow(), SIOCATMARK, &mark) && mark;
 }
 
 size_t Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) {
@@ -159,7 +167,7 @@ Status Flow::may_write() {
     dead_ = true;
     return Errno{std::exchange(error_, 0)};
   }
-  if (dead_ || write_shut_) return Errno{EPIPE};
+  if (dead_ || (write_shut_ && !kernel_follows())) return Errno{EPIPE};
   return Done{};
 }
 
@@ -189,7 +197,9 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
       if (done == 0) return Errno{EAGAIN};
       return done;
     }
-    case Sends::nothing: return Errno{EAGAIN};
+    case Sends::nothing:
+      pump_tcp();  // what ends the way back may have come
+      if (flow::sends(state_) == Sends::raw) return write(from, skip);
   }
   return Errno{EAGAIN};
 }
@@ -322,7 +332,7 @@ bool Flow::handle(const wire::Switch&) {
 }
 
 uint32_t Flow::readiness() {
-  if (at_rest_) return sys::readiness(shadow()) | (rest_in() >= low_water_ ? EPOLLIN | EPOLLRDNORM : 0u);
+  if (kernel_follows()) return sys::readiness(shadow()) | (readable_bytes() >= low_water_ ? EPOLLIN | EPOLLRDNORM : 0u);
   uint32_t ready = 0;
   const auto source = flow::receives(state_);
   const bool ended = fin_ && source != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
@@ -342,6 +352,14 @@ uint32_t Flow::readiness() {
   if (ready & EPOLLIN) ready |= EPOLLRDNORM;
   if (ready & EPOLLOUT) ready |= EPOLLWRNORM;
   return ready;
+}
+
+uint64_t Flow::arrivals() const {
+  int unread = 0;
+  (void)sys::ioctl(shadow(), FIONREAD, &unread);
+  const auto raw = static_cast<uint64_t>(unread);
+  if (flow::delivers_ring(state_)) return raw_in_ + rx_.landed_total();
+  return raw_in_ + (flow::receives(state_) == Receives::raw_to_boundary ? std::min(raw, boundary_left()) : raw);
 }
 
 size_t Flow::readable_bytes() {

@@ -40,7 +40,7 @@ void Flow::tell_family() {
   // It may have been on its way back already, to come again.
   if (!settled_ && on_kernel() && wanted_elsewhere()) settle(Reason::shared);
   if (settled_ && on_kernel()) return share_->tell(Place::tcp);
-  if (leaving_ && (over() || at_rest_)) return share_->tell(unread || state_ == flow::State::broken ? Place::lost : Place::tcp);
+  if (leaving_ && (over() || (tcp_eof_ && kernel_follows()))) return share_->tell(unread || state_ == flow::State::broken ? Place::lost : Place::tcp);
 }
 
 // Closed in this process. Those who hold it still find it on TCP, and the connection goes on.
