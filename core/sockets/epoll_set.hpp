@@ -106,7 +106,9 @@ class EpollSet {
   void add_sources();
   void remove_sources();
   Result<int> look(epoll_event* events, int capacity);
-  Result<int> gather(epoll_event* events, int capacity, bool with_kernel);
+  // What is ready at the same time is reported together. Whether the kernel's set is looked at, which takes a system call:
+  enum class Kernel { looked_at, beside_flows /* if there is any ready flow */, left_alone };
+  Result<int> gather(epoll_event* events, int capacity, Kernel kernel);
   void leave_rest();
   bool inner_ready() const;
   void refresh_inner();
@@ -126,7 +128,7 @@ class EpollSet {
   std::vector<const std::atomic<int>*> unaware_;
   Exposed exposed_ = Exposed::perhaps;
   std::vector<std::weak_ptr<EpollSet>> inner_;
-  bool lanes_first_ = false;  // the kernel's descriptors had all places of the last report
+  bool lanes_had_all_ = false;  // places of the last report
   Looks looks_;  // at the kernel's set
 };
 

@@ -1,6 +1,7 @@
 // What a set reports: from lanes, and from the kernel.
 
 #include <algorithm>
+#include <utility>
 
 #include "core/sockets/epoll_set.hpp"
 
@@ -63,19 +64,17 @@ Result<int> EpollSet::look(epoll_event* events, int capacity) {
   return kept;
 }
 
-// The kernel's descriptors come first, unless they had all places the last time.
-Result<int> EpollSet::gather(epoll_event* events, int capacity, bool with_kernel) {
-  int count = lanes_first_ ? collect(events, capacity) : 0;
-  if (with_kernel && count < capacity) {
+// Flows in lanes come first, unless they had all places the last time.
+Result<int> EpollSet::gather(epoll_event* events, int capacity, Kernel kernel) {
+  const bool lanes_last = std::exchange(lanes_had_all_, false);
+  int count = lanes_last ? 0 : collect(events, capacity);
+  if (count < capacity && (lanes_last || kernel == Kernel::looked_at || (kernel == Kernel::beside_flows && count > 0))) {
     const auto found = look(events + count, capacity - count);
     if (!found && count == 0) return found;
     if (found) count += *found;
   }
-  if (!lanes_first_) {
-    lanes_first_ = count == capacity;
-    return count + collect(events + count, capacity - count);
-  }
-  lanes_first_ = false;
+  if (lanes_last) return count + collect(events + count, capacity - count);
+  lanes_had_all_ = count == capacity;
   return count;
 }
 
@@ -100,13 +99,11 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
     }
     const bool over = deadline && now() >= *deadline;
     if (!over && exposed_ == Exposed::perhaps) exposed_ = Exposed::no;
-    const bool look_now = over ? ready_.empty() || looks_.due() : looks_.due() || inner_ready();
-    auto found = gather(events, capacity, look_now);
-    // Queued watches may turn out not to be ready any more.
-    if (found && *found == 0 && over && !look_now) found = gather(events, capacity, true);
+    auto found = gather(events, capacity, over || looks_.due() || inner_ready() ? Kernel::looked_at : Kernel::beside_flows);
     if (found && *found == 0 && !over && lanes && !slept)
       spin(section, deadline, [&](Time time) {
-        found = gather(events, capacity, (ready_.empty() && looks_.due(time)) || inner_ready());
+        const bool look_now = (ready_.empty() && looks_.due(time)) || inner_ready();
+        found = gather(events, capacity, look_now ? Kernel::looked_at : Kernel::left_alone);
         return !found || *found > 0;
       });
     const bool done = over && (!mask || slept);  // a mask may let signals in, also of a call that does not wait

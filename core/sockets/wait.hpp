@@ -17,8 +17,8 @@
 
 namespace rsock::sockets {
 
-// Kernel descriptors do not starve behind flows in lanes: while there are any, the kernel is looked at this often; less often,
-// up to the second figure, while it has nothing.
+// Kernel descriptors do not starve behind a wait that spins for flows in lanes: the kernel is looked at this often; less often, up to
+// the second figure, while it has nothing.
 inline constexpr auto kKernelLook = microseconds(100), kKernelLookMost = microseconds(1000);
 
 // When the kernel is to be looked at next.
