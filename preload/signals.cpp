@@ -1,7 +1,8 @@
 // The program's handlers of signals are kept here, and the kernel gets a stand-in, which asks core/sockets/signals.hpp whether the
-// handler may run now and tells the interrupted call. The program sees its own actions. Without a rule that selects anything, and
-// for SIG_DFL and SIG_IGN, everything goes to libc as it is; a child of vfork, whose actions are its own but whose memory is not,
-// gets what it asks for.
+// handler may run now and tells the interrupted call. Where the program wants the default and that is the end of the process, another
+// stand-in delivers what flows in lanes hold, and then lets the process end by the same signal. The program sees its own actions.
+// Without a rule that selects anything, and for all other signals, everything goes to libc as it is; a child of vfork, whose actions
+// are its own but whose memory is not, gets what it asks for.
 
 #include "preload/signals.hpp"
 
@@ -30,6 +31,12 @@ struct Kept {
   std::atomic<bool> spent{false};  // SA_RESETHAND
 };
 constinit Kept kept[NSIG];
+// What the kernel would say of an action that is the default.
+struct KeptDefault {
+  std::atomic<int> flags{0};
+  std::atomic<uint64_t> mask{0};
+};
+constinit KeptDefault defaults[NSIG];
 constinit std::atomic<bool> interrupts[NSIG];  // siginterrupt(3)
 constexpr int kOwnFlags = SA_SIGINFO | static_cast<int>(SA_RESETHAND);
 
@@ -52,6 +59,49 @@ bool is_function(const struct sigaction& action) {
   return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
 }
 
+bool ends_process(int signal) {
+  switch (signal) {
+    case SIGKILL: case SIGSTOP:  // nobody asks
+    case SIGTSTP: case SIGTTIN: case SIGTTOU: case SIGCONT:
+    case SIGCHLD: case SIGURG: case SIGWINCH:
+    case 32: case 33:  // libc's own
+      return false;
+    default:
+      return true;
+  }
+}
+
+// The first process of a namespace is spared by the kernel where it has the default, and where it has a handler it is not.
+bool is_spared() { return rsock::sys::process_id() == 1; }
+
+// What the kernel calls where the program wants the default. Nothing else runs in this thread any more. A fault comes where it came,
+// so that a debugger finds all as it was.
+void end_process(int signal, siginfo_t* siginfo, void* context) {
+  if (sockets::put_off(signal, *siginfo, context)) return;
+  if (is_spared() && siginfo->si_code <= 0) return;
+  sockets::finish_in_handler();
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  real::sigaction(signal, &action, nullptr);
+  sockets::raise_on_return(signal, *siginfo, context);
+}
+
+uint64_t& first_signals(sigset_t& set) { return *reinterpret_cast<uint64_t*>(&set); }
+
+// From the program's action, a default, to the kernel's.
+struct sigaction to_kernel_as_default(int signal, struct sigaction action) {
+  defaults[signal].flags.store(action.sa_flags, std::memory_order_relaxed);
+  defaults[signal].mask.store(first_signals(action.sa_mask), std::memory_order_relaxed);
+  action.sa_sigaction = end_process;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigfillset(&action.sa_mask);
+  return action;
+}
+
+bool wants_stand_in(int signal, const struct sigaction& action) {
+  return action.sa_handler == SIG_DFL && ends_process(signal) && !is_spared();
+}
+
 // SA_RESETHAND: this delivery uses the action up. False if another one has.
 bool use_up(int signal) {
   const int saved = errno;
@@ -59,6 +109,9 @@ bool use_up(int signal) {
   struct sigaction action;
   if (first && real::sigaction(signal, nullptr, &action) == 0) {
     action.sa_handler = SIG_DFL;
+    const int flags = kept[signal].flags.load(std::memory_order_relaxed);
+    action.sa_flags = (action.sa_flags & ~kOwnFlags) | (flags & kOwnFlags);
+    if (wants_stand_in(signal, action)) action = to_kernel_as_default(signal, action);
     real::sigaction(signal, &action, nullptr);
   }
   if (!first) real::syscall(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), signal, 0, 0, 0);
@@ -90,7 +143,13 @@ struct sigaction to_kernel(int signal, const struct sigaction& action) {
 }
 
 // And back. `handler`, `flags`: what was kept.
-void to_program(struct sigaction& action, Handler handler, int flags) {
+void to_program(int signal, struct sigaction& action, Handler handler, int flags) {
+  if (action.sa_sigaction == end_process) {
+    action.sa_handler = SIG_DFL;
+    action.sa_flags = defaults[signal].flags.load(std::memory_order_relaxed);
+    first_signals(action.sa_mask) = defaults[signal].mask.load(std::memory_order_relaxed);
+    return;
+  }
   if (action.sa_sigaction == stand_in) action.sa_sigaction = handler;
   else if (action.sa_handler != SIG_DFL) return;  // nor one that was used up
   if (is_function(action) || (flags & static_cast<int>(SA_RESETHAND)))
@@ -104,14 +163,19 @@ int change(int signal, const struct sigaction* action, struct sigaction* before)
   int result = 0;
   if (sockets::in_borrowed_memory()) {
     result = real::sigaction(signal, action ? &wanted : nullptr, &was);
-    to_program(was, kept[signal].handler, kept[signal].flags);
+    to_program(signal, was, kept[signal].handler, kept[signal].flags);
   } else {
     const Changing now;
     const auto handler = kept[signal].handler.load(std::memory_order_relaxed);
     const int flags = kept[signal].flags.load(std::memory_order_relaxed);
     if (action && is_function(wanted)) wanted = to_kernel(signal, wanted);
     result = real::sigaction(signal, action ? &wanted : nullptr, &was);
-    to_program(was, handler, flags);
+    to_program(signal, was, handler, flags);
+    if (result == 0 && action && wants_stand_in(signal, *action)) {
+      real::sigaction(signal, nullptr, &wanted);  // as the kernel tells it
+      wanted = to_kernel_as_default(signal, wanted);
+      real::sigaction(signal, &wanted, nullptr);
+    }
   }
   if (result == 0 && before) *before = was;
   return result;
@@ -138,8 +202,13 @@ void stand_in_for_handlers() {
   for (int signal = 1; signal < NSIG; ++signal) {
     struct sigaction action;
     const Changing now;
-    if (real::sigaction(signal, nullptr, &action) != 0 || !is_function(action)) continue;
-    action = to_kernel(signal, action);
+    if (real::sigaction(signal, nullptr, &action) != 0) continue;
+    if (is_function(action))
+      action = to_kernel(signal, action);
+    else if (wants_stand_in(signal, action))
+      action = to_kernel_as_default(signal, action);
+    else
+      continue;
     real::sigaction(signal, &action, nullptr);
   }
 }
@@ -190,7 +259,8 @@ RSOCK_EXPORT int siginterrupt(int signal, int on) noexcept {
   const int result = real::siginterrupt(signal, on);
   if (result == 0 && !sockets::idle() && !sockets::in_borrowed_memory()) {
     interrupts[signal].store(on != 0, std::memory_order_relaxed);
-    on ? kept[signal].flags.fetch_and(~SA_RESTART) : kept[signal].flags.fetch_or(SA_RESTART);
+    for (auto* flags : {&kept[signal].flags, &defaults[signal].flags})
+      on ? flags->fetch_and(~SA_RESTART) : flags->fetch_or(SA_RESTART);
   }
   return result;
 }

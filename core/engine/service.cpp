@@ -133,21 +133,66 @@ void Service::watch(Flow& flow) {
 }
 
 void Service::run() {
-  epoll_event events[kEvents];
-  for (;;) {
-    const auto wait = patience();
-    const auto timeout = wait == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(wait).count());
-    const auto count = sys::epoll_sleep(epoll_.get(), events, kEvents, timeout);
-    if (!count && !count.is(EINTR)) return log::error("the service thread cannot wait: errno {}", count.error());
-    if (work_ == Work::is_to_end) rest();
-    const std::lock_guard working(at_work);
-    for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
-    if (std::exchange(called_, false)) take_orders();
-    expire();
-    if (control_) control_->expire();
-    attend();
-    if (engine_.any_failed) bury();
+  while (turn(patience())) {
+    if (work_ == Work::is_to_rest) rest();
+    if (work_ == Work::is_to_deliver) deliver();
   }
+}
+
+bool Service::turn(Duration wait) {
+  epoll_event events[kEvents];
+  const auto timeout = wait == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(wait).count());
+  const auto count = sys::epoll_sleep(epoll_.get(), events, kEvents, timeout);
+  if (!count && !count.is(EINTR)) {
+    log::error("the service thread cannot wait: errno {}", count.error());
+    return false;
+  }
+  const std::lock_guard working(at_work);
+  for (int i = 0; count && i < *count; ++i) handle(events[i].data.u64, events[i].events);
+  if (std::exchange(called_, false)) take_orders();
+  expire();
+  if (control_) control_->expire();
+  attend();
+  if (engine_.any_failed) bury();
+  return true;
+}
+
+void Service::deliver() {
+  constexpr auto kTurn = milliseconds(2);
+  const auto deadline = now() + engine_.settings.drain;
+  std::vector<std::shared_ptr<Flow>> flows;
+  {
+    const std::scoped_lock all(at_work, engine_.lock);
+    for (const auto& [id, flow] : engine_.flows()) flows.push_back(flow);
+    for (const auto& flow : flows) flow->close(false);
+  }
+  const auto done = [&] {
+    const std::lock_guard guard(engine_.lock);
+    (void)poll();
+    return std::all_of(flows.begin(), flows.end(), [](const auto& flow) { return flow->finished(); });
+  };
+  while (!done() && now() < deadline && turn(kTurn)) {
+  }
+  engine_.program.ended();
+  work_done(Work::delivered);
+}
+
+void Service::deliver_all() {
+  constexpr auto kSlack = milliseconds(200);
+  constexpr timespec kTurn{0, 50'000'000};
+  const auto deadline = now() + engine_.settings.drain + kSlack;
+  auto expected = Work::goes_on;
+  if (work_.compare_exchange_strong(expected, Work::is_to_deliver)) {
+    const uint64_t one = 1;
+    (void)sys::write(bell_.get(), &one, sizeof one);
+  }
+  while (work_ == Work::is_to_deliver && now() < deadline)
+    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_deliver, &kTurn, nullptr, 0);
+}
+
+void Service::work_done(Work what) {
+  work_ = what;
+  kernel.syscall(SYS_futex, &work_, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 void Service::rest() {
@@ -160,9 +205,8 @@ void Service::rest() {
     }
     bury();
   }
-  work_ = Work::ended;
-  kernel.syscall(SYS_futex, &work_, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-  for (;;) kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::ended, nullptr, nullptr, 0);
+  work_done(Work::rests);
+  for (;;) kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::rests, nullptr, nullptr, 0);
 }
 
 void Service::retire() {
@@ -170,12 +214,12 @@ void Service::retire() {
   constexpr timespec kTurn{0, 50'000'000};
   const auto deadline = now() + kPatience;
   auto expected = Work::goes_on;
-  if (work_.compare_exchange_strong(expected, Work::is_to_end)) {
+  if (work_.compare_exchange_strong(expected, Work::is_to_rest)) {
     const std::lock_guard guard(engine_.lock);
     wake();
   }
-  while (work_ == Work::is_to_end && now() < deadline)
-    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_end, &kTurn, nullptr, 0);
+  while (work_ == Work::is_to_rest && now() < deadline)
+    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_rest, &kTurn, nullptr, 0);
 }
 
 void Service::handle(uint64_t data, uint32_t events) {

@@ -41,6 +41,11 @@ class Service final : private fabric::Meeting {
   // Returns when that is so; blocks for a bounded time, without the lock.
   void retire();
 
+  // From a handler of a signal that ends the process: all flows are closed, and what they hold is delivered, by this thread. Returns when
+  // that is done; blocks for drain_ms at most, and a little more if the thread cannot do it. Takes neither locks nor memory, which the
+  // interrupted code may have.
+  void deliver_all();
+
   // Returns when the fabrics of `lanes` have been tried once, or after a second. Any thread, without the engine's lock. Files
   // are opened for that, and each takes the lowest number for a moment: not at a time when the program counts on them.
   void prepare(Lanes lanes);
@@ -63,6 +68,8 @@ class Service final : private fabric::Meeting {
   int bell() const { return bell_.get(); }
 
  private:
+  // What the thread does, or is asked to do.
+  enum class Work : uint32_t { goes_on, is_to_rest, rests, is_to_deliver, delivered };
   // A flow that waits to be dialled.
   struct Waiting {
     uint64_t flow = 0;
@@ -99,6 +106,9 @@ class Service final : private fabric::Meeting {
 
   explicit Service(Engine& engine);
   static void* entry(void* self);
+  bool turn(Duration wait);
+  void deliver();
+  void work_done(Work what);
   [[noreturn]] void rest();
   void run();
   void handle(uint64_t tag, uint32_t events);
@@ -149,7 +159,6 @@ class Service final : private fabric::Meeting {
 
   Engine& engine_;
   UniqueFd epoll_, bell_;
-  enum class Work : uint32_t { goes_on, is_to_end, ended };
   std::atomic<Work> work_{Work::goes_on};
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   pthread_t thread_{};

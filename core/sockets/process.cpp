@@ -23,7 +23,7 @@ struct Process {
   std::string program;
   std::string statistics_file;
   Again again;
-  bool finished = false;
+  std::atomic<bool> finished = false;
   bool filtered = false;  // no system call may be made that the program does not make itself
 };
 // Leaked on purpose: other threads may call us until the very end of the process.
@@ -43,11 +43,24 @@ engine::Settings settings_of(const config::Options& options) {
   return settings;
 }
 
+void write_statistics() {
+  if (process->statistics_file.empty()) return;
+  const auto line = statistics.to_json(process->program);
+  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (!file) return log::warning("statistics cannot be written: errno {}", file.error());
+  (void)sys::write(*file, line.data(), line.size());
+  (void)sys::close(*file);
+}
+
+void write_statistics_once() {
+  if (!process->finished.exchange(true)) write_statistics();
+}
+
 void new_engine() {
   const auto& config = *state.config.load(std::memory_order_acquire);
   if (!config.rules.any_listen() && !config.rules.any_connect()) return;
   state.engine = new engine::Engine(settings_of(config.options));
-  state.engine->program = {process->program, [] { return reload(process->again); }};
+  state.engine->program = {process->program, [] { return reload(process->again); }, write_statistics_once};
 }
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
@@ -88,15 +101,6 @@ void drain() {
   }
 }
 
-void write_statistics() {
-  if (process->statistics_file.empty()) return;
-  const auto line = statistics.to_json(process->program);
-  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (!file) return log::warning("statistics cannot be written: errno {}", file.error());
-  (void)sys::write(*file, line.data(), line.size());
-  (void)sys::close(*file);
-}
-
 // Nothing of the library moves: its thread is not at work, and no call is under way.
 void stop() {
   hold();
@@ -113,7 +117,10 @@ void resume() {
 }  // namespace
 
 void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again) {
-  process = new Process{std::string(program), std::string(statistics_file), again};
+  process = new Process;
+  process->program = program;
+  process->statistics_file = statistics_file;
+  process->again = again;
   state.config = new config::Config(config);
   state.process = sys::process_id();
   new_engine();
@@ -122,13 +129,18 @@ void start(const config::Config& config, std::string_view program, std::string_v
 bool in_borrowed_memory() { return process && sys::process_id() != state.process; }
 
 void finish() {
-  if (!process || process->finished || process->filtered || in_borrowed_memory()) return;
-  process->finished = true;
+  if (!process || process->filtered || in_borrowed_memory()) return;
+  if (process->finished.exchange(true)) return;
   if (state.engine) {
     let_go_of_inherited();
     drain();
   }
   write_statistics();
+}
+
+void finish_in_handler() {
+  if (!process || process->filtered || !state.engine || signals.held.load(std::memory_order_relaxed) > 0 || in_borrowed_memory()) return;
+  if (auto* service = state.engine->service_if_any()) service->deliver_all();
 }
 
 void before_fork() {

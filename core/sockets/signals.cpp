@@ -89,15 +89,25 @@ void handler_returns(Ran ran) {
   signals.broke.store(ran.breaking, std::memory_order_relaxed);
 }
 
+void raise_again(int signal, siginfo_t& siginfo) {
+  const auto process = sys::process_id(), thread = sys::thread_id();
+  if (kernel.syscall(SYS_rt_tgsigqueueinfo, process, thread, signal, &siginfo) < 0)
+    kernel.syscall(SYS_tgkill, process, thread, signal);
+}
+
+void raise_on_return(int signal, const siginfo_t& siginfo, void* context) {
+  siginfo_t copy = siginfo;
+  raise_again(signal, copy);
+  mask_in(context) = ~bit(signal);
+}
+
 // Queued again with all that was known of it; it comes as soon as the mask is what it was.
 void raise_put_off() {
   auto& it = signals;
   const int signal = it.put_off.load(std::memory_order_relaxed);
   if (signal == 0 || blocked_by_call(signal)) return;
   const int saved = errno;
-  const auto process = sys::process_id(), thread = sys::thread_id();
-  if (kernel.syscall(SYS_rt_tgsigqueueinfo, process, thread, signal, &it.siginfo) < 0)
-    kernel.syscall(SYS_tgkill, process, thread, signal);
+  raise_again(signal, it.siginfo);
   it.put_off.store(0, std::memory_order_relaxed);
   errno = saved;
   set_mask(it.mask_before);

@@ -52,6 +52,8 @@ extern thread_local constinit Signals signals __attribute__((tls_model("initial-
 
 // True if the signal may not be handled now: it will be raised again. `context`: the third argument of its handler.
 bool put_off(int signal, const siginfo_t& siginfo, void* context);
+// The signal comes again, with all that is known of it, as soon as its handler returns and before anything else happens there.
+void raise_on_return(int signal, const siginfo_t& siginfo, void* context);
 // A handler begins, and returns: those that interrupted it count for its own calls, not for the one that it interrupted.
 struct Ran {
   unsigned all, breaking;

@@ -55,6 +55,9 @@ void start(const config::Config& config, std::string_view program, std::string_v
 // Exit is under way (exit, _exit, return from main): delivers what flows in lanes still hold, within the bound drain_ms,
 // and appends the statistics. Blocks at most that long. Does its work once; a child of vfork must not call it (see in_borrowed_memory).
 void finish();
+// The same, from the handler of a signal that ends the process, whatever it interrupted: the library's thread does it. The caller's
+// thread does not come back to what it did; others may go on meanwhile.
+void finish_in_handler();
 // This is a child of vfork (or a clone that shares memory) running in the parent's memory: nothing may be changed here.
 bool in_borrowed_memory();
 

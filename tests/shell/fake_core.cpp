@@ -94,6 +94,7 @@ Still::~Still() {}
 bool only_thread() {
   return true;
 }
+void finish_in_handler() {}
 void before_filter() {
   tell("before_filter");
 }

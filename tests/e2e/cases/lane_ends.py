@@ -8,6 +8,7 @@ import time
 from lab import PORTS, eventually, require
 
 MIB = 1 << 20
+ENDING_SIGNALS = {"abort_itself": signal.SIGABRT, "terminate": signal.SIGTERM, "fault": signal.SIGSEGV}
 WITHIN = 2  # seconds in which an end must be noticed
 
 
@@ -80,7 +81,7 @@ def closing(how, size, least=1):
         server = lab.program("ends.py", "server", how, lab.address, port, size)
         server.await_words("listening")
         client = lab.program("ends.py", "client", how, lab.address, port, size)
-        client.finish(90)
+        client.finish(90, -ENDING_SIGNALS.get(how, 0))
         server.finish(60)
         if how != "abort":
             require("all is there" in server.out() + client.out(), f"{server.end_of_output()} {client.end_of_output()}")
@@ -117,7 +118,7 @@ CASES = {
     "close_after_large_write": closing("close", 8 * MIB),
     "close_unread": closing("close", 100),
     "half_close": closing("half", 4 * MIB),
-    **{f"exit_in_flight_{how}": closing(how, MIB) for how in ("return", "sys_exit", "os_exit")},
+    **{f"exit_in_flight_{how}": closing(how, MIB) for how in ("return", "sys_exit", "os_exit", *ENDING_SIGNALS)},
     "reset_by_linger_0": closing("abort", 100),
     "short_connections": short_connections,
 }

@@ -2,12 +2,15 @@
 
   close    the server writes SIZE bytes and closes at once; the client reads them slowly, then end of stream
   half     the client writes SIZE bytes, shuts its sending side down and reads them back until end of stream
-  return, sys_exit, os_exit   the client writes SIZE bytes and ends so, without closing; the server reads them all
+  return, sys_exit, os_exit, abort_itself, terminate, fault   the client writes SIZE bytes and ends so, without closing; the server reads them all
   abort    the client closes with SO_LINGER 0 while there are SIZE bytes to read; the server gets ECONNRESET
 """
 
+import ctypes
 import os
 import random
+import resource
+import signal
 import socket
 import struct
 import sys
@@ -86,8 +89,15 @@ def use(how, sock, data):
         sock.close()
     else:
         sock.sendall(data)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if how == "os_exit":
             os._exit(0)
+        if how == "abort_itself":
+            os.abort()
+        if how == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if how == "fault":
+            ctypes.string_at(0)
         if how == "sys_exit":
             sys.exit(0)
 
