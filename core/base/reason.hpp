@@ -8,6 +8,7 @@ namespace rsock {
 #define RSOCK_REASONS(X)                                                                              \
   X(plain_peer, "plain-peer", "the peer refused the dial: it does not run librsock")                  \
   X(not_dialled, "not-dialled", "nobody dialled the rendezvous in time: the peer does not run librsock") \
+  X(port_taken, "port-taken", "other flows of this host from the same address and port kept the rendezvous to themselves") \
   X(dial_timeout, "dial-timeout", "the dial was not answered in time")                                \
   X(no_device, "no-device", "no RDMA device serves the flow's address, or rdma-core is not installed") \
   X(no_route, "no-route", "RDMA does not reach the peer's address")                                   \

@@ -32,6 +32,9 @@ constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(100);  // a device that comes is found by the next flow
+// Where the name of a point is taken: when it is tried again, and how many rendezvous times. Whoever has it keeps it for one.
+constexpr auto kTakenPause = milliseconds(10);
+constexpr int kTakenFor = 2;
 // A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
 // at the connecting end, where there is RDMA as well; and how long it may take to answer, while others wait.
 constexpr auto kNearSearch = milliseconds(500);
@@ -85,29 +88,64 @@ void Service::open_point(uint64_t id) {
   if (points_.contains(id)) return;
   Endpoint local, remote;
   Lanes wanted;
-  bool again = false;
   {
     const std::lock_guard guard(engine_.lock);
     const auto flow = engine_.find_flow(id);
     if (!flow || !flow->eligible()) return;
-    local = flow->local(), remote = flow->remote(), wanted = flow->wanted, again = flow->lost_lane();
+    local = flow->local(), remote = flow->remote(), wanted = flow->wanted;
   }
-  std::optional<Reason> failed = Reason::lane_unavailable;
-  if (wanted.shm && near(local, remote)) failed = open_point_in(Lane::shm, id, local);
-  // The peer of a flow that was in a lane knows that one is to be found here, and comes when it can.
-  Point point{.closes = again ? Time::max() : now() + engine_.settings.rendezvous, .also_rdma = {}};
-  if (wanted.rdma && !failed)
-    point.also_rdma = now() + kNearOffer;
-  else if (wanted.rdma)
-    failed = open_point_in(Lane::rdma, id, local);
-  if (failed) return settle(id, *failed);
+  Point point;
+  const bool shm = wanted.shm && near(local, remote);
+  if (shm) point.opens_in(Lane::shm) = now();
+  if (wanted.rdma) point.opens_in(Lane::rdma) = shm ? now() + kNearOffer : now();
+  point.closes = now() + kTakenFor * engine_.settings.rendezvous;
+  if (const auto failed = open_where_due(id, point)) return settle(id, *failed);
   points_[id] = point;
 }
 
-std::optional<Reason> Service::open_point_in(Lane lane, uint64_t id, const Endpoint& local) {
+// A reason if it is open nowhere, and will not be. The name of a point may be another flow's: over RDMA it has no room for both
+// ends, so that any flow of this host from the same address and port, to wherever, has the same. It is free when that flow has
+// entered its lane, or is awaited no longer.
+std::optional<Reason> Service::open_where_due(uint64_t id, Point& point) {
+  Endpoint local, remote;
+  bool wanted = false, again = false;
+  {
+    const std::lock_guard guard(engine_.lock);
+    if (const auto flow = engine_.find_flow(id)) {
+      wanted = flow->eligible(), again = flow->lost_lane();
+      local = flow->local(), remote = flow->remote();
+    }
+  }
+  auto failed = Reason::lane_unavailable;
+  for (const auto lane : {Lane::shm, Lane::rdma}) {
+    auto& opens = point.opens_in(lane);
+    if (!opens || now() < *opens) continue;
+    if (!wanted) {  // claimed meanwhile, on a link that was there
+      opens = now() + kTakenPause;
+      continue;
+    }
+    opens.reset();
+    const auto reason = open_point_in(lane, id, local, remote);
+    if (reason == Reason::port_taken) {
+      opens = now() + kTakenPause;
+    } else if (reason) {
+      failed = *reason;
+      if (auto& other = point.opens_in(Lane::rdma); lane == Lane::shm && other) other = now();
+    } else if (!std::exchange(point.open, true)) {
+      // The peer of a flow that was in a lane knows that one is to be found here, and comes when it can.
+      point.closes = again ? Time::max() : now() + engine_.settings.rendezvous;
+    }
+  }
+  if (point.open || point.opens_in(Lane::shm) || point.opens_in(Lane::rdma)) return {};
+  return failed;
+}
+
+std::optional<Reason> Service::open_point_in(Lane lane, uint64_t id, const Endpoint& local, const Endpoint& remote) {
   Reason why;
   auto* dialler = dialler_of(lane, why);
-  return dialler ? dialler->open_point(id, local) : why;
+  const auto failed = dialler ? dialler->open_point(id, local, remote) : why;
+  if (failed) log::debug("no rendezvous at {} for flow {}: {}", to_string(local), id, key(*failed));
+  return failed;
 }
 
 void Service::close_point(uint64_t id) {
@@ -115,13 +153,15 @@ void Service::close_point(uint64_t id) {
     if (fabric.dialler) fabric.dialler->close_point(id);
 }
 
-wire::Greeting Service::asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) {
+wire::Greeting Service::asked(Lane lane, uint64_t cookie, const Address& from, const wire::Hello& hello) {
+  const auto& greeting = hello.greeting;
   const std::lock_guard guard(engine_.lock);
   wire::Greeting answer;
   answer.engine = engine_.identity;
   const auto flow = engine_.find_flow(cookie);
+  const auto expected = [&] { return flow->remote().address == from && flow->remote() == hello.acceptor; };
   // A stranger decides nothing about the flow.
-  if (!flow || (engine_.settings.check_peer_address && flow->remote().address != from))
+  if (!flow || (engine_.settings.check_peer_address && !expected()))
     answer.verdict = wire::Verdict::stranger;
   else if (greeting.version != wire::kVersion)
     answer.verdict = wire::Verdict::version;
@@ -270,8 +310,9 @@ void Service::dial_failed(uint64_t cookie, Reason reason, std::optional<wire::Gr
       ++flow->times_found, flow->claim(*link);
     else if (flow)
       wait_again(place.lane, peer, waiting);
-  } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout) {
-    waiting.failure = reason;
+  } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout || verdict == wire::Verdict::stranger) {
+    // A stranger to the point: it is another flow's, and the one that is sought has none yet.
+    waiting.failure = verdict == wire::Verdict::stranger ? Reason::peer_declined : reason;
     wait_again(place.lane, peer, waiting);
   } else {
     space(place.lane, peer);
@@ -344,17 +385,16 @@ void Service::expire() {
   for (auto at = points_.begin(); at != points_.end();) {
     const auto id = at->first;
     auto& point = at->second;
-    if (point.also_rdma && time >= *point.also_rdma) {
-      point.also_rdma.reset();
-      offer_rdma(id);
-    }
-    if (time < point.closes) {
+    auto over = time < point.closes ? std::nullopt
+                                    : std::optional(point.open ? Reason::not_dialled : Reason::port_taken);
+    if (!over && time >= point.due()) over = open_where_due(id, point);
+    if (!over) {
       ++at;
       continue;
     }
     at = points_.erase(at);
     close_point(id);
-    settle(id, Reason::not_dialled);
+    settle(id, *over);
   }
   std::vector<uint64_t> due;
   std::erase_if(retries_, [&](const auto& retry) { return retry.second <= time && (due.push_back(retry.first), true); });
@@ -383,19 +423,6 @@ void Service::expire() {
     if (!peer.waiting.empty() && time >= peer.next_sweep) sweep(place.lane, peer);
     pump(place, peer);
   }
-}
-
-// The flow's peer, on this host, has not come to its point for shared memory.
-void Service::offer_rdma(uint64_t id) {
-  Endpoint local;
-  {
-    const std::lock_guard guard(engine_.lock);
-    const auto flow = engine_.find_flow(id);
-    if (!flow || !flow->eligible()) return;
-    local = flow->local();
-  }
-  if (const auto reason = open_point_in(Lane::rdma, id, local))
-    log::debug("no rendezvous over RDMA for {}: {}", to_string(local), key(*reason));
 }
 
 // Flows that are gone wait no longer; those whose peer cannot be waiting either settle, or are sought elsewhere.

@@ -357,7 +357,7 @@ Duration Service::patience() {
   };
   if (const auto deadline = control_ ? control_->deadline() : std::nullopt) consider(*deadline);
   for (const auto& [id, point] : points_)
-    if (const auto next = point.also_rdma.value_or(point.closes); next != Time::max()) consider(next);
+    if (const auto next = point.due(); next != Time::max()) consider(next);
   if (next_probe_) consider(*next_probe_);
   for (const auto& [id, due] : retries_) consider(due);
   for (const auto& [id, ends] : cutovers_) consider(ends);

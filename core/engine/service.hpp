@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <deque>
@@ -89,10 +90,18 @@ class Service final : private fabric::Meeting {
     Address address;
     auto operator<=>(const Place&) const = default;
   };
-  // The rendezvous point of a flow: in one fabric or in both.
+  // The rendezvous point of a flow: in one fabric or in both. Where its name is taken, it opens later.
   struct Point {
-    Time closes{};  // Time::max(): once it is used
-    std::optional<Time> also_rdma;  // when it opens there
+    Time closes{};  // or is given up, if it could not be opened; Time::max(): once it is used
+    bool open = false;  // somewhere
+    std::array<std::optional<Time>, kLaneNames.size()> opens{};  // by lane: when it will be opened there
+    std::optional<Time>& opens_in(Lane lane) { return opens[static_cast<size_t>(lane)]; }
+    // When there is something to do next.
+    Time due() const {
+      auto first = closes;
+      for (const auto& time : opens) first = std::min(first, time.value_or(closes));
+      return first;
+    }
   };
   // What is known of a peer's address, in one lane.
   struct Peer {
@@ -132,9 +141,9 @@ class Service final : private fabric::Meeting {
   fabric::Dialler* dialler_of(Lane lane) { return fabrics_[static_cast<size_t>(lane)].dialler.get(); }
   std::unique_ptr<fabric::Dialler> make_dialler(Lane lane, Reason& why);
   void open_point(uint64_t id);
-  std::optional<Reason> open_point_in(Lane lane, uint64_t id, const Endpoint& local);
+  std::optional<Reason> open_where_due(uint64_t id, Point& point);
+  std::optional<Reason> open_point_in(Lane lane, uint64_t id, const Endpoint& local, const Endpoint& remote);
   void close_point(uint64_t id);
-  void offer_rdma(uint64_t id);
   void find_peer(uint64_t id);
   bool claim_on_links(Flow& flow);
   void pump(const Place& place, Peer& peer);
@@ -149,7 +158,7 @@ class Service final : private fabric::Meeting {
   void not_found(uint64_t id, Reason reason);
   void try_again(uint64_t id);
   void probe();
-  wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) override;
+  wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Hello& hello) override;
   void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
               std::unique_ptr<fabric::Connection> connection, fabric::Completions& completions) override;
   void established(fabric::Connection& connection) override;

@@ -85,8 +85,8 @@ class Completions {
 // What the search for peers brings, on the service thread, without the engine's lock.
 class Meeting {
  public:
-  // Somebody dialled the point `cookie`, for a link of `lane`. The verdict decides; a welcome is followed by linked().
-  virtual wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Greeting& greeting) = 0;
+  // Somebody at `from` dialled the point `cookie`, for a link of `lane`. The verdict decides; a welcome is followed by linked().
+  virtual wire::Greeting asked(Lane lane, uint64_t cookie, const Address& from, const wire::Hello& hello) = 0;
   virtual void linked(uint64_t cookie, bool dialled, const Address& peer, const wire::Greeting& greeting,
                       std::unique_ptr<Connection> connection, Completions& completions) = 0;
   // The handshake is over, either side may send.
@@ -107,10 +107,12 @@ class Dialler {
   using Announce = std::function<void(Completions& completions)>;
 
   virtual ~Dialler() = default;
-  // Opens a point named by the connecting end of a flow; `cookie` comes back with whoever dials it. A reason if it fails.
-  virtual std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) = 0;
+  // Opens the point of a flow, by its ends here and there; `cookie` comes back with whoever dials it. A reason if it fails:
+  // `port_taken` while another process, or another flow of this one, holds the name.
+  virtual std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) = 0;
   virtual void close_point(uint64_t cookie) = 0;
-  // linked() or dial_failed() follows, unless cancelled. A reason if it cannot even begin.
+  // Dials the point of the flow that goes from `from`, here, to `to`. linked() or dial_failed() follows, unless cancelled. A
+  // reason if it cannot even begin.
   virtual std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to, const wire::Greeting& greeting) = 0;
   virtual void cancel_dial(uint64_t cookie) = 0;
   // Takes a connection back to destroy it. Not from within a call to Meeting.

@@ -177,7 +177,9 @@ void connected(int fd, int error) {
   if (!under_way || !named) return flow.settle(Reason::short_lived);
   if (flow.expected || local.port == 0) return;
   flow.expected = true;
-  flow.set_endpoints(local, flow.remote());
+  auto remote = flow.remote();
+  if (remote.address.unspecified()) remote.address = local.address;  // connect(2) to no address: to this host
+  flow.set_endpoints(local, remote);
   section.engine().expect(flow);
 }
 

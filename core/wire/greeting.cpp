@@ -31,4 +31,21 @@ std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
   return greeting;
 }
 
+HelloBytes encode(const Hello& hello) {
+  HelloBytes bytes{};
+  Writer writer(bytes);
+  writer.raw(encode(hello.greeting));
+  put(writer, hello.acceptor);
+  return bytes;
+}
+
+std::optional<Hello> decode_hello(std::span<const uint8_t> bytes) {
+  const auto greeting = decode_greeting(bytes);
+  if (!greeting) return {};
+  Hello hello{*greeting, {}};
+  Reader reader(bytes.subspan(kGreetingSize));
+  if (!get(reader, hello.acceptor)) return {};
+  return hello;
+}
+
 }  // namespace rsock::wire

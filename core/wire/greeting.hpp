@@ -1,6 +1,7 @@
 #pragma once
 // What two processes tell each other in the private data of the dial: who they are and what they speak. 24 bytes, the
-// same in request, answer and refusal; whatever follows is ignored, so that later versions can add to it.
+// same in request, answer and refusal. In a request, the dialler's end of the flow that it looks for follows: the point that it
+// dials may be another flow's. Whatever comes behind is ignored, so that later versions can add to it.
 //
 //   0   4   magic "rsck"
 //   4   2   version of the protocol; peers of different versions stay on TCP
@@ -8,12 +9,14 @@
 //   8   8   engine: random number that names the sender's engine
 //  16   4   receives: how many receive work requests the sender has posted, the first credits; if welcome, 32 to 2^20
 //  20   4   zero
+//  24  19   a request only: the accepting end
 
 #include <cstdint>
 #include <optional>
 #include <span>
 
 #include "core/wire/bytes.hpp"
+#include "core/wire/endpoint.hpp"
 
 namespace rsock::wire {
 
@@ -40,5 +43,16 @@ using GreetingBytes = std::array<uint8_t, kGreetingSize>;
 GreetingBytes encode(const Greeting& greeting);
 // Nothing if it is not one of ours. The version is the caller's to judge.
 std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes);
+
+// A request.
+struct Hello {
+  Greeting greeting;
+  Endpoint acceptor;
+};
+inline constexpr size_t kHelloSize = kGreetingSize + kEndpointSize;
+
+using HelloBytes = std::array<uint8_t, kHelloSize>;
+HelloBytes encode(const Hello& hello);
+std::optional<Hello> decode_hello(std::span<const uint8_t> bytes);
 
 }  // namespace rsock::wire

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "core/wire/bytes.hpp"
+#include "core/wire/endpoint.hpp"
 
 namespace rsock::wire {
 namespace {
@@ -55,11 +56,7 @@ struct Put {
     writer.number(ring.size);
   }
   void operator()(const Pieces& pieces) const { writer.raw(pieces.packed); }
-  void operator()(const Endpoint& endpoint) const {
-    writer.number(static_cast<uint8_t>(endpoint.address.v6));
-    writer.raw(endpoint.address.bytes);
-    writer.number(endpoint.port);
-  }
+  void operator()(const Endpoint& endpoint) const { wire::put(writer, endpoint); }
 };
 
 struct Get {
@@ -89,12 +86,7 @@ struct Get {
     if (!std::has_single_bit(ring.size) || ring.size < kSmallest || ring.size > kLargest) valid = false;
   }
   void operator()(Endpoint& endpoint) const {
-    flag(endpoint.address.v6);
-    reader.raw(endpoint.address.bytes);
-    endpoint.port = reader.number<uint16_t>();
-    if (!endpoint.address.v6)
-      for (size_t i = 4; i < 16; ++i)
-        if (endpoint.address.bytes[i] != 0) valid = false;
+    if (!wire::get(reader, endpoint)) valid = false;
   }
 
   void operator()(Pieces& pieces) const {

@@ -65,6 +65,9 @@ void greetings(Folder folder) {
     folder.add(text(encode(Greeting{kVersion, verdict, 42, 256})));
   for (const uint32_t receives : {kFewestReceives - 1, kMostReceives + 1})
     folder.add(text(encode(Greeting{kVersion, Verdict::welcome, 42, receives})));
+  Hello hello{{kVersion, Verdict::welcome, 42, 256}, {}};
+  hello.acceptor.port = 6379;
+  folder.add(text(encode(hello)));
 }
 
 void frames(Folder folder) {

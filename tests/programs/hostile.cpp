@@ -323,8 +323,14 @@ class Play {
     }
   }
 
-  // Begins a dial.
+  // Begins a dial; behind a whole greeting it says which end of the connection this is.
   Line& dial(Bytes privately) {
+    if (privately.size() == wire::kGreetingSize) {
+      std::array<uint8_t, wire::kEndpointSize> own;
+      wire::Writer writer(own);
+      put(writer, tcp.local());
+      privately.insert(privately.end(), own.begin(), own.end());
+    }
     auto& made = *lines_.emplace_back(std::make_unique<Line>());
     made.privately = std::move(privately);
     auto from = tcp.local();

@@ -18,8 +18,7 @@ namespace {
 constexpr int kBacklog = 8;
 constexpr size_t kMostVisitors = 8;  // of a point, that have said nothing yet
 constexpr int kEvents = 32;
-constexpr size_t kEndpoint = 1 + 16 + 2;  // behind the greeting in a hello: whether IPv6, address, port
-constexpr size_t kPassed = 2;             // descriptors: segment, bell
+constexpr size_t kPassed = 2;  // descriptors: segment, bell
 
 Reason reason_of(int error) {
   switch (error) {
@@ -30,14 +29,17 @@ Reason reason_of(int error) {
     case EPERM: return Reason::no_permission;
     case ECONNREFUSED:
     case EAGAIN: return Reason::plain_peer;  // nobody there, or too many callers: another time
+    case EADDRINUSE: return Reason::port_taken;
     default: return Reason::link_failed;
   }
 }
 
-socklen_t name_of(const Endpoint& point, sockaddr_un& to) {
+socklen_t name_of(const Endpoint& connector, const Endpoint& acceptor, sockaddr_un& to) {
   to = {};
   to.sun_family = AF_UNIX;
-  const auto name = "rsock-" + to_string(point);
+  const auto name = "rsock-" + to_string(connector) + "-" + to_string(acceptor);
+  constexpr std::string_view kLongestEnd = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+  static_assert(1 + std::string_view("rsock--").size() + 2 * kLongestEnd.size() <= sizeof to.sun_path);
   std::memcpy(to.sun_path + 1, name.data(), name.size());
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
@@ -66,31 +68,11 @@ bool is_eventfd(int fd) {
   return fstat(fd, &file) == 0 && (file.st_mode & S_IFMT) == 0 && sys::write(fd, &nothing, sizeof nothing);
 }
 
-std::array<uint8_t, kEndpoint> encode(const Endpoint& endpoint) {
-  std::array<uint8_t, kEndpoint> bytes{};
-  wire::Writer writer(bytes);
-  writer.number(static_cast<uint8_t>(endpoint.address.v6));
-  writer.raw(endpoint.address.bytes);
-  writer.number(endpoint.port);
-  return bytes;
-}
-
-std::optional<Endpoint> decode_endpoint(std::span<const uint8_t> bytes) {
-  wire::Reader reader(bytes);
-  const auto v6 = reader.number<uint8_t>();
-  Endpoint endpoint;
-  endpoint.address.v6 = v6 == 1;
-  reader.raw(endpoint.address.bytes);
-  endpoint.port = reader.number<uint16_t>();
-  if (!reader.good() || v6 > 1) return {};
-  return endpoint;
-}
-
 }  // namespace
 
 // One packet as it came: bytes and descriptors.
 struct SocketDialler::Packet {
-  std::array<uint8_t, wire::kGreetingSize + kEndpoint> bytes{};
+  std::array<uint8_t, wire::kHelloSize> bytes{};
   size_t size = 0;
   std::array<UniqueFd, kPassed> passed;
   bool whole = false;  // all descriptors that were sent are there
@@ -158,11 +140,11 @@ void SocketDialler::drop(Role role, uint64_t cookie) {
   std::erase_if(sockets_, [&](const auto& known) { return known.second.role == role && known.second.cookie == cookie; });
 }
 
-std::optional<Reason> SocketDialler::open_point(uint64_t cookie, const Endpoint& local) {
+std::optional<Reason> SocketDialler::open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) {
   auto made = make_socket();
   if (!made) return reason_of(made.error());
   sockaddr_un name;
-  const auto size = name_of(local, name);
+  const auto size = name_of(local, remote, name);
   auto status = sys::bind(made->get(), reinterpret_cast<sockaddr*>(&name), size);
   if (status) status = sys::listen(made->get(), kBacklog);
   if (!status) {
@@ -186,7 +168,7 @@ std::optional<Reason> SocketDialler::dial(uint64_t cookie, const Endpoint& from,
     spare_ = std::move(*made);
   }
   sockaddr_un name;
-  const auto size = name_of(to, name);
+  const auto size = name_of(to, from, name);
   if (const auto met = sys::connect(spare_.get(), reinterpret_cast<sockaddr*>(&name), size); !met)
     return reason_of(met.error());
   auto caller = std::move(spare_);
@@ -194,9 +176,9 @@ std::optional<Reason> SocketDialler::dial(uint64_t cookie, const Endpoint& from,
   UniqueFd memory;
   auto segment = Segment::make(rings_, memory);
   if (!segment) return reason_of(segment.error());
-  auto with = greeting;
-  with.receives = kDepth;
-  if (!send(caller.get(), with, &from, memory.get())) return Reason::plain_peer;
+  wire::Hello hello{greeting, from};
+  hello.greeting.receives = kDepth;
+  if (!send(caller.get(), wire::encode(hello), memory.get())) return Reason::plain_peer;
   auto* socket = add(Role::dial, cookie, std::move(caller));
   if (!socket) return Reason::descriptors;
   socket->peer = to.address;
@@ -212,14 +194,12 @@ void SocketDialler::bury(std::unique_ptr<Connection> connection) {
   connection.reset();
 }
 
-bool SocketDialler::send(int socket, const wire::Greeting& greeting, const Endpoint* end, int segment) const {
-  auto hello = wire::encode(greeting);
-  auto behind = encode(end ? *end : Endpoint{});
-  iovec pieces[] = {{hello.data(), hello.size()}, {behind.data(), behind.size()}};
+bool SocketDialler::send(int socket, std::span<const uint8_t> bytes, int segment) const {
+  iovec piece{const_cast<uint8_t*>(bytes.data()), bytes.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(kPassed * sizeof(int))] = {};
   msghdr message{};
-  message.msg_iov = pieces;
-  message.msg_iovlen = end ? 2 : 1;
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
   if (segment >= 0) {
     const int passed[kPassed] = {segment, hub_.fd()};
     message.msg_control = control;
@@ -306,14 +286,13 @@ void SocketDialler::hello(Meeting& meeting, uint64_t visitor) {
   // Whatever becomes of it, it is a visitor no more.
   auto entry = sockets_.extract(visitor);
   auto& socket = entry.mapped();
-  const auto greeting = wire::decode_greeting(packet.span());
-  const auto from = packet.size >= wire::kGreetingSize ? decode_endpoint(packet.span().subspan(wire::kGreetingSize))
-                                                       : std::nullopt;
-  if (!got || !greeting || !from) return;
-  auto answer = meeting.asked(Lane::shm, socket.cookie, from->address, *greeting);
+  const auto said = wire::decode_hello(packet.span());
+  if (!got || !said) return;
+  const auto& from = said->acceptor.address;
+  auto answer = meeting.asked(Lane::shm, socket.cookie, from, *said);
   const auto refuse = [&](wire::Verdict verdict) {
     answer.verdict = verdict;
-    (void)send(socket.fd.get(), answer, nullptr, -1);
+    (void)send(socket.fd.get(), wire::encode(answer), -1);
   };
   if (answer.verdict != wire::Verdict::welcome) return refuse(answer.verdict);
   auto theirs = half_in(packet);
@@ -325,9 +304,9 @@ void SocketDialler::hello(Meeting& meeting, uint64_t visitor) {
   }
   const int fd = socket.fd.get();
   answer.receives = kDepth;
-  join(meeting, std::move(entry), std::move(*own), std::move(*theirs), false, from->address, *greeting);
+  join(meeting, std::move(entry), std::move(*own), std::move(*theirs), false, from, said->greeting);
   // The link comes first: the peer speaks as soon as it knows. If it has gone, the socket says so.
-  (void)send(fd, answer, nullptr, memory.get());
+  (void)send(fd, wire::encode(answer), memory.get());
 }
 
 // A point that we dialled answers.

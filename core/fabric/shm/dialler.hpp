@@ -1,6 +1,6 @@
 #pragma once
-// The search for peers on this host. A rendezvous point is an abstract unix socket named by the connecting end of the flow, so
-// that processes meet that share a network namespace, and only those. Both ends send one packet each: a greeting with two
+// The search for peers on this host. A rendezvous point is an abstract unix socket named by both ends of the flow, so that
+// processes meet that share a network namespace, and only those, and no two flows want one name. Both ends send one packet each: a greeting with two
 // descriptors, their segment and their bell. The socket then stays open, and its end says that the peer has gone.
 //
 //   dialler: connect, hello{greeting, its end of the flow} + segment, bell     point: asked; answer{greeting} + segment, bell
@@ -24,7 +24,7 @@ class SocketDialler final : public Dialler {
   static std::unique_ptr<SocketDialler> make(Lock& lock, PinnedBudget& budget, uint64_t rings, const Announce& announce,
                                              Reason& why);
 
-  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) override;
+  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) override;
   void close_point(uint64_t cookie) override;
   std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
                              const wire::Greeting& greeting) override;
@@ -57,7 +57,8 @@ class SocketDialler final : public Dialler {
   // The socket of a visitor or a dial is a link's from now on.
   void join(Meeting& meeting, Sockets::node_type socket, Segment own, Half theirs, bool dialled, const Address& peer,
             const wire::Greeting& greeting);
-  bool send(int socket, const wire::Greeting& greeting, const Endpoint* end, int segment) const;
+  // `segment`: -1 to pass none, in a refusal.
+  bool send(int socket, std::span<const uint8_t> bytes, int segment) const;
 
   Lock& lock_;
   PinnedBudget& budget_;

@@ -29,10 +29,10 @@ bool opened = false, inherited = false;
 
 sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
-std::optional<wire::Greeting> greeting_in(const rdma_cm_event& event) {
+std::span<const uint8_t> private_data(const rdma_cm_event& event) {
   const auto& parameters = event.param.conn;
   if (!parameters.private_data) return {};
-  return wire::decode_greeting({static_cast<const uint8_t*>(parameters.private_data), parameters.private_data_len});
+  return {static_cast<const uint8_t*>(parameters.private_data), parameters.private_data_len};
 }
 
 // For this end's work requests: the peer does the same for its own.
@@ -79,6 +79,7 @@ Reason reason_of(int error) {
     case ENOMEM: return Reason::locked_memory;
     case EMFILE:
     case ENFILE: return Reason::descriptors;
+    case EADDRINUSE: return Reason::port_taken;
     case ENETUNREACH:
     case EHOSTUNREACH: return Reason::no_route;
     default: return Reason::link_failed;
@@ -140,7 +141,8 @@ CmDialler::~CmDialler() {
   library_.rdma_destroy_event_channel(channel_);
 }
 
-std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& local) {
+// The port space has no room for the other end: whoever dials says which flow is meant.
+std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& local, const Endpoint&) {
   rdma_cm_id* id = nullptr;
   if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(errno);
   sockaddr_storage address;
@@ -191,7 +193,7 @@ std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, con
   call.cookie = cookie;
   call.dialled = true;
   call.peer = to.address;
-  call.greeting = greeting;
+  call.hello = {greeting, from};
   return {};
 }
 
@@ -271,7 +273,7 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
     case RDMA_CM_EVENT_CONNECT_REQUEST: request(meeting, event); break;
     case RDMA_CM_EVENT_ESTABLISHED: established(meeting, event); break;
     case RDMA_CM_EVENT_REJECTED: {
-      const auto greeting = greeting_in(event);
+      const auto greeting = wire::decode_greeting(private_data(event));
       failed(meeting, id, greeting ? Reason::peer_declined : Reason::plain_peer, greeting);
       break;
     }
@@ -349,10 +351,10 @@ std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& wh
   return made;
 }
 
-rdma_conn_param CmDialler::parameters(const wire::GreetingBytes& greeting) const {
+rdma_conn_param CmDialler::parameters(std::span<const uint8_t> privately) const {
   rdma_conn_param parameters{};
-  parameters.private_data = greeting.data();
-  parameters.private_data_len = static_cast<uint8_t>(greeting.size());
+  parameters.private_data = privately.data();
+  parameters.private_data_len = static_cast<uint8_t>(privately.size());
   parameters.retry_count = kRetries;
   parameters.rnr_retry_count = 7;  // for ever: credits keep it from being needed
   return parameters;
@@ -371,8 +373,8 @@ void CmDialler::route_found(Meeting& meeting, rdma_cm_id* id) {
     meeting.dial_failed(cookie, why, {});
     return;
   }
-  call.greeting.receives = call.queue_pair->receive_depth();
-  const auto bytes = wire::encode(call.greeting);
+  call.hello.greeting.receives = call.queue_pair->receive_depth();
+  const auto bytes = wire::encode(call.hello);
   auto with = parameters(bytes);
   if (library_.rdma_connect(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
 }
@@ -420,15 +422,15 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
     library_.rdma_reject(id, bytes.data(), static_cast<uint8_t>(bytes.size()));
     doomed_.push_back(id);
   };
-  const auto greeting = greeting_in(event);
+  const auto hello = wire::decode_hello(private_data(event));
   Endpoint from;
-  if (!greeting || !parse(*rdma_get_peer_addr(id), from)) {
+  if (!hello || !parse(*rdma_get_peer_addr(id), from)) {
     library_.rdma_reject(id, nullptr, 0);
     doomed_.push_back(id);
     return;
   }
   const auto cookie = reinterpret_cast<uint64_t>(event.listen_id->context);
-  auto answer = meeting.asked(Lane::rdma, cookie, from.address, *greeting);
+  auto answer = meeting.asked(Lane::rdma, cookie, from.address, *hello);
   if (answer.verdict != wire::Verdict::welcome) return refuse(answer);
   Reason why;
   auto queue_pair = make_queue_pair(id, why);
@@ -448,7 +450,7 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
   call.established = queue_pair.get();
   auto& device = queue_pair->device();
   // The link comes first: once accepted, the peer speaks, and whoever polls takes what it said.
-  meeting.linked(cookie, false, from.address, *greeting, std::move(queue_pair), device);
+  meeting.linked(cookie, false, from.address, hello->greeting, std::move(queue_pair), device);
   if (library_.rdma_accept(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
 }
 
@@ -457,7 +459,7 @@ void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
   if (found == calls_.end()) return;
   auto& call = found->second;
   if (!call.dialled) return meeting.established(*call.established);
-  const auto greeting = greeting_in(event);
+  const auto greeting = wire::decode_greeting(private_data(event));
   if (!greeting || greeting->version != wire::kVersion) return failed(meeting, event.id, Reason::peer_version, greeting);
   call.established = call.queue_pair.get();
   auto& device = call.queue_pair->device();

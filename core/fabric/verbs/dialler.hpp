@@ -19,7 +19,7 @@ class CmDialler final : public Dialler {
                                          Announce announce, Reason& why);
   ~CmDialler() override;
 
-  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local) override;
+  std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) override;
   void close_point(uint64_t cookie) override;
   std::optional<Reason> dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
                              const wire::Greeting& greeting) override;
@@ -34,7 +34,7 @@ class CmDialler final : public Dialler {
     uint64_t cookie = 0;
     bool dialled = false;
     Address peer;
-    wire::Greeting greeting;                // ours, for a dial; the peer's, for a connection
+    wire::Hello hello;                      // of a dial
     std::unique_ptr<QueuePair> queue_pair;  // until the engine owns it
     QueuePair* established = nullptr;       // once the engine owns it
   };
@@ -46,7 +46,7 @@ class CmDialler final : public Dialler {
   Device* serving(const ibv_context* context);
   Device* vacant_device();
   std::unique_ptr<QueuePair> make_queue_pair(rdma_cm_id* id, Reason& why);
-  rdma_conn_param parameters(const wire::GreetingBytes& greeting) const;
+  rdma_conn_param parameters(std::span<const uint8_t> privately) const;
   void handle(Meeting& meeting, const rdma_cm_event& event);
   void request(Meeting& meeting, const rdma_cm_event& event);
   void route_found(Meeting& meeting, rdma_cm_id* id);

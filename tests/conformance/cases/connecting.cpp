@@ -286,3 +286,51 @@ TEST_CASE("connect: a client that binds first", "[connect][bind]") {
   CHECK(from.sin_port == own.sin_port);
   enter_lane(client, server);
 }
+
+// A local port may be shared by connections to different peers; what names one of them does not name the others. The first is
+// left alone by whoever accepts it, so that it goes on waiting for its lane.
+TEST_CASE("connect: from one address and port to two listeners", "[connect][bind]") {
+  const Listener listeners[] = {listening(), listening()};
+  sockaddr_storage from = listeners[0].address;
+  reinterpret_cast<sockaddr_in&>(from).sin_port = 0;
+  Fd clients[2], servers[2];
+  for (int i = 0; i < 2; ++i) {
+    clients[i] = stream_socket();
+    set_option(clients[i], SOL_SOCKET, SO_REUSEADDR, 1);
+    REQUIRE(bind(clients[i], reinterpret_cast<sockaddr*>(&from), sizeof(sockaddr_in)) == 0);
+    socklen_t size = sizeof from;
+    REQUIRE(getsockname(clients[i], reinterpret_cast<sockaddr*>(&from), &size) == 0);
+  }
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(connect(clients[i], listeners[i].name(), listeners[i].size) == 0);
+    servers[i] = Fd(accept(listeners[i].fd, nullptr, nullptr));
+    REQUIRE(servers[i] >= 0);
+  }
+  enter_lane(clients[1], servers[1]);
+  for (int i = 0; i < 2; ++i) {
+    send_all(clients[i], "to "s + std::to_string(i));
+    CHECK(receive(servers[i], 4) == "to "s + std::to_string(i));
+  }
+}
+
+TEST_CASE("connect: to the unspecified address, which is this host", "[connect]") {
+  const auto listener = listening();
+  auto to = reinterpret_cast<const sockaddr_in&>(listener.address), from = to;
+  to.sin_addr.s_addr = INADDR_ANY;
+  from.sin_port = 0;
+  for (const bool bound : {true, false}) {
+    if (!bound && from.sin_addr.s_addr != htonl(INADDR_LOOPBACK)) continue;  // it would be from loopback, where nobody listens
+    const auto client = stream_socket();
+    if (bound) REQUIRE(bind(client, reinterpret_cast<sockaddr*>(&from), sizeof from) == 0);
+    REQUIRE(connect(client, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+    sockaddr_in peer{};
+    socklen_t size = sizeof peer;
+    REQUIRE(getpeername(client, reinterpret_cast<sockaddr*>(&peer), &size) == 0);
+    CHECK(peer.sin_addr.s_addr == from.sin_addr.s_addr);
+    const Fd server(accept(listener.fd, nullptr, nullptr));
+    REQUIRE(server >= 0);
+    enter_lane(client, server);
+    send_all(client, "hello");
+    CHECK(receive(server, 5) == "hello");
+  }
+}

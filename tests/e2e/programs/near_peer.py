@@ -51,7 +51,7 @@ class Link:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(5)
         self.own_fd, self.bell = segment(), os.eventfd(0, os.EFD_NONBLOCK)
-        self.socket.connect(b"\0rsock-%s:%d" % (point[0].encode(), point[1]))
+        self.socket.connect("\0rsock-{}:{}-{}:{}".format(*point, *own))
         hello = greeting() + endpoint(own) if hello is None else hello
         fds = [self.own_fd, self.bell] if fds is None else fds
         self.sent = 0

@@ -341,6 +341,29 @@ TEST_CASE("greetings: what is one and what is not", "[wire]") {
   CHECK(decode_greeting(encode(Greeting{kVersion, Verdict::linked, 1, 0})));
 }
 
+TEST_CASE("greetings: a request says which end dials", "[wire]") {
+  const auto hex = bytes("7273636b 0001 0000 0102030405060708 00000080 00000000 00 0a000001000000000000000000000000 18eb");
+  Hello sent{{kVersion, Verdict::welcome, 0x0102030405060708, 128}, {}};
+  sent.acceptor.address.bytes = {10, 0, 0, 1};
+  sent.acceptor.port = 6379;
+  const auto made = encode(sent);
+  CHECK(Bytes(made.begin(), made.end()) == hex);
+  const auto got = decode_hello(hex);
+  REQUIRE(got);
+  CHECK(got->greeting.engine == 0x0102030405060708);
+  CHECK(got->acceptor == sent.acceptor);
+  for (size_t size = 0; size < kHelloSize; ++size) CHECK_FALSE(decode_hello(std::span(hex).first(size)));
+  auto padded = hex;
+  padded.resize(56, 0xee);
+  CHECK(decode_hello(padded));
+  auto wrong = hex;
+  wrong[kGreetingSize] = 2;
+  CHECK_FALSE(decode_hello(wrong));
+  wrong = hex;
+  wrong[kGreetingSize + 1 + 4] = 1;  // an IPv4 address of five bytes
+  CHECK_FALSE(decode_hello(wrong));
+}
+
 // The version is the caller's to judge, and what later versions add must not keep it from being read.
 TEST_CASE("greetings: later versions can be told", "[wire]") {
   const auto made = encode(Greeting{.version = 0xffff, .engine = 7});
