@@ -55,7 +55,7 @@ bool near(const Endpoint& local, const Endpoint& remote) {
 
 }  // namespace
 
-void Service::forked() { fabric::verbs::note_fork(); }
+void Service::forked() { fabric::verbs::library_forked(); }
 
 fabric::Dialler* Service::dialler_of(Lane lane, Reason& why) {
   auto& fabric = fabrics_[static_cast<size_t>(lane)];

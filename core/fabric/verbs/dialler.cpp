@@ -24,9 +24,6 @@ constexpr uint8_t kAckTimeout = 15;
 constexpr uint8_t kRetries = 5;
 constexpr int kBacklog = 4;
 
-// rdma-core keeps what it opened for the process; a child of fork finds it there, and cannot use it.
-bool opened = false, inherited = false;
-
 sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 std::span<const uint8_t> private_data(const rdma_cm_event& event) {
@@ -86,18 +83,16 @@ Reason reason_of(int error) {
   }
 }
 
-void note_fork() { inherited = inherited || opened; }
-
 std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, const std::string& device,
                                            Announce announce, Reason& why) {
   const auto* loaded = library();
-  if (!loaded || inherited) {
+  if (!loaded) {
     why = Reason::no_device;
     return nullptr;
   }
   auto* channel = loaded->rdma_create_event_channel();
   if (!channel) {
-    why = reason_of(errno);
+    why = reason_of(loaded->error());
     // rdma-core answers "no such file" for a device that it may not open.
     if (const auto tried = sys::open("/dev/infiniband/rdma_cm", O_RDWR | O_CLOEXEC, 0))
       (void)sys::close(*tried);
@@ -144,11 +139,11 @@ CmDialler::~CmDialler() {
 // The port space has no room for the other end: whoever dials says which flow is meant.
 std::optional<Reason> CmDialler::open_point(uint64_t cookie, const Endpoint& local, const Endpoint&) {
   rdma_cm_id* id = nullptr;
-  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(errno);
+  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(library_.error());
   sockaddr_storage address;
   write(local, address);
   if (library_.rdma_bind_addr(id, generic(address)) != 0 || library_.rdma_listen(id, kBacklog) != 0) {
-    const int error = errno;
+    const int error = library_.error();
     log::info("no rendezvous at {}: {}", to_string(local), std::strerror(error));
     library_.rdma_destroy_id(id);
     return reason_of(error);
@@ -177,14 +172,14 @@ void CmDialler::close_point(uint64_t cookie) {
 std::optional<Reason> CmDialler::dial(uint64_t cookie, const Endpoint& from, const Endpoint& to,
                                       const wire::Greeting& greeting) {
   rdma_cm_id* id = nullptr;
-  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(errno);
+  if (library_.rdma_create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) return reason_of(library_.error());
   Endpoint any_port = from;
   any_port.port = 0;
   sockaddr_storage source, destination;
   write(any_port, source);
   write(to, destination);
   if (library_.rdma_resolve_addr(id, generic(source), generic(destination), kResolveTimeoutMs) != 0) {
-    const int error = errno;
+    const int error = library_.error();
     log::info("cannot dial {}: {}", to_string(to), std::strerror(error));
     library_.rdma_destroy_id(id);
     return reason_of(error);
@@ -263,7 +258,7 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
       }
       set_ack_timeout(library_, id);
       if (calls_.contains(id) && library_.rdma_resolve_route(id, kResolveTimeoutMs) != 0)
-        failed(meeting, id, reason_of(errno), {});
+        failed(meeting, id, reason_of(library_.error()), {});
       break;
     case RDMA_CM_EVENT_ROUTE_RESOLVED: route_found(meeting, id); break;
     case RDMA_CM_EVENT_ADDR_ERROR:
@@ -287,7 +282,7 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
 
 // The device that `id` is on; nullptr if it goes, or cannot be used.
 Device* CmDialler::device_of(rdma_cm_id* id) {
-  opened = true;
+  device_is_opened();
   auto* device = serving(id->verbs);
   if (!device) device = watched(id);
   return device && !device->removed() ? device : nullptr;
@@ -303,7 +298,7 @@ Device* CmDialler::watched(rdma_cm_id* id) {
   Endpoint local;
   if (parse(*rdma_get_local_addr(id), local)) write({local.address, 0}, address);
   const bool bound = library_.rdma_bind_addr(witness, generic(address)) == 0;
-  const bool going = !bound && errno == ENODEV;
+  const bool going = !bound && library_.error() == ENODEV;
   if (!bound || witness->verbs != id->verbs) {
     library_.rdma_destroy_id(std::exchange(witness, nullptr));
     if (!going) return nullptr;
@@ -376,7 +371,7 @@ void CmDialler::route_found(Meeting& meeting, rdma_cm_id* id) {
   call.hello.greeting.receives = call.queue_pair->receive_depth();
   const auto bytes = wire::encode(call.hello);
   auto with = parameters(bytes);
-  if (library_.rdma_connect(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
+  if (library_.rdma_connect(id, &with) != 0) failed(meeting, id, reason_of(library_.error()), {});
 }
 
 void CmDialler::failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::optional<wire::Greeting> greeting) {
@@ -451,7 +446,7 @@ void CmDialler::request(Meeting& meeting, const rdma_cm_event& event) {
   auto& device = queue_pair->device();
   // The link comes first: once accepted, the peer speaks, and whoever polls takes what it said.
   meeting.linked(cookie, false, from.address, hello->greeting, std::move(queue_pair), device);
-  if (library_.rdma_accept(id, &with) != 0) failed(meeting, id, reason_of(errno), {});
+  if (library_.rdma_accept(id, &with) != 0) failed(meeting, id, reason_of(library_.error()), {});
 }
 
 void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {

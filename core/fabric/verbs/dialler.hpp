@@ -76,9 +76,6 @@ class CmDialler final : public Dialler {
   std::vector<std::unique_ptr<QueuePair>> doomed_pairs_;
 };
 
-// In a child of fork: if the parent had opened a device, rdma-core is of no use here.
-void note_fork();
-
 // What an errno of rdma-core means for a flow.
 Reason reason_of(int error);
 

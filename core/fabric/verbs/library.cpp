@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <utility>
+
 #include "core/base/log.hpp"
 
 namespace rsock::fabric::verbs {
@@ -14,8 +16,20 @@ bool resolve(void* handle, const char* name, Function& to) {
   return to != nullptr;
 }
 
+enum class Loaded { not_yet, good, bad };
+
+Library present{};
+Loaded loaded = Loaded::not_yet;
+bool opened = false;     // a device, by the present copy
+bool inherited = false;  // a copy that has one is there, from a parent
+
+void* open_copy() {
+  constexpr char kName[] = "librdmacm.so.1";
+  return inherited ? dlmopen(LM_ID_NEWLM, kName, RTLD_NOW | RTLD_LOCAL) : dlopen(kName, RTLD_NOW | RTLD_LOCAL);
+}
+
 bool load(Library& to) {
-  void* cm = dlopen("librdmacm.so.1", RTLD_NOW | RTLD_LOCAL);
+  void* cm = open_copy();
   if (!cm) {
     log::info("rdma-core is not there: {}", dlerror());
     return false;
@@ -24,15 +38,22 @@ bool load(Library& to) {
 #define RSOCK_VERBS_RESOLVE(name) good = resolve(cm, #name, to.name) && good;
   RSOCK_VERBS_SYMBOLS(RSOCK_VERBS_RESOLVE)
 #undef RSOCK_VERBS_RESOLVE
-  return resolve(cm, "ibv_reg_mr", to.reg_mr) && good;
+  return resolve(cm, "ibv_reg_mr", to.reg_mr) && resolve(cm, "__errno_location", to.errno_of_libc) && good;
 }
 
 }  // namespace
 
 const Library* library() {
-  static Library loaded{};
-  static const bool good = load(loaded);
-  return good ? &loaded : nullptr;
+  if (loaded == Loaded::not_yet) loaded = load(present) ? Loaded::good : Loaded::bad;
+  return loaded == Loaded::good ? &present : nullptr;
+}
+
+void device_is_opened() { opened = true; }
+
+void library_forked() {
+  if (!std::exchange(opened, false)) return;
+  inherited = true;
+  loaded = Loaded::not_yet;
 }
 
 }  // namespace rsock::fabric::verbs

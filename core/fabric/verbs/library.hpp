@@ -2,6 +2,11 @@
 // rdma-core, loaded when the first flow needs it: a process without selected flows pays nothing for it, and a host
 // without it keeps its flows on TCP. Names are as in verbs(7) and rdma_cm(7); the data path (post, poll, notify) needs no
 // symbol, since the headers go through the device's own table.
+//
+// rdma-core keeps for the process what it has opened, and takes it for its own in a child of fork, where it is the parent's: a
+// context is used by numbers that the kernel knows, so that whatever the child did with it would be done to the parent. Such a
+// child leaves that copy alone and loads another, in a namespace of its own (dlmopen(3)): code and data of librdmacm,
+// libibverbs, the provider, and of the libc that these use. Its errno is another, too.
 
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
@@ -24,9 +29,16 @@ struct Library {
 #undef RSOCK_VERBS_POINTER
   // ibv_reg_mr is a macro in the header; this is the function of that name.
   ibv_mr* (*reg_mr)(ibv_pd* pd, void* address, size_t length, int access);
+  int* (*errno_of_libc)();
+  // The errno of the last call that failed, in this thread.
+  int error() const { return *errno_of_libc(); }
 };
 
 // nullptr if rdma-core cannot be loaded. The first call loads it; service thread only. Never unloaded.
 const Library* library();
+// A device is opened: children of this process cannot use the copy that is loaded.
+void device_is_opened();
+// In a child of fork, before it has other threads.
+void library_forked();
 
 }  // namespace rsock::fabric::verbs

@@ -83,7 +83,7 @@ QueuePair::~QueuePair() {
 bool QueuePair::add_region(flow::Block& chunk, int access) {
   auto* region = device_.library().reg_mr(domain_, chunk.base, chunk.size, access);
   if (!region) {
-    log::info("{} bytes cannot be registered: {}", chunk.size, std::strerror(errno));
+    log::info("{} bytes cannot be registered: {}", chunk.size, std::strerror(device_.library().error()));
     return false;
   }
   regions_.push_back(region);

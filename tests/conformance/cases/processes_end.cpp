@@ -50,7 +50,7 @@ TEST_CASE("quick_exit: what was written arrives, then the end", "[quick_exit]") 
 TEST_CASE("_exit: what was written arrives, then the end", "[exit]") {
   arrives([] { _exit(7); });
 }
-TEST_CASE("_Exit: what was written arrives, then the end", "[exit]") {
+TEST_CASE("_Exit, the same by C's name: what was written arrives, then the end", "[exit]") {
   arrives([] { _Exit(7); });
 }
 TEST_CASE("_exit: by a thread other than main", "[exit]") {

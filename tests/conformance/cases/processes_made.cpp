@@ -208,6 +208,23 @@ TEST_CASE("fork: a connection of a child's own does not touch the parent's", "[f
   exchange(pair.server, pair.client);
 }
 
+TEST_CASE("fork: child and grandchild make connections of their own", "[fork]") {
+  const auto pair = connected();
+  const auto child = child_that([] {
+    const auto own = connected();
+    const auto grandchild = child_that([] {
+      const auto its_own = connected();
+      exchange(its_own.client, its_own.server);
+      return 7;
+    });
+    const int status = status_of(grandchild);
+    exchange(own.client, own.server);
+    return status;
+  });
+  CHECK(status_of(child) == 7);
+  exchange(pair.client, pair.server);
+}
+
 TEST_CASE("posix_spawn: the connection goes on", "[posix_spawn]") {
   char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("exit 7"), nullptr};
   undisturbed_by([&] {
