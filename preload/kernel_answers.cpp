@@ -1,6 +1,6 @@
 // Calls whose answer is the shadow socket's own, whatever lane the flow is in: its names are real, an offset on it is ESPIPE,
-// and a set concerns us from the first flow that is added to it. They are taken over so that the list is whole. Only the peer's name
-// is lost with the connection, of which the kernel may not know yet.
+// and a set concerns us from the first flow that is added to it. They are taken over so that the list is whole. Only whether it has
+// a peer, and a name, depends on whether the connection has ended, of which the kernel may not know yet.
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -14,7 +14,13 @@ namespace real = rsock::real;
 namespace sockets = rsock::sockets;
 using rsock::preload::find;
 
-RSOCK_EXPORT int bind(int fd, const sockaddr* address, socklen_t size) noexcept { return real::bind(fd, address, size); }
+RSOCK_EXPORT int bind(int fd, const sockaddr* address, socklen_t size) noexcept {
+  if (find(fd)) {
+    rsock::preload::Uncancellable here;
+    sockets::end_known(fd);
+  }
+  return real::bind(fd, address, size);
+}
 RSOCK_EXPORT int getsockname(int fd, sockaddr* address, socklen_t* size) noexcept {
   return real::getsockname(fd, address, size);
 }

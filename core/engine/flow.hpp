@@ -165,6 +165,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   size_t low_water() const { return low_water_; }
   // Options were set: takes note of those that a lane honours.
   void learn_options();
+  void low_water_set();
   // SO_LINGER with 0.
   bool resets_on_close() const;
   // The program wants to hear of what only TCP has: O_ASYNC, timestamps, TCP_INQ.
@@ -278,6 +279,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void close_hard();
   bool tcp_at_end() const;
   void settle_connect();
+  // options.cpp
+  void mind_low_water();
   void provoke_reset();
   bool peer_may_end() const;
   void advance_close();
@@ -371,6 +374,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // ends of the streams
   size_t low_water_ = 1;
+  bool low_water_kept_ = false;  // here, and is 1 in the kernel
   uint32_t largest_ring_ = 0;  // that a sender may be given, as SO_RCVBUF bounds it
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes

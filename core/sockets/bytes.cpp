@@ -180,6 +180,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   const auto least = peek ? 0 : std::min(wanted, flow->low_water());
   size_t done = 0;
   for (;;) {
+    if (done && (flow->readiness() & EPOLLERR)) return done;  // for the next call to tell
     const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
     const Buffers into{done ? std::span<const iovec>(left) : to.parts, to.cut};
     auto got = take(*flow, into, peek, flags & MSG_TRUNC);

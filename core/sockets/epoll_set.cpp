@@ -234,7 +234,8 @@ void EpollSet::changed(Watch& watch, uint32_t what) {
   if (kernel != watch.in_kernel) {
     move(watch, kernel);
     const bool more = kernel || watch.flow->arrivals() != watch.arrivals;
-    what |= watch.wanted.events & EPOLLET ? ~watch.reported | (more ? EPOLLIN : 0u) : ~0u;
+    const auto unreported = ~watch.reported & (watch.wanted.events | kAlways);
+    what |= watch.wanted.events & EPOLLET ? unreported | (more ? EPOLLIN : 0u) : ~0u;
     if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
   }
   if (kernel || watch.fired) return;

@@ -79,7 +79,7 @@ Answer<int> shutdown(int fd, int how) {
 }
 
 Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size) {
-  if (idle() || level != SOL_SOCKET || name != SO_ERROR) return Answer<int>::pass();
+  if (idle() || level != SOL_SOCKET || (name != SO_ERROR && name != SO_RCVLOWAT)) return Answer<int>::pass();
   Section section;
   const auto flow = off_kernel(fd);
   if (!flow || flow->kernel_follows()) return Answer<int>::pass();
@@ -89,8 +89,8 @@ Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size
   if (!sys::getsockopt(flow->shadow(), SOL_SOCKET, SO_ERROR, &shadow, room)) return Answer<int>::pass();
   const auto asked = sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, value, *size);
   if (!asked) return Errno{asked.error()};
-  const int error = flow->take_error();
-  __builtin_memcpy(value, &error, *size < sizeof error ? *size : sizeof error);
+  const int answer = name == SO_ERROR ? flow->take_error() : static_cast<int>(flow->low_water());
+  __builtin_memcpy(value, &answer, *size < sizeof answer ? *size : sizeof answer);
   return 0;
 }
 
@@ -101,7 +101,7 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
   if (!entry) return;
   if (level == SOL_SOCKET) {
     entry->receive_limit.reset(), entry->send_limit.reset();  // whichever name it has
-    entry->flow->learn_options();
+    name == SO_RCVLOWAT ? entry->flow->low_water_set() : entry->flow->learn_options();
   }
   if (auto flow = lane_flow(fd); flow && engine::Flow::is_of_segments(level, name) && flow->asks_for_segments())
     return leave_and_wait(section, flow, Reason::unserved_call);

@@ -101,13 +101,15 @@ int any_descriptor(const Program& program, const End& end) {
 
 // What is still to come to `end`, or to happen to it; "" when nothing is.
 std::string missing(int fd, const End& end) {
-  pollfd look{fd, POLLIN | POLLRDHUP | POLLPRI, 0};
+  pollfd look{fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
   poll(&look, 1, 0);
   const auto state = facts(fd).tcpi_state;
   if (state == kFinWait1 || state == kLastAck || state == kClosing) return "an acknowledgement";
   const bool both = end.shut_out && end.peer->shut_out;
   if ((end.reset || both) && !(look.revents & POLLHUP)) return "POLLHUP";
   if (end.peer->shut_out && !end.unsure && !(look.revents & POLLRDHUP)) return "POLLRDHUP";
+  // All has room for what programs send here, but a flow is not writable while it leaves its lane for TCP.
+  if (!(look.revents & (POLLOUT | POLLHUP))) return "POLLOUT";
   if (end.reset || end.urgent || end.unsure) return "";
   int there = -1;
   if (ioctl(fd, FIONREAD, &there) == 0 && static_cast<size_t>(there) != end.unread)

@@ -101,6 +101,7 @@ bool Flow::handle(const wire::Fin& fin) {
   if (!peer_may_end() || peer_closed_ || (fin_ && (*fin_ != fin.total || !fin.closed))) return false;
   if (!closing_ && fin.total != rx_.landed_total()) return false;
   const Change change(*this);
+  if (!fin_ && state_ == State::lane) changed();  // also where its end shows nothing new
   fin_ = fin.total;
   peer_closed_ = fin.closed;
   if (peer_closed_) {
@@ -164,6 +165,7 @@ void Flow::end_on_kernel() {
   peer_closed_ = dead_ = false;
   error_ = 0;
   fin_.reset();
+  mind_low_water();
   leave_link(true);
   log::info("flow {} to {} has ended on TCP, too", to_string(local_), to_string(remote_));
   settle(leave_reason_);

@@ -261,6 +261,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   const auto before = state_;
   const auto next = flow::step(state_, event, facts);
   state_ = next.state;
+  mind_low_water();
   time_way_back(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
              flow::name(before), flow::name(state_));

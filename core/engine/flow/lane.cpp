@@ -339,8 +339,11 @@ uint32_t Flow::readiness() {
   if (error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
   const auto there = rest_in() + ring_in();
   if (there > 0 && (there >= low_water_ || rx_.full())) ready |= EPOLLIN;
-  if (source == Receives::raw && tcp_has_input()) ready |= EPOLLIN;
-  if (source == Receives::raw_to_boundary && boundary_left() > 0 && tcp_has_input()) ready |= EPOLLIN;
+  const bool raw = source == Receives::raw || (source == Receives::raw_to_boundary && boundary_left() > 0);
+  if (raw && tcp_has_input()) {
+    const auto unread = low_water_ > 1 ? readable_bytes() : low_water_;
+    if (unread == 0 || unread >= low_water_) ready |= EPOLLIN;
+  }
 
   if (error_ || dead_ || write_shut_ || peer_closed_) ready |= EPOLLOUT;
   if (flow::sends(state_) == Sends::ring && tx_.room() > 0) ready |= EPOLLOUT;

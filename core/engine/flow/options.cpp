@@ -54,8 +54,26 @@ bool Flow::resets_on_close() const {
   return sys::getsockopt(shadow(), SOL_SOCKET, SO_LINGER, &now, size) && now.l_onoff && now.l_linger == 0;
 }
 
+// With more than 1 in the kernel, tokens and frames would come unnoticed.
+void Flow::mind_low_water() {
+  const bool keep = low_water_ > 1 && !kernel_follows() && state_ != flow::State::broken;
+  if (keep == low_water_kept_) return;
+  low_water_kept_ = keep;
+  const int value = keep ? 1 : static_cast<int>(low_water_);
+  (void)sys::setsockopt(shadow(), SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+}
+
+void Flow::low_water_set() {
+  low_water_kept_ = false;
+  learn_options();
+  mind_low_water();
+  // As in the kernel, who waits hears of what is enough now, and of an end.
+  const auto there = kernel_follows() ? 0 : readable_bytes();
+  if (fin_ || (there > 0 && there >= low_water_)) changed(EPOLLIN);
+}
+
 void Flow::learn_options() {
-  low_water_ = static_cast<size_t>(option(shadow(), {SOL_SOCKET, SO_RCVLOWAT}, 1));
+  if (!low_water_kept_) low_water_ = static_cast<size_t>(option(shadow(), {SOL_SOCKET, SO_RCVLOWAT}, 1));
   largest_ring_ = engine_.settings.ring_max;
   // What the program set is told doubled; what it did not set grows.
   if (option(shadow(), {SOL_SOCKET, SO_BUF_LOCK}, 0) & kReceiveBufferSet) {

@@ -391,3 +391,47 @@ TEST_CASE("recv: behind what a lane left unread, at once what TCP has", "[recv][
     CHECK(got.substr(0, 3000) == text);
   });
 }
+
+TEST_CASE("recv: MSG_WAITALL leaves the error behind what it took to the next call", "[recv][close]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    send_all(other, "last words");
+    send_all(one, "nobody reads this");
+    arrived(other, 17);
+    arrived(one, 10);
+    other.close();
+    shown(one, POLLERR);
+    char buffer[100];
+    CHECK(recv(one, buffer, sizeof buffer, MSG_WAITALL) == 10);
+    CHECK((polled(one, kAll) & POLLERR) != 0);
+    CHECK_FAILS(send(one, "x", 1, MSG_NOSIGNAL), ECONNRESET);
+  });
+}
+
+TEST_CASE("epoll: an edge comes again with the end of the stream, a shutdown after it, and a lower SO_RCVLOWAT", "[epoll_wait][shutdown]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, one, &event) == 0);
+    REQUIRE(shutdown(one, SHUT_RDWR) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    other.close();
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    CHECK(event.events == (EPOLLIN | EPOLLOUT | EPOLLHUP));
+    CHECK_FAILS(shutdown(one, SHUT_WR), ENOTCONN);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+  });
+  from_both_sides([](Fd& one, Fd& other) {
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    send_all(other, "abc");
+    arrived(one, 3);
+    epoll_event event{EPOLLIN | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, one, &event) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    set_option(one, SOL_SOCKET, SO_RCVLOWAT, 2);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    set_option(one, SOL_SOCKET, SO_RCVLOWAT, 5);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    CHECK(option(one, SOL_SOCKET, SO_RCVLOWAT) == 5);
+  });
+}
