@@ -97,10 +97,11 @@ Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
   const iovec first{waste, 1};
   const auto there = flow.read({&first, 1}, true);
   if (!there || *there == 0) return there;
-  if (peek) return std::min(room, flow.readable_bytes());
+  const auto most = std::min(room, flow.readable_bytes());  // and not what comes behind it, which may be an error
+  if (peek) return most;
   size_t done = 0;
-  while (done < room) {
-    const iovec piece{waste, std::min(sizeof waste, room - done)};
+  while (done < most) {
+    const iovec piece{waste, std::min(sizeof waste, most - done)};
     const auto got = flow.read({&piece, 1}, false);
     if (!got || *got == 0) break;  // what it is, the next call learns
     done += *got;
