@@ -117,6 +117,18 @@ def detached(lab):
     lab.expect_lane(*told, bytes_each=MUCH)
 
 
+def makes_others(lab):
+    """fork and system, in a process with many flows: all of them stay in their lane."""
+    flows = 1000 if lab.carrier == "shm" else 100
+    server, port = structure(lab, "alone")
+    client = lab.start([lab.stage / "forks", lab.address, port, 64, flows, 1, 5], options=PATIENT)
+    client.finish()
+    stats = client.stats()
+    require(stats["flows"][lab.carrier] == flows and not stats["fallback"], f"{stats['flows']} {stats['fallback']}")
+    lab.expect_lane(stats, bytes_each=flows * 64)
+    server.terminate()
+
+
 # ---- Debian's servers
 
 
@@ -221,4 +233,5 @@ CASES = {
     "filter_refuses": restricted("refuse", False),
     "filter_kills": restricted("kill", False),
     "detached": detached,
+    "makes_others": makes_others,
 }
