@@ -60,10 +60,12 @@ template <class Real>
   if (result < 0) return result;
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) copied(fd, result);
   if (command == F_SETFL) sockets::nonblocking_set(fd, flags & O_NONBLOCK);
+  if (command == F_SETFD && !(flags & FD_CLOEXEC)) sockets::meant_for_next_program(fd);
   return result;
 }
 
 [[gnu::noinline]] int ioctl_concerned(int fd, unsigned long request, void* argument) {
+  if (request == FIONCLEX && !sockets::in_borrowed_memory()) sockets::meant_for_next_program(fd);
   const bool reads_int = request == FIONBIO || request == FIOASYNC;
   if (sockets::in_borrowed_memory() ||
       !(reads_int ? readable(argument, sizeof(int)) : writable(argument, sizeof(int))))

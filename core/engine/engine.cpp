@@ -184,6 +184,7 @@ void Engine::answer_family() {
   for (const auto& [id, flow] : flows_)
     if (flow->wanted_elsewhere()) wanted.push_back(flow);
   for (const auto& flow : wanted) flow->leave_to_family();
+  program.asked();
 }
 
 bool Engine::start_service() {

@@ -29,6 +29,7 @@ struct Program {
   };
   std::string name;
   std::function<Reloaded()> reload;  // on the service thread, without the lock
+  std::function<void()> asked;       // the same, under the lock: a child may have asked for an epoll set
   std::function<void()> ended;       // the same: all is delivered that could be, and the process is about to end
 };
 

@@ -193,9 +193,17 @@ void duplicated(int from, int to) {
   set_entry(to, entry);
 }
 
-void before_close(int fd) {
+void meant_for_next_program(int fd) {
   if (idle()) return;
   const Section section;
+  if (auto* entry = find(fd)) entry->meant = true;
+}
+
+void before_close(int fd) {
+  if (idle()) return;
+  Section section;
+  const auto* entry = entry_of(fd, Entry::Kind::set);
+  if (entry && entry->descriptors == 1 && entry->set->share() && !entry->set->share()->alone()) give_up_and_wait(section, entry->set);
   if (find(fd)) release(fd);
 }
 

@@ -29,7 +29,7 @@ Entry& new_entry(Entry::Kind kind) {
   entry->passes.store(false, std::memory_order_relaxed);
   entry->nonblocking = entry->corked = false;
   entry->receive_limit.reset(), entry->send_limit.reset();
-  entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->meant = false;
+  entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->original_set = nullptr, entry->meant = false;
   return *entry;
 }
 
@@ -81,6 +81,7 @@ void release(int fd) {
     entry->flow.reset();
   }
   if (entry->share) entry->share->let_go();
+  if (entry->set && entry->set->share()) entry->set->share()->let_go();
   entry->set.reset();
   entry->kind = Entry::Kind::unused;
   entry->next_free = pool;

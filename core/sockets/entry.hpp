@@ -18,8 +18,8 @@ class EpollSet;
 
 class Entry {
  public:
-  // inherited: a flow of the parent's (family.cpp)
-  enum class Kind { unused, listener, flow, set, inherited };
+  // inherited: a flow of the parent's, or an epoll set of its (family.cpp)
+  enum class Kind { unused, listener, flow, set, inherited, inherited_set };
 
   // The kernel serves every call: read without the lock, and never taken back while the entry is in use.
   std::atomic<bool> passes{false};
@@ -37,6 +37,7 @@ class Entry {
   engine::Share* share = nullptr;           // nullptr: it cannot be had
   const engine::Family* maker = nullptr;    // to be asked for it
   const engine::Flow* original = nullptr;   // the parent's, as it was when it forked; to be read only
+  const EpollSet* original_set = nullptr;   // the same
   bool meant = false;                       // for the next program: it was copied, or its close-on-exec cleared
   bool leaves_with_program = false;         // an exec is under way, which closes it
   uint64_t generation = 0;                  // of the last walk over the table that saw it
@@ -107,6 +108,11 @@ void release(int fd);
 // Blocks for a bounded time, without the lock.
 enum class By { here, others };
 void take_over(Section& section, int fd, By by = By::here);
+// Sets of this process that others hold become the kernel's alone: before this process goes on without them. Blocks for a bounded
+// time, without the lock.
+void give_up_shared_sets(Section& section);
+void give_up_and_wait(Section& section, std::shared_ptr<EpollSet> set);
+void let_go_of_sets(Section& section);
 // The descriptors of this process that others in its family know of, as fork, exec and exit see them.
 void share_with_child(engine::Engine& engine);
 void inherit(engine::Engine& parents);

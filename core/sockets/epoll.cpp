@@ -36,9 +36,14 @@ Entry* known_set(int set) {
 }
 
 // Where the flow cannot be watched here, it goes to TCP and is watched there.
-void watch_in_kernel(Section& section, std::shared_ptr<engine::Flow> flow) {
-  if (flow->on_kernel()) return flow->settle(Reason::descriptors);
-  leave_and_wait(section, std::move(flow), Reason::descriptors);
+void watch_in_kernel(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason) {
+  if (flow->on_kernel()) return flow->settle(reason);
+  leave_and_wait(section, std::move(flow), reason);
+}
+
+// Several processes use it.
+bool is_kernels(const Entry& entry) {
+  return entry.kind == Entry::Kind::inherited_set || (entry.set && entry.set->given_up());
 }
 
 }  // namespace
@@ -47,8 +52,14 @@ Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) 
   if (idle()) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
+  take_over(section, set);
   auto* member = find(fd);
   auto* entry = find(set);
+  if (entry && is_kernels(*entry)) {
+    const auto flow = operation == EPOLL_CTL_ADD ? lane_flow(fd) : nullptr;
+    if (flow) watch_in_kernel(section, flow, Reason::shared);
+    return Answer<int>::pass();
+  }
   if (entry && entry->kind != Entry::Kind::set) return Answer<int>::pass();
   if (member && member->set && operation == EPOLL_CTL_ADD) {
     const auto inner = member->set;
@@ -67,7 +78,7 @@ Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) 
   if (!entry) {
     const auto made = make_set(set);
     if (!made) {
-      if (!made.is(EINVAL) && !made.is(EBADF)) watch_in_kernel(section, flow);
+      if (!made.is(EINVAL) && !made.is(EBADF)) watch_in_kernel(section, flow, Reason::descriptors);
       return Answer<int>::pass();
     }
     entry = *made;
@@ -83,7 +94,8 @@ Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespe
   const Masked masked(mask);
   Section section;
   auto* entry = entry_of(set, Entry::Kind::set);
-  if (!entry) return Answer<int>::pass();
+  if (!entry) take_over(section, set);
+  if (!entry || entry->set->kernels()) return Answer<int>::pass();
   const auto kept = entry->set;  // another thread may close the set while this one sleeps in it
   return kept->wait(section, events, capacity, deadline_of(timeout), mask);
 }

@@ -70,6 +70,62 @@ EpollSet::Relatives EpollSet::find_relatives(int fd) {
 
 void EpollSet::forget_all() { all_sets.clear(); }
 
+void EpollSet::share_with_child(engine::Family& family) {
+  if (!share_) share_ = family.new_share(engine::Share::Place::owned);
+  if (share_) share_->hold();
+}
+
+std::vector<std::shared_ptr<engine::Flow>> EpollSet::flows() const {
+  std::vector<std::shared_ptr<engine::Flow>> all;
+  for (const auto& [key, watch] : watches_) all.push_back(watch->flow);
+  return all;
+}
+
+void EpollSet::answer_family() {
+  const auto sets = all_sets;  // none goes: whoever closes one needs the lock
+  for (auto* set : sets)
+    if (set->share_ && set->share_->place() == engine::Share::Place::wanted) set->give_up();
+}
+
+// A flow that is in its lane tells when it is back (changed).
+void EpollSet::give_up() {
+  given_up_ = true;
+  for (const auto& flow : flows()) flow->leave(Reason::shared);
+  std::vector<Watch*> back;
+  for (const auto& [key, watch] : watches_)
+    if (watch->flow->on_kernel()) back.push_back(watch.get());
+  for (auto* watch : back) hand_over(*watch);
+  advance_giving_up();
+}
+
+// As the kernel would have it: a one-shot entry that has fired stays there, and reports nothing until it is armed again.
+void EpollSet::hand_over(Watch& watch) {
+  if (!watch.in_kernel && watch.fired) {
+    epoll_event disarmed = watch.wanted;
+    disarmed.events = EPOLLONESHOT;
+    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_ADD, watch.kernel_fd(), &disarmed);
+  } else if (!watch.in_kernel) {
+    move(watch, true);
+  }
+  flow_gone(watch, true);
+}
+
+void EpollSet::advance_giving_up() {
+  if (!kernels() || gone_) return;
+  gone_ = true;
+  remove_sources();
+  epoll_event none{};
+  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, bell_->fd(), &none);
+  if (share_) share_->tell(engine::Share::Place::tcp);
+}
+
+void EpollSet::mend(int set) const {
+  for (const auto& [key, watch] : watches_) {
+    epoll_event event = watch->wanted;
+    if (watch->in_kernel && !watch->fired && !watch->orphan) (void)sys::epoll_ctl(set, EPOLL_CTL_MOD, watch->fd, &event);
+  }
+}
+
 void EpollSet::hand_over(engine::Flow& flow) {
   for (auto* observer : flow.observers()) observer->flow_gone(flow, true);
 }
@@ -231,6 +287,10 @@ void EpollSet::move(Watch& watch, bool to_kernel) {
 // again, unless more bytes have come since.
 void EpollSet::changed(Watch& watch, uint32_t what) {
   const bool kernel = watch.flow->on_kernel();
+  if (given_up_ && kernel) {
+    hand_over(watch);
+    return advance_giving_up();
+  }
   if (kernel != watch.in_kernel) {
     move(watch, kernel);
     const bool more = kernel || watch.flow->arrivals() != watch.arrivals;

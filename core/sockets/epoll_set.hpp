@@ -14,6 +14,10 @@
 // while a flow is ready, so that the kernel's set looks readable. A set is taken for exposed until a thread sleeps in it itself and
 // nothing else is known (Exposed::perhaps). The sources, which say nothing about the set, are then in it only while a thread sleeps. A set that contains another one with flows is known here, too (nest): who waits in it
 // drives the engine for both.
+//
+// Given up. Who forks has its sets in common with its child, as the kernel has it, and the child knows neither marks nor lanes. So a
+// set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP for good, their kernel entries get the
+// application's data back, and nothing of the library is left in it. What comes into it later is on TCP.
 
 #include <deque>
 #include <map>
@@ -39,6 +43,20 @@ class EpollSet {
                    const sigset_t* mask);
   // What libc's own wait in this set brought, as the application is to see it, in place; how many events are left.
   int translate(epoll_event* events, int count);
+
+  // ---- other processes
+  // nullptr: it never was anybody else's.
+  engine::Share* share() const { return share_; }
+  void share_with_child(engine::Family& family);
+  void give_up();
+  bool given_up() const { return given_up_; }
+  // Given up, and all of it is the kernel's by now.
+  bool kernels() const { return given_up_ && watches_.empty(); }
+  std::vector<std::shared_ptr<engine::Flow>> flows() const;
+  // In the child of a maker that was killed: the kernel's entries get the application's data, as far as they have not.
+  void mend(int set) const;
+  // A child may have asked for a set.
+  static void answer_family();
 
   // Somebody waits for the set itself from outside.
   void expose();
@@ -93,6 +111,8 @@ class EpollSet {
   Watch& new_watch(int fd, const engine::Flow& flow);
   Status enter_kernel(Watch& watch, int operation);
   void leave_kernel(Watch& watch);
+  void hand_over(Watch& watch);
+  void advance_giving_up();
   void move(Watch& watch, bool to_kernel);
   void changed(Watch& watch, uint32_t what);
   void queue(Watch& watch);
@@ -127,6 +147,8 @@ class EpollSet {
   int sleepers_ = 0;
   std::vector<const std::atomic<int>*> unaware_;
   Exposed exposed_ = Exposed::perhaps;
+  engine::Share* share_ = nullptr;
+  bool given_up_ = false, gone_ = false;  // gone: nothing of ours is in the kernel's set any more
   std::vector<std::weak_ptr<EpollSet>> inner_;
   bool lanes_had_all_ = false;  // places of the last report
   Looks looks_;  // at the kernel's set

@@ -111,7 +111,7 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       leave_rest();
       return found;
     }
-    if (lanes) add_sources();
+    if (lanes && !gone_) add_sources();
     timespec storage;
     Nap nap(kernel_set_.get(), events, capacity, remaining(deadline, storage), mask);
     const auto woken = sleep(section, lanes, sleepers_, [&] { return !ready_.empty(); }, nap, since);

@@ -2,13 +2,15 @@
 //
 // A flow that was, or might come to be, in a lane of the parent's is inherited: closing it is harmless, using it makes the parent
 // leave the lane first, and this process waits for that. An accepted connection that nobody used yet becomes a flow of the process
-// that uses it first. All others are ordinary sockets. The parent's flows stay in the child's memory, for what can be read there.
+// that uses it first. All others are ordinary sockets. An epoll set with flows is inherited, too: using it makes the parent give it up.
+// The parent's flows and sets stay in the child's memory, for what can be read there.
 
 #include <fcntl.h>
 
 #include <new>
+#include <vector>
 
-#include "core/sockets/entry.hpp"
+#include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
 namespace {
@@ -28,7 +30,10 @@ void for_each_entry(Visit visit) {
   }
 }
 
-Share* share_of(const Entry& entry) { return entry.flow ? entry.flow->share() : entry.share; }
+Share* share_of(const Entry& entry) {
+  if (entry.set) return entry.set->share();
+  return entry.flow ? entry.flow->share() : entry.share;
+}
 
 bool for_good(const engine::Flow& flow) { return !flow.selected() || (flow.settled() && flow.on_kernel()); }
 
@@ -38,6 +43,36 @@ void become_inherited(Entry& entry, const engine::Family* maker) {
   entry.maker = maker;
   entry.original = entry.flow.get();
   new (&entry.flow) std::shared_ptr<engine::Flow>;  // never destroyed: it would close what is this process's now
+}
+
+void become_inherited_set(Entry& entry, const engine::Family* maker) {
+  entry.kind = Entry::Kind::inherited_set;
+  entry.share = entry.set->share();
+  entry.maker = maker;
+  entry.original_set = entry.set.get();
+  new (&entry.set) std::shared_ptr<EpollSet>;  // the same
+}
+
+// Once it is the kernel's it stays so while others hold it; who is alone with it begins anew.
+void take_set_over(Section&, int fd) {
+  auto* entry = find(fd);
+  auto& share = *entry->share;
+  if (!entry->passes.load(std::memory_order_relaxed)) {
+    std::optional<Share::Place> place;
+    {
+      const auto* maker = entry->maker;
+      const Section::Outside outside;
+      place = maker->ask(share);
+    }
+    entry = entry_of(fd, Entry::Kind::inherited_set);
+    if (!entry || entry->share != &share || !place) return;  // closed meanwhile; or asked again at the next use
+    if (place == Share::Place::lost) entry->original_set->mend(fd);
+    entry->passes.store(true, std::memory_order_release);
+  }
+  if (!share.alone()) return;
+  const auto slots = used_table();
+  for (size_t name = 0; name < slots.size(); ++name)
+    if (slots[name].load(std::memory_order_relaxed) == entry) release(static_cast<int>(name));
 }
 
 void adopt(engine::Engine& engine, Entry& entry, int fd) {
@@ -61,6 +96,10 @@ bool closes_on_exec(int fd) {
 void share_with_child(engine::Engine& engine) {
   for_each_entry([&](Entry& entry) {
     if (entry.share) return entry.share->hold();
+    if (entry.set) {
+      if (auto* family = engine.family()) entry.set->share_with_child(*family);
+      return;
+    }
     if (!entry.flow || for_good(*entry.flow)) return;
     if (auto* family = engine.family()) entry.flow->share_with_child(*family);
   });
@@ -69,7 +108,13 @@ void share_with_child(engine::Engine& engine) {
 void inherit(engine::Engine& parents) {
   for (auto& slot : used_table()) {
     auto* entry = slot.load(std::memory_order_relaxed);
-    if (!entry || entry->kind == Entry::Kind::listener || entry->kind == Entry::Kind::inherited) continue;
+    if (!entry || entry->kind == Entry::Kind::listener || entry->kind == Entry::Kind::inherited ||
+        entry->kind == Entry::Kind::inherited_set)
+      continue;
+    if (entry->set && entry->set->share()) {
+      become_inherited_set(*entry, parents.family());
+      continue;
+    }
     if (entry->flow && !for_good(*entry->flow)) {
       become_inherited(*entry, parents.family());
       continue;
@@ -80,6 +125,7 @@ void inherit(engine::Engine& parents) {
 }
 
 void take_over(Section& section, int fd, By by) {
+  if (entry_of(fd, Entry::Kind::inherited_set)) return take_set_over(section, fd);
   auto* entry = entry_of(fd, Entry::Kind::inherited);
   if (!entry || entry->passes.load(std::memory_order_relaxed) || !entry->share) return;
   auto& share = *entry->share;
@@ -97,6 +143,26 @@ void take_over(Section& section, int fd, By by) {
     entry->passes.store(true, std::memory_order_release);
   else
     std::exchange(entry->share, nullptr)->let_go();
+}
+
+void give_up_and_wait(Section& section, std::shared_ptr<EpollSet> set) {
+  set->give_up();
+  for (const auto& flow : set->flows()) leave_and_wait(section, flow, Reason::shared);
+}
+
+void give_up_shared_sets(Section& section) {
+  std::vector<std::shared_ptr<EpollSet>> shared;
+  for_each_entry([&](Entry& entry) {
+    if (entry.set && entry.set->share() && !entry.set->share()->alone()) shared.push_back(entry.set);
+  });
+  for (const auto& set : shared) give_up_and_wait(section, set);
+}
+
+void let_go_of_sets(Section& section) {
+  give_up_shared_sets(section);
+  for_each_entry([](Entry& entry) {
+    if (entry.set && entry.set->share()) entry.set->share()->let_go();
+  });
 }
 
 void let_go_of_inherited() {

@@ -60,7 +60,8 @@ void new_engine() {
   const auto& config = *state.config.load(std::memory_order_acquire);
   if (!config.rules.any_listen() && !config.rules.any_connect()) return;
   state.engine = new engine::Engine(settings_of(config.options));
-  state.engine->program = {process->program, [] { return reload(process->again); }, write_statistics_once};
+  state.engine->program = {process->program, [] { return reload(process->again); }, EpollSet::answer_family,
+                           write_statistics_once};
 }
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
@@ -74,6 +75,7 @@ void drain() {
   }
   state.engine->lock.unlock();
   Section section;
+  let_go_of_sets(section);
   auto& engine = section.engine();
   const auto deadline = now() + engine.settings.drain;
   std::vector<std::shared_ptr<engine::Flow>> flows;
@@ -201,6 +203,7 @@ void before_exec_in_borrowed_memory() {
 }
 
 void leave_all(Section& section, Reason reason = Reason::shared) {
+  give_up_shared_sets(section);
   std::vector<std::shared_ptr<engine::Flow>> flows;
   for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
   for (const auto& flow : flows) flow->leave(reason);

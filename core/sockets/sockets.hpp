@@ -145,6 +145,8 @@ bool connecting(int fd, const sockaddr* address, socklen_t size);
 void connected(int fd, int error);
 // `to` now names what `from` names; whatever `to` named before was closed by before_close(to).
 void duplicated(int from, int to);
+// Its close-on-exec was taken off: it is meant for the next program.
+void meant_for_next_program(int fd);
 // BEFORE the kernel closes it.
 void before_close(int fd);
 

@@ -95,6 +95,7 @@ bool only_thread() {
   return true;
 }
 void finish_in_handler() {}
+void meant_for_next_program(int) {}
 void before_filter() {
   tell("before_filter");
 }
