@@ -19,13 +19,14 @@ using engine::Share;
 
 uint64_t generation = 0;
 
-// Calls `visit` for each entry once, whatever descriptors name it.
+// Calls `visit` for each entry once, whatever descriptors name it. Writes to few of them: after a fork each first write to a page is
+// a fault.
 template <class Visit>
 void for_each_entry(Visit visit) {
   ++generation;
   for (auto& slot : used_table()) {
     auto* entry = slot.load(std::memory_order_relaxed);
-    if (!entry || std::exchange(entry->generation, generation) == generation) continue;
+    if (!entry || (entry->descriptors > 1 && std::exchange(entry->generation, generation) == generation)) continue;
     visit(*entry);
   }
 }
