@@ -1,6 +1,7 @@
 """What every case works with: programs that run preloaded or not, in a folder of their own, and what the library says
 about them. Nothing outlives a Lab."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -117,7 +118,7 @@ class Program:
     def keep_stacks(self):
         """For whoever looks into a failure: what each thread does, as far as there is a debugger."""
         if self.process.poll() is None and shutil.which("gdb"):
-            with open(self.files["out"].with_suffix(".stacks"), "wb") as out:
+            with open(self.files["out"].with_suffix(".stacks"), "wb") as out, contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(["gdb", "-p", str(self.pid), "-batch", "-ex", "thread apply all bt"], stdout=out, stderr=out,
                                stdin=subprocess.DEVNULL, timeout=120)
 
