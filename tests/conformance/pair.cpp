@@ -30,6 +30,7 @@ void pass_a_byte(int from, int to) {
 }  // namespace
 
 bool in_lane_world() { return getenv("RSOCK_CONFORMANCE_LANE") != nullptr; }
+bool anything_selected() { return getenv("RSOCK_CONFORMANCE_SELECTED") != nullptr; }
 
 bool eventually(const std::function<bool()>& condition) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
@@ -157,16 +158,18 @@ std::string pattern(size_t size, unsigned seed) {
 size_t fill(int fd) {
   const auto block = pattern(16384);
   size_t total = 0;
-  for (;;) {
+  for (bool waited = false;;) {
     const auto sent = send(fd, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
       total += static_cast<size_t>(sent);
-    } else {
-      REQUIRE(errno == EAGAIN);
-      // What is on its way may still make room.
-      pollfd one{fd, POLLOUT, 0};
-      if (poll(&one, 1, 20) == 0) return total;
+      waited = false;
+      continue;
     }
+    REQUIRE(errno == EAGAIN);
+    if (waited) return total;
+    // What is on its way may still make room: too little for POLLOUT, and enough for a few bytes.
+    pollfd one{fd, POLLOUT, 0};
+    waited = poll(&one, 1, 20) == 0;
   }
 }
 

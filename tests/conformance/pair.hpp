@@ -76,6 +76,8 @@ Pair connected(const Options& options = {});
 void enter_lane(int one, int other);
 // Whether a lane is to carry the bytes (of both ends).
 bool in_lane_world();
+// Whether the library has flows to look after: of both ends, or of one.
+bool anything_selected();
 
 // A listening socket on a free port of loopback, and its address.
 struct Listener {
