@@ -172,6 +172,10 @@ wire::Greeting Service::asked(Lane lane, uint64_t cookie, const Address& from, c
     if (link->alive()) answer.verdict = wire::Verdict::linked;
   }
   if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
+  // The peer has found the point late; its claim is on the way.
+  const bool comes = answer.verdict == wire::Verdict::welcome || answer.verdict == wire::Verdict::linked;
+  if (const auto point = points_.find(cookie); comes && point != points_.end())
+    point->second.closes = std::max(point->second.closes, now() + engine_.settings.dial);
   return answer;
 }
 
