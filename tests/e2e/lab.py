@@ -20,6 +20,7 @@ COUNTERS = pathlib.Path("/sys/class/infiniband/rxe0/ports/1/hw_counters")
 NOBODY = 65534
 START_SECONDS = 60  # an emulated processor on a busy machine takes its time
 RUN_SECONDS = 180
+COMMAND_SECONDS = 180  # on a host
 # What others leak is not ours to tell; whatever else is found ends the program, and so fails the test.
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
                      "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
@@ -56,7 +57,7 @@ def packets(host=1, counter="sent_pkts"):
 def on_host(host, *command):
     """What a command prints there."""
     words = [*(["on-host", "2"] if host == 2 else []), *map(str, command)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS)
     require(done.returncode == 0, f"host {host}: {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
@@ -173,6 +174,7 @@ class Lab:
         self.carrier = "shm" if lane in ("shm", "auto") else "rdma"
         self.numbers = itertools.count()
         self.programs = []
+        self.log_folder = folder  # another one may be each host's own
         self.first_packets = packets() if COUNTERS.exists() else 0
 
     def config(self, path, options):
@@ -188,6 +190,7 @@ class Lab:
         name = name or os.path.basename(command[1 if command[0] == PYTHON else 0])
         stem = self.folder / f"{next(self.numbers):02}-{name}"
         files = {kind: stem.with_suffix("." + kind) for kind in ("out", "err", "log", "stats", "toml")}
+        files["log"] = self.log_folder / files["log"].name
         env = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD" and not key.startswith("RSOCK_")}
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         for sanitizer, its in SANITIZER_OPTIONS.items():

@@ -53,12 +53,12 @@ struct Hello {
   uint64_t number, kind, size;
 };
 
-constexpr auto kTick = 20ms;
-constexpr uint64_t kPerTick = 1 << 10;    // of all but questions and answers
+constexpr auto kTick = 100ms;              // an emulated processor has hundreds of streams to serve
+constexpr uint64_t kPerTick = 2 << 10;     // of all but questions and answers
 constexpr size_t kSlowRead = 4 << 10;      // of a slow reader
-constexpr int kSlowTicks = 5;              // between two of its reads
-constexpr int kAskingTicks = 3;            // between two questions
-constexpr uint64_t kMostAsked = 2000, kMostHalved = 300000;
+constexpr int kSlowTicks = 3;              // between two of its reads
+constexpr int kAskingTicks = 1;            // between two questions
+constexpr uint64_t kMostAsked = 2000, kMostHalved = 100000;
 constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
 constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
 
@@ -241,7 +241,8 @@ class Stream {
   }
 
   bool failed(int error) {
-    if (error != ECONNRESET && error != EPIPE && error != ETIMEDOUT && error != EHOSTUNREACH) {
+    // ENOTCONN: shutdown(2) of a connection that was reset.
+    if (error != ECONNRESET && error != EPIPE && error != ETIMEDOUT && error != EHOSTUNREACH && error != ENOTCONN) {
       errno = error;
       die("a connection");
     }
@@ -332,7 +333,8 @@ int connected(const sockaddr_in& name) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) die("socket");
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
-  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ECONNRESET) die("connect");
+  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ECONNRESET && errno != EINTR)
+    die("connect");
   ::close(fd);
   return -1;
 }
