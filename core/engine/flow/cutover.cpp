@@ -300,6 +300,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   tell_family();
   advance_close();
   stop_watching();
+  if (state_ == State::shown_resuming && before != state_) pump_tcp();  // see take_raw()
 }
 
 // Raw again both ways. Unless somebody wanted that, a lane is looked for once more.

@@ -239,10 +239,12 @@ bool Flow::tcp_has_input() {
 }
 
 // What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has
-// (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any.
+// (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any. All of it, if nothing may be sent before the peer's word,
+// which comes behind it, is read: a program may read no further before it has written.
 void Flow::take_raw() {
   constexpr size_t kMost = 64 << 10;
-  while (boundary_left() > 0 && boundary_left() <= kMost && tcp_in_ready_) {
+  const bool mute = flow::sends(state_) == flow::Sends::nothing;
+  while (boundary_left() > 0 && (mute || boundary_left() <= kMost) && tcp_in_ready_) {
     std::byte piece[4096];
     const iovec to{piece, sizeof piece};
     const auto got = read_raw({&to, 1}, 0, boundary_left(), false);

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 
@@ -85,6 +86,22 @@ def benchmark(lab):
     took, stats = load.stats(), lab.stop(served)
     require(turns > 1 and stats["bytes_out"]["tcp"] > 0, f"{turns} turns: {stats}")
     lab.expect_lane(took, stats)
+
+
+def unread_input(lab):
+    """A client that has read nothing of what came before the lane goes back to TCP at once, and need not read before it writes."""
+    port = next(PORTS)
+    served = lab.program("unread.py", "server", lab.address, port, options=PATIENT)
+    served.await_words("listening")
+    reader = lab.program("unread.py", "client", lab.address, port, options=PATIENT)
+    eventually("the server is in the lane", lambda: "is in its lane" in served.log(), 30)
+    require("is in its lane" not in reader.log(), "the client's end is in the lane: there was nothing unread")
+    rsock(lab, "lane", "tcp", "--pid", reader.pid)
+    told = flows(lab, reader)
+    require(told["tcp"] == 1 and told["leave"] == 0, f"{told}")
+    reader.process.send_signal(signal.SIGUSR1)
+    for end in reader, served:
+        require("all is right" in end.finish(60), end.end_of_output())
 
 
 def idle(lab):
@@ -257,4 +274,4 @@ def reload(lab):
 
 
 CASES = {f"operators_{case.__name__}": case
-         for case in (streams_go_on, benchmark, idle, stays_until_auto, by_port, whom, another_user, hostile_callers, reload)}
+         for case in (streams_go_on, benchmark, idle, stays_until_auto, by_port, whom, another_user, hostile_callers, reload, unread_input)}
