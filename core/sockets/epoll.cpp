@@ -72,7 +72,7 @@ Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event) 
   const bool watched = flow && entry && entry->set->watches(fd, *flow);
   const bool comes = flow && operation == EPOLL_CTL_ADD && !member->passes.load(std::memory_order_relaxed);
   if (!watched && !comes) {  // the kernel's, or it knows the errno
-    if (entry) entry->set->look_soon();
+    if (entry) entry->set->others_changed();
     return Answer<int>::pass();
   }
   if (!entry) {

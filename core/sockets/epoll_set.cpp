@@ -36,16 +36,21 @@ Result<std::shared_ptr<EpollSet>> EpollSet::make(int fd) {
   auto bell = Bell::borrow();
   if (!bell) return Errno{EMFILE};
   const auto mark = random_number() & ~(kMarks - 1);
+  const bool has_others = !is_empty_set(fd);
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = mark + kBellMark;
   if (const auto added = sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event); !added)
     return Errno{added.error()};
-  return std::shared_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark));
+  return std::shared_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark, has_others));
 }
 
-EpollSet::EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark)
-    : kernel_set_(std::move(kernel_set)), bell_(std::move(bell)), mark_(mark), next_mark_(kFirstWatchMark) {
+EpollSet::EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark, bool has_others)
+    : kernel_set_(std::move(kernel_set)),
+      bell_(std::move(bell)),
+      mark_(mark),
+      next_mark_(kFirstWatchMark),
+      has_others_(has_others) {
   all_sets.push_back(this);
 }
 

@@ -39,6 +39,8 @@ class EpollSet {
   bool watches(int fd, const engine::Flow& flow) const { return watches_.contains({fd, &flow}); }
   // The kernel's set changed: it is looked at by the next wait.
   void look_soon() { looks_ = {}; }
+  // So it did, by what is no flow.
+  void others_changed() { looks_ = {}, has_others_ = true; }
   Answer<int> wait(Section& section, epoll_event* events, int capacity, std::optional<Time> deadline,
                    const sigset_t* mask);
   // What libc's own wait in this set brought, as the application is to see it, in place; how many events are left.
@@ -106,7 +108,7 @@ class EpollSet {
   static constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
   static constexpr uint64_t kMarks = 1ull << 32;
 
-  EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark);
+  EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark, bool has_others);
   Status add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event);
   Watch& new_watch(int fd, const engine::Flow& flow);
   Status enter_kernel(Watch& watch, int operation);
@@ -127,7 +129,7 @@ class EpollSet {
   void remove_sources();
   Result<int> look(epoll_event* events, int capacity);
   // What is ready at the same time is reported together. Whether the kernel's set is looked at, which takes a system call:
-  enum class Kernel { looked_at, beside_flows /* if there is any ready flow */, left_alone };
+  enum class Kernel { looked_at, beside_flows /* if there is a ready one, and somebody beside it */, left_alone };
   Result<int> gather(epoll_event* events, int capacity, Kernel kernel);
   void leave_rest();
   bool inner_ready() const;
@@ -150,6 +152,7 @@ class EpollSet {
   engine::Share* share_ = nullptr;
   bool given_up_ = false, gone_ = false;  // gone: nothing of ours is in the kernel's set any more
   std::vector<std::weak_ptr<EpollSet>> inner_;
+  bool has_others_;             // or had: members that are no flows
   bool lanes_had_all_ = false;  // places of the last report
   Looks looks_;  // at the kernel's set
 };

@@ -68,7 +68,8 @@ Result<int> EpollSet::look(epoll_event* events, int capacity) {
 Result<int> EpollSet::gather(epoll_event* events, int capacity, Kernel kernel) {
   const bool lanes_last = std::exchange(lanes_had_all_, false);
   int count = lanes_last ? 0 : collect(events, capacity);
-  if (count < capacity && (lanes_last || kernel == Kernel::looked_at || (kernel == Kernel::beside_flows && count > 0))) {
+  const bool beside = kernel == Kernel::beside_flows && count > 0 && (has_others_ || !marked_.empty());
+  if (count < capacity && (lanes_last || kernel == Kernel::looked_at || beside)) {
     const auto found = look(events + count, capacity - count);
     if (!found && count == 0) return found;
     if (found) count += *found;
@@ -148,7 +149,7 @@ void EpollSet::nest(const std::shared_ptr<EpollSet>& inner) {
   std::erase_if(inner_, [&](const auto& known) { return known.expired() || known.lock() == inner; });
   inner_.push_back(inner);
   inner->expose();
-  look_soon();
+  others_changed();
   if (sleepers_ > 0 || unaware()) bell_->ring();
 }
 

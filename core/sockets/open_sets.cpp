@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/sockets/entry.hpp"
@@ -24,13 +25,14 @@ bool is_set(const char* number) {
   return ::readlink(path.c_str(), link, sizeof link - 1) == sizeof kLink - 1 && std::strcmp(link, kLink) == 0;
 }
 
-// As proc_pid_fdinfo(5) describes the lines of an epoll descriptor.
-std::vector<OpenSet::Member> members_of(const char* number) {
-  std::vector<OpenSet::Member> members;
+// As proc_pid_fdinfo(5) describes the lines of an epoll descriptor. Nothing if they cannot be read.
+std::optional<std::vector<OpenSet::Member>> members_of(const char* number) {
   const auto path = std::string("/proc/self/fdinfo/") + number;
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
+  if (!file) return {};
+  std::vector<OpenSet::Member> members;
   char line[256];
-  while (file && std::fgets(line, sizeof line, file.get())) {
+  while (std::fgets(line, sizeof line, file.get())) {
     OpenSet::Member member{};
     unsigned events;
     unsigned long long data;
@@ -50,6 +52,11 @@ bool OpenSet::has_member(int member_fd) const {
   return std::any_of(members.begin(), members.end(), [=](const Member& member) { return member.fd == member_fd; });
 }
 
+bool is_empty_set(int fd) {
+  const auto members = members_of(std::to_string(fd).c_str());
+  return members && members->empty();
+}
+
 std::vector<OpenSet> open_sets(std::span<const int> except) {
   std::vector<OpenSet> sets;
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(kFolder), ::closedir);
@@ -59,7 +66,7 @@ std::vector<OpenSet> open_sets(std::span<const int> except) {
     const auto* entry = find(fd);
     if (entry && entry->kind != Entry::Kind::set) continue;  // a socket, as most are
     if (std::find(except.begin(), except.end(), fd) == except.end() && is_set(item->d_name))
-      sets.push_back({fd, members_of(item->d_name)});
+      sets.push_back({fd, members_of(item->d_name).value_or(std::vector<OpenSet::Member>{})});
   }
   return sets;
 }

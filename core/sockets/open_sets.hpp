@@ -18,6 +18,9 @@ struct OpenSet {
   bool has_member(int fd) const;
 };
 
+// Whether the set at `fd` is empty; false where that is not known. Any thread.
+bool is_empty_set(int fd);
+
 // All epoll descriptors of this process but those in `except`. Under the engine's lock; empty without /proc.
 std::vector<OpenSet> open_sets(std::span<const int> except);
 
