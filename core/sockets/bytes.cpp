@@ -97,7 +97,9 @@ Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
   const iovec first{waste, 1};
   const auto there = flow.read({&first, 1}, true);
   if (!there || *there == 0) return there;
-  const auto most = std::min(room, flow.readable_bytes());  // and not what comes behind it, which may be an error
+  // And not what comes behind it, which may be an error. At an urgent mark the kernel counts nothing, where there is something.
+  const auto counted = flow.readable_bytes();
+  const auto most = counted > 0 ? std::min(room, counted) : room;
   if (peek) return most;
   size_t done = 0;
   while (done < most) {
