@@ -3,6 +3,7 @@
 #include <csignal>
 #include <sys/epoll.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
@@ -220,6 +221,14 @@ void Service::retire() {
   }
   while (work_ == Work::is_to_rest && now() < deadline)
     kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_rest, &kTurn, nullptr, 0);
+  // It says that it rests before the system call in which it does, and a filter for all threads would kill it there. So it is moved
+  // to a futex of its own, which can only be done once it sleeps.
+  while (work_ == Work::rests && !at_rest_ && now() < deadline) {
+    if (kernel.syscall(SYS_futex, &work_, FUTEX_CMP_REQUEUE, 0, 1, &resting_place_, Work::rests) == 1)
+      at_rest_ = true;
+    else
+      sched_yield();
+  }
 }
 
 void Service::handle(uint64_t data, uint32_t events) {

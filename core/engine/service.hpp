@@ -169,6 +169,8 @@ class Service final : private fabric::Meeting {
   Engine& engine_;
   UniqueFd epoll_, bell_;
   std::atomic<Work> work_{Work::goes_on};
+  std::atomic<uint32_t> resting_place_{0};  // nobody wakes who sleeps there
+  std::atomic<bool> at_rest_{false};
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   pthread_t thread_{};
   bool rung_ = false, relaxed_ = false;                                // under the lock
