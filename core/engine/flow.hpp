@@ -111,8 +111,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void end_on_kernel();
   // The kernel would say that it is no longer connected.
   bool disconnected() const { return !kernel_follows() && (error_ || dead_ || both_ended()); }
-  // The application's bytes that ever arrived, read or not: whether more have come since it was asked before.
-  uint64_t arrivals() const;
   void claim(Link& link);                                 // S: a link to the peer's address is there
   bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
   // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not

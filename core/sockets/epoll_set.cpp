@@ -197,7 +197,6 @@ Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const ep
   watch.mark = mark_ + next_mark_++;
   watch.fired = watch.queued = watch.orphan = false;
   watch.reported = 0;
-  watch.arrivals = 0;
   watch.in_kernel = flow->on_kernel();
   if (watch.in_kernel) {
     look_soon();
@@ -289,7 +288,7 @@ void EpollSet::move(Watch& watch, bool to_kernel) {
 }
 
 // A flow that enters its lane brings along what the kernel may not have reported yet. An edge that it has reported does not come
-// again, unless more bytes have come since.
+// again, unless bytes are there: more may have come since, and an edge too many is better than one that is lost.
 void EpollSet::changed(Watch& watch, uint32_t what) {
   const bool kernel = watch.flow->on_kernel();
   if (given_up_ && kernel) {
@@ -298,9 +297,8 @@ void EpollSet::changed(Watch& watch, uint32_t what) {
   }
   if (kernel != watch.in_kernel) {
     move(watch, kernel);
-    const bool more = kernel || watch.flow->arrivals() != watch.arrivals;
     const auto unreported = ~watch.reported & (watch.wanted.events | kAlways);
-    what |= watch.wanted.events & EPOLLET ? unreported | (more ? EPOLLIN : 0u) : ~0u;
+    what |= watch.wanted.events & EPOLLET ? unreported | EPOLLIN : ~0u;
     if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
   }
   if (kernel || watch.fired) return;

@@ -97,7 +97,6 @@ class EpollSet {
     epoll_event wanted{};
     uint64_t mark = 0;
     uint32_t reported = 0;  // last, since it was added or modified
-    uint64_t arrivals = 0;  // when that was reported by the kernel
     bool in_kernel = false;
     bool fired = false;   // one-shot, and reported
     bool queued = false;

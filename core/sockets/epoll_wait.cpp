@@ -41,7 +41,6 @@ int EpollSet::translate(epoll_event* events, int count) {
       if (!watch.in_kernel) continue;  // it left while the kernel answered
       if (watch.wanted.events & EPOLLONESHOT) watch.fired = true;
       watch.reported = events[i].events;
-      if ((watch.wanted.events & EPOLLET) && !watch.flow->settled()) watch.arrivals = watch.flow->arrivals();
       events[kept++] = {events[i].events, watch.wanted.data};
     } else if (mark - mark_ >= kMarks) {
       events[kept++] = events[i];

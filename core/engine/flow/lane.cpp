@@ -357,14 +357,6 @@ uint32_t Flow::readiness() {
   return ready;
 }
 
-uint64_t Flow::arrivals() const {
-  int unread = 0;
-  (void)sys::ioctl(shadow(), FIONREAD, &unread);
-  const auto raw = static_cast<uint64_t>(unread);
-  if (flow::delivers_ring(state_)) return raw_in_ + rx_.landed_total();
-  return raw_in_ + (flow::receives(state_) == Receives::raw_to_boundary ? std::min(raw, boundary_left()) : raw);
-}
-
 size_t Flow::readable_bytes() {
   size_t count = rest_in();
   if (flow::delivers_ring(state_)) return count + ring_in();
