@@ -14,6 +14,9 @@ struct Lanes {
   bool rdma = false, shm = false;
   bool any() const { return rdma || shm; }
   bool has(Lane lane) const { return (lane == Lane::rdma && rdma) || (lane == Lane::shm && shm); }
+  friend Lanes operator|(Lanes a, Lanes b) { return {.rdma = a.rdma || b.rdma, .shm = a.shm || b.shm}; }
+  // Those of `a` that are not in `b`.
+  friend Lanes operator-(Lanes a, Lanes b) { return {.rdma = a.rdma && !b.rdma, .shm = a.shm && !b.shm}; }
 };
 
 }  // namespace rsock

@@ -84,10 +84,10 @@ void Service::prepare(Lanes lanes) {
   if (pthread_equal(pthread_self(), thread_)) return prepare_now(lanes);
   auto& it = preparation_;
   std::unique_lock lock(it.lock);
-  lanes = {.rdma = lanes.rdma && !it.ever.rdma, .shm = lanes.shm && !it.ever.shm};
+  lanes = lanes - it.ever;
   if (!lanes.any()) return;
-  it.ever = {.rdma = it.ever.rdma || lanes.rdma, .shm = it.ever.shm || lanes.shm};
-  it.wanted = {.rdma = it.wanted.rdma || lanes.rdma, .shm = it.wanted.shm || lanes.shm};
+  it.ever = it.ever | lanes;
+  it.wanted = it.wanted | lanes;
   const auto mine = ++it.asked;
   {
     const std::lock_guard guard(engine_.lock);
@@ -180,15 +180,18 @@ void Service::deliver() {
 
 void Service::deliver_all() {
   constexpr auto kSlack = milliseconds(200);
-  constexpr timespec kTurn{0, 50'000'000};
   const auto deadline = now() + engine_.settings.drain + kSlack;
   auto expected = Work::goes_on;
   if (work_.compare_exchange_strong(expected, Work::is_to_deliver)) {
     const uint64_t one = 1;
     (void)sys::write(bell_.get(), &one, sizeof one);
   }
-  while (work_ == Work::is_to_deliver && now() < deadline)
-    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_deliver, &kTurn, nullptr, 0);
+  wait_while(Work::is_to_deliver, deadline);
+}
+
+void Service::wait_while(Work what, Time deadline) {
+  constexpr timespec kTurn{0, 50'000'000};
+  while (work_ == what && now() < deadline) kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, what, &kTurn, nullptr, 0);
 }
 
 void Service::work_done(Work what) {
@@ -212,15 +215,13 @@ void Service::rest() {
 
 void Service::retire() {
   constexpr auto kPatience = milliseconds(1000);
-  constexpr timespec kTurn{0, 50'000'000};
   const auto deadline = now() + kPatience;
   auto expected = Work::goes_on;
   if (work_.compare_exchange_strong(expected, Work::is_to_rest)) {
     const std::lock_guard guard(engine_.lock);
     wake();
   }
-  while (work_ == Work::is_to_rest && now() < deadline)
-    kernel.syscall(SYS_futex, &work_, FUTEX_WAIT, Work::is_to_rest, &kTurn, nullptr, 0);
+  wait_while(Work::is_to_rest, deadline);
   // It says that it rests before the system call in which it does, and a filter for all threads would kill it there. So it is moved
   // to a futex of its own, which can only be done once it sleeps.
   while (work_ == Work::rests && !at_rest_ && now() < deadline) {

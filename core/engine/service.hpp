@@ -118,6 +118,8 @@ class Service final : private fabric::Meeting {
   bool turn(Duration wait);
   void deliver();
   void work_done(Work what);
+  // For other threads, handlers included: until work_done() was told, or the deadline.
+  void wait_while(Work what, Time deadline);
   [[noreturn]] void rest();
   void run();
   void handle(uint64_t tag, uint32_t events);

@@ -41,10 +41,7 @@ Lanes lanes_for(const engine::Flow& flow) {
 Lanes prepared() {
   Lanes all;
   for (const auto& rule : rules().all())
-    if (rule.side == config::Rule::Side::listen) {
-      const auto lanes = lanes_of(rule.lane);
-      all = {.rdma = all.rdma || lanes.rdma, .shm = all.shm || lanes.shm};
-    }
+    if (rule.side == config::Rule::Side::listen) all = all | lanes_of(rule.lane);
   return all;
 }
 

@@ -8,17 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <utility>
 
 #include "program.hpp"
 
 namespace differential {
 namespace {
 
-// While flows in lanes are ready, epoll_wait looks at a set's other members once in a millisecond, not each time: that would be a
-// system call more for every wait of a busy server. So here they are given their time.
-constexpr auto kOthersLate = std::chrono::microseconds(1100);
 constexpr size_t kMostSets = 4;
 
 short any_events(Numbers& random) {
@@ -110,14 +105,8 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
   const int form = static_cast<int>(random.below(4));
   program.trace.add("%s %d room %d", form == 0 ? "epoll_pwait" : form == 1 ? "SYS_epoll_wait" : form == 2 ? "epoll_pwait2" : "epoll_wait",
                     handle.fd, room);
-  bool waited = !in_lane_world() || set.members.size() < 2;
   std::map<uint32_t, std::pair<uint32_t, int>> seen;
-  for (size_t idle = 0;; ++idle) {
-    if (idle * static_cast<size_t>(room) > set.members.size() + 1) {
-      if (std::exchange(waited, true)) break;
-      usleep(kOthersLate.count());
-      idle = 0;
-    }
+  for (size_t idle = 0; idle * static_cast<size_t>(room) <= set.members.size() + 1; ++idle) {
     epoll_event events[32];
     const timespec now{0, 0};
     const long got = form == 0   ? epoll_pwait(handle.fd, events, room, 0, nullptr)
@@ -140,7 +129,7 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
       what |= events[i].events;
       if (times > 50) break;
     }
-    if (got == 0) idle = set.members.size() + 1;
+    if (got == 0) break;
   }
   for (const auto& [data, what] : seen) {
     program.trace.add(" %u:%s", data, events_named(what.first).c_str());
