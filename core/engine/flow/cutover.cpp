@@ -271,6 +271,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   }
   applying_ = true;
   for (const auto action : next.actions) act(action);
+  flush();  // not before the last: a stream whose end was said ends behind what is sent again
   applying_ = false;
   if (link_failure_) link_failed(*std::exchange(link_failure_, {}));
   if (state_ == State::lane && furthest_ == Lane::tcp) {
@@ -295,7 +296,6 @@ void Flow::apply(Event event, flow::Facts facts) {
       returned();
     else if (leaving_)
       settle(leave_reason_);
-    flush();
   }
   tell_family();
   advance_close();
@@ -365,7 +365,6 @@ void Flow::act(Action action) {
     case Action::send_ack: return link_->send(wire::ConfirmAck{peer_slot_});
     case Action::show_token:
       control_out_.insert(control_out_.end(), shown_token_.begin(), shown_token_.end());
-      flush();
       return;
     case Action::void_received:
       ring_void_ = true;
@@ -376,7 +375,6 @@ void Flow::act(Action action) {
       const auto kind = leaving_ ? wire::FrameKind::leave : aside_ ? wire::FrameKind::aside : wire::FrameKind::resume;
       const auto frame = wire::encode(shown_token_, {kind, ring_void_ ? 0 : received_});
       control_out_.insert(control_out_.end(), frame.begin(), frame.end());
-      flush();
       return;
     }
     case Action::resend_all: return resend(0);
@@ -414,7 +412,6 @@ void Flow::resend(uint64_t from) {
   rest_out_.assign(held_out_.begin() + skip, held_out_.end());
   rest_out_at_ = 0;
   held_out_.clear();
-  flush();
 }
 
 // Tells the peer that this end is done with its slot, once; the peer's own word makes both ends forget the binding.

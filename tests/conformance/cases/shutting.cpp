@@ -32,6 +32,18 @@ TEST_CASE("shutdown: SHUT_WR: the other end reads what was sent, then the end", 
   });
 }
 
+TEST_CASE("shutdown: SHUT_WR: what was sent before is read, then the end, although the connection goes back to TCP meanwhile",
+          "[shutdown][send][recv][tcp]") {
+  for_each_role([](int one, int other) {
+    send_all(one, "last");
+    CHECK(shutdown(one, SHUT_WR) == 0);
+    REQUIRE(send(other, "!", 1, MSG_OOB) == 1);
+    CHECK(receive(other, 100) == "last");
+    char byte;
+    CHECK(recv(other, &byte, 1, 0) == 0);
+  });
+}
+
 TEST_CASE("shutdown: SHUT_WR: the other half goes on, for long", "[shutdown][send][recv]") {
   for_each_role([](int one, int other) {
     CHECK(shutdown(one, SHUT_WR) == 0);
