@@ -442,8 +442,11 @@ void Flow::give_up() {
   if (!closing_ || finished_ || !link_) return;
   // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for that.
   if (!peer_slot_known_) return link_->fail(Reason::link_failed);
-  // A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor for ever.
-  if (std::exchange(peer_over_, tcp_over())) return link_->protocol_fault("a slot that is never given back");
+  // A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor for ever. It may have been
+  // said, and nobody looked: this process was stopped.
+  const bool late = std::exchange(peer_over_, tcp_over()) && engine_.drain();
+  if (finished_ || !link_) return;
+  if (late) return link_->protocol_fault("a slot that is never given back");
   engine_.in_cutover(*this);
 }
 
