@@ -17,9 +17,9 @@ size_t order(uint32_t size) { return static_cast<size_t>(std::bit_width(size) - 
 }  // namespace
 
 bool PinnedBudget::take(uint64_t bytes) {
-  if (bytes > most_ - used_) return false;
-  used_ += bytes;
-  return true;
+  for (auto used = used_.load(); bytes <= most_ - used;)
+    if (used_.compare_exchange_weak(used, used + bytes)) return true;
+  return false;
 }
 
 std::byte* map_private(size_t size) {

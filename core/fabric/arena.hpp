@@ -1,7 +1,9 @@
 #pragma once
 // Registered memory of one link for one use, handed out in powers of two. Memory comes in chunks with mappings of their own:
-// never in the heap, not in core dumps, not inherited by children. Chunks live as long as the arena. Engine's lock.
+// never in the heap, not in core dumps, not inherited by children. Chunks live as long as the arena. Engine's lock, once others know
+// of the link and as long as they do.
 
+#include <atomic>
 #include <functional>
 #include <vector>
 
@@ -9,7 +11,7 @@
 
 namespace rsock::fabric {
 
-// Bytes that all arenas together hold, against the option max_pinned.
+// Bytes that all arenas together hold, against the option max_pinned. Any thread.
 class PinnedBudget {
  public:
   explicit PinnedBudget(uint64_t most) : most_(most) {}
@@ -17,7 +19,8 @@ class PinnedBudget {
   void give_back(uint64_t bytes) { used_ -= bytes; }
 
  private:
-  uint64_t most_, used_ = 0;
+  const uint64_t most_;
+  std::atomic<uint64_t> used_{0};
 };
 
 // A private anonymous mapping with the properties above; nullptr if there is no memory.

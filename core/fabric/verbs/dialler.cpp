@@ -206,8 +206,8 @@ void CmDialler::cancel_dial(uint64_t cookie) {
 
 void CmDialler::bury(std::unique_ptr<Connection> connection) {
   calls_.erase(static_cast<QueuePair&>(*connection).id());
-  const std::lock_guard guard(lock_);
   connection.reset();
+  const std::lock_guard guard(lock_);
   take_flushed();
   for (const auto& device : devices_) device->let_go(inert_.get());
 }
@@ -236,15 +236,11 @@ void CmDialler::dispatch(Meeting& meeting) {
 
 void CmDialler::bury_doomed() {
   if (dispatching_) return;
-  {
-    const std::lock_guard guard(lock_);
-    const bool any = !doomed_pairs_.empty();
-    doomed_pairs_.clear();
-    if (any) take_flushed();
-  }
+  doomed_pairs_.clear();
   for (auto* id : doomed_) library_.rdma_destroy_id(id);
   doomed_.clear();
   const std::lock_guard guard(lock_);
+  take_flushed();
   for (const auto& device : devices_) device->let_go(inert_.get());
 }
 
@@ -334,11 +330,7 @@ std::unique_ptr<QueuePair> CmDialler::make_queue_pair(rdma_cm_id* id, Reason& wh
   auto* device = device_of(id);
   if (!device) return doomed_.push_back(id), nullptr;
   Shortage shortage = Shortage::none;
-  std::unique_ptr<QueuePair> made;
-  {
-    const std::lock_guard guard(lock_);
-    made = QueuePair::make(*device, id, budget_, shortage);
-  }
+  auto made = QueuePair::make(*device, id, lock_, budget_, shortage);
   withhold_mappings();
   if (shortage == Shortage::memory) why = Reason::locked_memory;
   // Not at once: destroying an identifier waits until its events are acknowledged.

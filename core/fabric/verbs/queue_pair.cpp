@@ -10,18 +10,19 @@
 
 namespace rsock::fabric::verbs {
 
-std::unique_ptr<QueuePair> QueuePair::make(Device& device, rdma_cm_id* id, PinnedBudget& budget, Shortage& shortage) {
-  std::unique_ptr<QueuePair> made(new QueuePair(device, id, budget));
+std::unique_ptr<QueuePair> QueuePair::make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget, Shortage& shortage) {
+  std::unique_ptr<QueuePair> made(new QueuePair(device, id, lock, budget));
   shortage = made->open();
-  if (shortage != Shortage::none) {
-    made->abandon();
-    return nullptr;
-  }
-  return made;
+  if (shortage == Shortage::none) return made;
+  if (made->queue_pair_) device.library().rdma_destroy_qp(id);
+  made->queue_pair_ = nullptr;
+  made->id_ = nullptr;  // the caller's still
+  return nullptr;
 }
 
-QueuePair::QueuePair(Device& device, rdma_cm_id* id, PinnedBudget& budget)
+QueuePair::QueuePair(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget)
     : device_(device),
+      lock_(lock),
       id_(id),
       rings_(budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE); },
              [this](const flow::Block& b) { remove_region(b); }),
@@ -36,7 +37,10 @@ Shortage QueuePair::open() {
   if (!domain_) return Shortage::queue;
   messages_ = buffers_.allocate(std::bit_ceil(2 * kDepth * kBufferSize));
   if (!messages_) return Shortage::memory;
-  queue_ = device_.reserve(2 * kDepth);
+  {
+    const std::lock_guard guard(lock_);
+    queue_ = device_.reserve(2 * kDepth);
+  }
   if (!queue_) return Shortage::queue;
 
   ibv_qp_init_attr attributes{};
@@ -53,31 +57,32 @@ Shortage QueuePair::open() {
     }
   }
   if (!queue_pair_) return Shortage::queue;
-  number_ = device_.enlist(*this);
+  {
+    const std::lock_guard guard(lock_);
+    number_ = device_.enlist(*this);
+  }
   for (uint32_t buffer = 0; buffer < kDepth; ++buffer)
     if (!post_receive(buffer)) return Shortage::queue;
   return Shortage::none;
 }
 
-void QueuePair::abandon() {
-  if (queue_pair_) {
-    device_.library().rdma_destroy_qp(id_);
-    if (number_ != kUnlisted) device_.strike(number_);
-  }
-  queue_pair_ = nullptr;
-  id_ = nullptr;
-}
-
-// The order that verbs asks for: the queue pair, then what it refers to, then the identifier of the connection.
+// The order that verbs asks for: the queue pair, then what it refers to, then the identifier of the connection. Completions are nobody's
+// before that, and their room is free only afterwards.
 QueuePair::~QueuePair() {
   const auto& library = device_.library();
-  auto* id = id_;
-  abandon();
-  if (queue_) device_.give_back(queue_, 2 * kDepth);
+  if (number_ != kUnlisted) {
+    const std::lock_guard guard(lock_);
+    device_.strike(number_);
+  }
+  if (queue_pair_) library.rdma_destroy_qp(id_);
   for (auto* region : regions_) library.ibv_dereg_mr(region);
   regions_.clear();
   if (domain_) library.ibv_dealloc_pd(domain_);
-  if (id) library.rdma_destroy_id(id);
+  if (id_) library.rdma_destroy_id(id_);
+  if (queue_) {
+    const std::lock_guard guard(lock_);
+    device_.give_back(queue_, 2 * kDepth);
+  }
 }
 
 bool QueuePair::add_region(flow::Block& chunk, int access) {

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "core/base/lock.hpp"
 #include "core/fabric/arena.hpp"
 #include "core/fabric/verbs/device.hpp"
 
@@ -31,8 +32,9 @@ enum class Shortage { none, memory, queue };
 
 class QueuePair final : public Connection {
  public:
-  // Takes `id` over if it succeeds. Service thread, under the engine's lock.
-  static std::unique_ptr<QueuePair> make(Device& device, rdma_cm_id* id, PinnedBudget& budget, Shortage& shortage);
+  // Takes `id` over if it succeeds. Service thread, like the destructor, and neither with the engine's lock, `lock`: to make or destroy
+  // a queue pair takes the device a while. It is taken where the device's tables are changed.
+  static std::unique_ptr<QueuePair> make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget, Shortage& shortage);
   ~QueuePair() override;
 
   void attach(Sink& sink) override { sink_ = &sink; }
@@ -63,10 +65,8 @@ class QueuePair final : public Connection {
   static constexpr uint32_t kBufferSize = wire::kMessageMax;  // of a receive, and of a staged message
   static constexpr uint32_t kInline = 220;
 
-  QueuePair(Device& device, rdma_cm_id* id, PinnedBudget& budget);
+  QueuePair(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget);
   Shortage open();
-  // Destroys the queue pair and lets go of the identifier.
-  void abandon();
   bool post(ibv_send_wr& request, ibv_sge& piece, bool signaled);
   bool post(ibv_send_wr& request, bool signaled);
   bool post_receive(uint32_t buffer);
@@ -75,6 +75,7 @@ class QueuePair final : public Connection {
   static Result<flow::Block> block_of(Arena& arena, uint32_t size);
 
   Device& device_;
+  Lock& lock_;
   rdma_cm_id* id_;
   ibv_pd* domain_ = nullptr;
   ibv_cq* queue_ = nullptr;
