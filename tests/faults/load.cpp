@@ -12,9 +12,10 @@
 //   slow     the server sends what it can; the client reads a little now and then
 //
 // A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction follows from
-// number, direction and offset, and is compared. At SIGTERM the client ends every stream in order and waits for the server's end of
+// number, direction and offset, and is compared; what is amiss is said on stderr at once. At SIGUSR1 the other process is about to be
+// killed: connections that exist from then on, until SIGUSR2, may be reset or end early. At SIGTERM the client ends every stream in order and waits for the server's end of
 // it; the server ends when the last connection has. Then each writes its report, JSON: bytes in and out; connections that ended in
-// order, that were reset, and that ended early (a clean end where bytes were due); bytes that were lost, came again, or were wrong;
+// order, that ended with the other process, that were reset, and that ended early (a clean end where bytes were due); bytes that were lost, came again, or were wrong;
 // the longest time, in ms, for which an asking connection waited for its answer; and "ended", the bytes in and out of each
 // connection that ended in order, by which the runner sees that what one end sent is what the other received.
 
@@ -37,6 +38,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,30 +55,43 @@ struct Hello {
   uint64_t number, kind, size;
 };
 
-constexpr auto kTick = 100ms;              // an emulated processor has hundreds of streams to serve
-constexpr uint64_t kPerTick = 2 << 10;     // of all but questions and answers
+constexpr auto kTick = 250ms;              // an emulated processor has hundreds of streams to serve
+constexpr size_t kPiece = 16 << 10;        // of a call, at most
+constexpr uint64_t kPerTick = 4 << 10;     // of all but questions and answers
 constexpr size_t kSlowRead = 4 << 10;      // of a slow reader
 constexpr int kSlowTicks = 3;              // between two of its reads
 constexpr int kAskingTicks = 1;            // between two questions
-constexpr uint64_t kMostAsked = 2000, kMostHalved = 100000;
+constexpr int64_t kShortestLife = 20;      // ticks
+constexpr uint64_t kLives = 220;           // different ones, from there on
+constexpr uint64_t kMostAsked = 2000, kMostHalved = 60000;
 constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
 constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
 
+constexpr int64_t kPatience = 480;          // ticks after which a stream that was told to end stands still
+
 volatile sig_atomic_t told_to_end = 0;
+// Whether the other process may be gone: told to be awaited, and told that its successor is there.
+enum { peer_lives, peer_dies, peer_is_new };
+volatile sig_atomic_t peer = peer_lives;
 
 [[noreturn]] void die(const char* what) {
   std::fprintf(stderr, "load: %s: %s\n", what, std::strerror(errno));
   std::exit(1);
 }
 
-uint8_t byte_at(uint64_t number, bool from_client, uint64_t offset) {
-  uint64_t x = (offset >> 3) + number * 0x9e3779b97f4a7c15ull + (from_client ? 0x1234567 : 0);
-  x ^= x >> 31, x *= 0xbf58476d1ce4e5b9ull, x ^= x >> 29;
-  return static_cast<uint8_t>(x >> (8 * (offset & 7)));
+// The bytes of one direction of one connection from `offset` on: eight at a time, since an emulated processor has millions to make.
+void bytes_at(uint64_t number, bool from_client, uint64_t offset, std::span<uint8_t> to) {
+  for (size_t done = 0; done < to.size();) {
+    uint64_t x = (offset >> 3) + number * 0x9e3779b97f4a7c15ull + (from_client ? 0x1234567 : 0);
+    x ^= x >> 31, x *= 0xbf58476d1ce4e5b9ull, x ^= x >> 29;
+    const auto at = offset & 7, size = std::min<uint64_t>(8 - at, to.size() - done);
+    std::memcpy(to.data() + done, reinterpret_cast<const uint8_t*>(&x) + at, size);
+    done += size, offset += size;
+  }
 }
 
 struct Report {
-  uint64_t bytes_in = 0, bytes_out = 0, in_order = 0, resets = 0, early = 0, lost = 0, repeated = 0, wrong = 0;
+  uint64_t bytes_in = 0, bytes_out = 0, in_order = 0, excused = 0, resets = 0, early = 0, lost = 0, repeated = 0, wrong = 0;
   int64_t longest_wait_ms = 0;
   std::string ended;
 
@@ -84,9 +99,9 @@ struct Report {
     auto* file = std::fopen(path, "w");
     if (!file) die(path);
     std::fprintf(file,
-                 "{\"bytes_in\":%lu,\"bytes_out\":%lu,\"in_order\":%lu,\"resets\":%lu,\"early\":%lu,\"lost\":%lu,"
+                 "{\"bytes_in\":%lu,\"bytes_out\":%lu,\"in_order\":%lu,\"excused\":%lu,\"resets\":%lu,\"early\":%lu,\"lost\":%lu,"
                  "\"repeated\":%lu,\"wrong\":%lu,\"longest_wait_ms\":%ld,\"ended\":{%s}}\n",
-                 bytes_in, bytes_out, in_order, resets, early, lost, repeated, wrong, longest_wait_ms, ended.c_str());
+                 bytes_in, bytes_out, in_order, excused, resets, early, lost, repeated, wrong, longest_wait_ms, ended.c_str());
     std::fclose(file);
   }
 };
@@ -95,7 +110,8 @@ Report report;
 // One end of one connection.
 class Stream {
  public:
-  Stream(int fd, bool client, Hello hello) : fd_(fd), client_(client), hello_(hello), known_(client) {}
+  // `life`, in ticks: then the client ends it. A server never does.
+  Stream(int fd, bool client, Hello hello, int64_t life) : fd_(fd), client_(client), life_(life), hello_(hello), known_(client) {}
   ~Stream() { ::close(fd_); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -103,12 +119,15 @@ class Stream {
   bool over() const { return over_; }
   Kind kind() const { return static_cast<Kind>(hello_.kind % kKinds); }
   int fd() const { return fd_; }
+  // The process at its other end is killed: it may end as it will.
+  void excuse() { excused_ = true; }
 
   // All that can be done now; `tick`: as much again of what is bounded by time.
   void advance(bool tick) {
     if (over_) return;
     if (tick) allowance_ = kPerTick, ++ticks_;
-    if (client_ && told_to_end) stopping_ = true;
+    if (tick && client_ && ticks_ == life_ + kPatience) say("stands still");
+    if (client_ && (told_to_end || ticks_ >= life_)) stopping_ = true;
     while (!over_ && (receive() || transmit())) {
     }
   }
@@ -141,14 +160,14 @@ class Stream {
 
   bool transmit() {
     if (!known_ || shut_) return false;
-    uint8_t piece[16384];
+    uint8_t piece[kPiece];
     size_t size = 0;
     if (hello_left_ > 0 && client_) {
       std::memcpy(piece, reinterpret_cast<const uint8_t*>(&hello_) + sizeof hello_ - hello_left_, size = hello_left_);
     } else {
       hello_left_ = 0;
       size = static_cast<size_t>(std::min<uint64_t>(may_send(), sizeof piece));
-      for (size_t i = 0; i < size; ++i) piece[i] = byte_at(hello_.number, client_, out_ + i);
+      bytes_at(hello_.number, client_, out_, {piece, size});
     }
     if (size == 0) {
       if (!said_all()) return false;
@@ -168,7 +187,7 @@ class Stream {
 
   bool receive() {
     if (end_in_) return false;
-    uint8_t piece[32768];
+    uint8_t piece[kPiece];
     auto most = sizeof piece;
     if (client_ && kind() == Kind::slow && !stopping_) {
       if (ticks_ < next_read_) return false;
@@ -185,26 +204,28 @@ class Stream {
       known_ = head_ == sizeof hello_;
       return true;
     }
-    return compare(piece, static_cast<size_t>(got));
+    return compare({piece, static_cast<size_t>(got)});
   }
 
-  bool compare(const uint8_t* bytes, size_t size) {
-    for (size_t i = 0; i < size; ++i)
-      if (bytes[i] != byte_at(hello_.number, !client_, in_ + i)) return astray(bytes + i, size - i, in_ + i);
-    in_ += size;
-    report.bytes_in += size;
+  bool compare(std::span<const uint8_t> bytes) {
+    uint8_t due[kPiece];
+    bytes_at(hello_.number, !client_, in_, {due, bytes.size()});
+    const auto differs = static_cast<size_t>(std::mismatch(bytes.begin(), bytes.end(), due).first - bytes.begin());
+    if (differs < bytes.size()) return astray(bytes.subspan(differs), in_ + differs);
+    in_ += bytes.size();
+    report.bytes_in += bytes.size();
     if (client_ && kind() == Kind::asking && in_ == out_)
       report.longest_wait_ms = std::max<int64_t>(report.longest_wait_ms, (Clock::now() - asked_) / 1ms);
     return true;
   }
 
   // The stream goes on at another place than it should: whether bytes were lost or came again shows where.
-  bool astray(const uint8_t* bytes, size_t size, uint64_t at) {
-    const auto known = std::min(size, kWindow);
+  bool astray(std::span<const uint8_t> bytes, uint64_t at) {
+    const auto known = std::min(bytes.size(), kWindow);
     const auto fits = [&](uint64_t place) {
-      for (size_t i = 0; i < known; ++i)
-        if (bytes[i] != byte_at(hello_.number, !client_, place + i)) return false;
-      return true;
+      uint8_t due[kWindow];
+      bytes_at(hello_.number, !client_, place, {due, known});
+      return std::memcmp(bytes.data(), due, known) == 0;
     };
     int64_t off = 0;
     for (int64_t distance = 1; off == 0 && known >= 8 && distance <= kSearch; ++distance) {
@@ -213,7 +234,7 @@ class Stream {
     }
     std::fprintf(stderr, "load: connection %lu, %s: at %lu comes what belongs at %ld\n", hello_.number,
                  client_ ? "from the server" : "from the client", at, off ? static_cast<int64_t>(at) + off : -1);
-    (off > 0 ? report.lost : off < 0 ? report.repeated : report.wrong) += off ? static_cast<uint64_t>(std::abs(off)) : size;
+    (off > 0 ? report.lost : off < 0 ? report.repeated : report.wrong) += off ? static_cast<uint64_t>(std::abs(off)) : bytes.size();
     over_ = true;
     return false;
   }
@@ -222,12 +243,7 @@ class Stream {
   bool ended() {
     const bool due = !known_ || (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
                                          : kind() == Kind::halved && in_ != hello_.size);
-    if (due) {
-      ++report.early;
-      std::fprintf(stderr, "load: connection %lu ended early, with %lu bytes in and %lu out\n", hello_.number, in_, out_);
-      over_ = true;
-      return false;
-    }
+    if (due) return amiss(report.early, "ended early");
     return finish_if_done() || true;
   }
 
@@ -235,7 +251,7 @@ class Stream {
     if (!shut_ || !end_in_) return true;
     over_ = true;
     ++report.in_order;
-    report.ended += (report.ended.empty() ? "\"" : ",\"") + std::to_string(hello_.number) + "\":[" + std::to_string(in_) + "," +
+    if (!excused_ || !client_) report.ended += (report.ended.empty() ? "\"" : ",\"") + std::to_string(hello_.number) + "\":[" + std::to_string(in_) + "," +
                     std::to_string(out_) + "]";
     return false;
   }
@@ -246,15 +262,31 @@ class Stream {
       errno = error;
       die("a connection");
     }
-    ++report.resets;
+    return amiss(report.resets, "was reset");
+  }
+
+  // It ends as no kernel would have ended it, unless the other process was killed.
+  bool amiss(uint64_t& counter, const char* how) {
+    ++(excused_ || peer != peer_lives ? report.excused : counter);
+    if (!excused_ && peer == peer_lives) say(how);
     over_ = true;
     return false;
+  }
+  void say(const char* what) const {
+    std::fprintf(stderr, "load: connection %lu %s, port %d, with %lu bytes in and %lu out\n", hello_.number, what, port(), in_, out_);
+  }
+  int port() const {
+    sockaddr_in name{};
+    socklen_t size = sizeof name;
+    (void)(client_ ? ::getsockname : ::getpeername)(fd_, reinterpret_cast<sockaddr*>(&name), &size);
+    return ntohs(name.sin_port);
   }
 
   const int fd_;
   const bool client_;
+  const int64_t life_;
   Hello hello_;
-  bool known_, over_ = false, shut_ = false, end_in_ = false, stopping_ = false;
+  bool known_, over_ = false, shut_ = false, end_in_ = false, stopping_ = false, excused_ = false;
   size_t hello_left_ = sizeof(Hello), head_ = 0;
   uint64_t in_ = 0, out_ = 0;
   uint64_t allowance_ = kPerTick;
@@ -269,7 +301,7 @@ void set_nonblocking(int fd) {
 // The streams of one end, and what they wait in. Edge triggered: every stream is advanced until nothing more can be done.
 class Streams {
  public:
-  Streams() : set_(::epoll_create1(EPOLL_CLOEXEC)) {
+  explicit Streams(bool client) : client_(client), set_(::epoll_create1(EPOLL_CLOEXEC)) {
     if (set_ < 0) die("epoll_create1");
   }
   void watch(int fd, uint32_t events) {
@@ -278,10 +310,10 @@ class Streams {
     event.data.fd = fd;
     if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
   }
-  void add(int fd, bool client, Hello hello) {
+  void add(int fd, Hello hello, int64_t life) {
     set_nonblocking(fd);
     watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
-    auto& stream = all_[fd] = std::make_unique<Stream>(fd, client, hello);
+    auto& stream = all_[fd] = std::make_unique<Stream>(fd, client_, hello, life);
     stream->advance(true);
   }
   size_t count() const { return all_.size(); }
@@ -296,6 +328,7 @@ class Streams {
     const auto until_tick = std::chrono::ceil<std::chrono::milliseconds>(next_tick_ - Clock::now()).count();
     const int found = ::epoll_wait(set_, events, 64, static_cast<int>(std::max<int64_t>(until_tick, 0)));
     if (found < 0 && errno != EINTR) die("epoll_wait");
+    if (peer != peer_lives) excuse_all();
     bool came = false;
     for (int i = 0; i < found; ++i) {
       if (events[i].data.fd == listener) came = true;
@@ -310,6 +343,14 @@ class Streams {
   }
 
  private:
+  // Those that exist now. If the new process is there already, later ones are as any.
+  void excuse_all() {
+    if (peer == peer_is_new) peer = peer_lives;
+    for (auto& [fd, stream] : all_) stream->excuse();
+    if (client_) report.ended.clear();  // the server that is killed will not say what it knows of them
+  }
+
+  const bool client_;
   int set_;
   std::map<int, std::unique_ptr<Stream>> all_;
   Clock::time_point next_tick_ = Clock::now();
@@ -322,11 +363,11 @@ void serve(const sockaddr_in& name) {
   set_nonblocking(listener);
   std::printf("listening %d\n", getpid());
   std::fflush(stdout);
-  Streams streams;
+  Streams streams(false);
   streams.watch(listener, EPOLLIN);
   for (bool any = false; !told_to_end || (any && streams.count() > 0);)
     if (streams.turn(listener))
-      for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0; any = true) streams.add(fd, false, {});
+      for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0; any = true) streams.add(fd, {}, 0);
 }
 
 int connected(const sockaddr_in& name) {
@@ -341,7 +382,7 @@ int connected(const sockaddr_in& name) {
 
 void play(const sockaddr_in& name, size_t flows, unsigned seed) {
   std::mt19937_64 random(seed);
-  Streams streams;
+  Streams streams(true);
   uint64_t number = uint64_t{seed} << 32;
   std::printf("playing %d\n", getpid());
   std::fflush(stdout);
@@ -351,7 +392,8 @@ void play(const sockaddr_in& name, size_t flows, unsigned seed) {
       if (fd < 0) break;  // the server is not there now; at the next tick
       const auto kind = streams.rarest_kind();
       const auto most = kind == static_cast<uint64_t>(Kind::halved) ? kMostHalved : kMostAsked;
-      streams.add(fd, true, {++number, kind, 1 + random() % most});
+      const auto life = kShortestLife + static_cast<int64_t>(random() % kLives);
+      streams.add(fd, {++number, kind, 1 + random() % most}, life);
     }
     streams.turn(-1);
   }
@@ -371,6 +413,10 @@ int main(int argc, char** argv) {
   struct sigaction action {};
   action.sa_handler = [](int) { told_to_end = 1; };
   ::sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = [](int) { peer = peer_dies; };
+  ::sigaction(SIGUSR1, &action, nullptr);
+  action.sa_handler = [](int) { peer = peer_is_new; };
+  ::sigaction(SIGUSR2, &action, nullptr);
   if (server)
     serve(name);
   else

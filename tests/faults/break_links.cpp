@@ -1,9 +1,11 @@
-// Forces every queue pair of another process into the error state, as a faulty device or cable would.
+// Breaks every link of another process: forces its queue pairs into the error state, as a faulty device or cable would, and shuts
+// the unix sockets of its links over shared memory, as if either end had gone.
 //
-//   break_qps PID
+//   break_links PID
 //
 // It takes a copy of each descriptor that the process has of an RDMA device (pidfd_getfd), and asks the kernel by it to modify the
-// queue pairs: their handles are small numbers, all of which are tried. Prints how many there were. Needs root.
+// queue pairs: their handles are small numbers, all of which are tried; and a copy of each connected packet socket, which a program
+// that only speaks TCP has none of. Prints how many links there were. Needs the right to trace the process.
 
 #include <dirent.h>
 #include <rdma/ib_user_ioctl_cmds.h>
@@ -11,6 +13,7 @@
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +24,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -31,12 +35,12 @@ constexpr uint32_t kMostHandles = 4096;
 constexpr uint32_t kDrivers = 32;
 
 [[noreturn]] void die(const char* what) {
-  std::fprintf(stderr, "break_qps: %s: %s\n", what, std::strerror(errno));
+  std::fprintf(stderr, "break_links: %s: %s\n", what, std::strerror(errno));
   std::exit(1);
 }
 
-// The process's descriptors of RDMA devices, by number.
-std::vector<int> devices_of(int pid) {
+// The process's descriptors of what `begins` so, by number.
+std::vector<int> descriptors_of(int pid, std::string_view begins) {
   const auto folder = "/proc/" + std::to_string(pid) + "/fd";
   auto* open = opendir(folder.c_str());
   if (!open) die(folder.c_str());
@@ -44,7 +48,7 @@ std::vector<int> devices_of(int pid) {
   while (const auto* entry = readdir(open)) {
     char target[64] = {};
     if (readlink((folder + "/" + entry->d_name).c_str(), target, sizeof target - 1) < 0) continue;
-    if (std::strncmp(target, "/dev/infiniband/uverbs", 22) == 0) found.push_back(std::atoi(entry->d_name));
+    if (std::string_view(target).starts_with(begins)) found.push_back(std::atoi(entry->d_name));
   }
   closedir(open);
   return found;
@@ -84,19 +88,35 @@ int fail_queue_pairs(int device) {
   return failed;
 }
 
+int option(int socket, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return getsockopt(socket, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
+}
+
+int fail_packet_socket(int socket) {
+  return option(socket, SO_DOMAIN) == AF_UNIX && option(socket, SO_TYPE) == SOCK_SEQPACKET && !option(socket, SO_ACCEPTCONN) &&
+         shutdown(socket, SHUT_RDWR) == 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const int pid = argc == 2 ? std::atoi(argv[1]) : 0;
-  if (pid <= 0) return std::fprintf(stderr, "usage: break_qps PID\n"), 2;
+  if (pid <= 0) return std::fprintf(stderr, "usage: break_links PID\n"), 2;
   const auto process = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (process < 0) die("pidfd_open");
   int failed = 0;
-  for (const int number : devices_of(pid)) {
-    const auto device = static_cast<int>(syscall(SYS_pidfd_getfd, process, number, 0));
-    if (device < 0) die("pidfd_getfd");
-    failed += fail_queue_pairs(device);
-    close(device);
-  }
-  std::printf("%d queue pairs failed\n", failed);
+  const auto with_each = [&](std::string_view begins, auto fail) {
+    for (const int number : descriptors_of(pid, begins)) {
+      const auto copy = static_cast<int>(syscall(SYS_pidfd_getfd, process, number, 0));
+      if (copy < 0 && errno == EBADF) continue;  // closed meanwhile
+      if (copy < 0) die("pidfd_getfd");
+      failed += fail(copy);
+      close(copy);
+    }
+  };
+  with_each("/dev/infiniband/uverbs", fail_queue_pairs);
+  with_each("socket:", fail_packet_socket);
+  std::printf("%d links failed\n", failed);
 }
