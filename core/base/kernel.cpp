@@ -128,7 +128,7 @@ void random(void* bytes, size_t size) {
   }
 }
 
-Result<int> duplicate_high(int fd, bool consume) {
+Result<int> duplicate_high(int fd) {
   rlimit limit{};
   constexpr int kLeastFloor = 3;
   constexpr rlim_t kOrdinaryFloor = 1024;
@@ -146,8 +146,14 @@ Result<int> duplicate_high(int fd, bool consume) {
   auto copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
   if (raised) call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, nullptr);
   if (!copy && floor > kLeastFloor) copy = fcntl(fd, F_DUPFD_CLOEXEC, kLeastFloor);
-  if (copy && consume) close(fd).error();
   return copy;
+}
+
+int move_high(int fd) {
+  const auto copy = duplicate_high(fd);
+  if (!copy) return fd;
+  (void)close(fd);
+  return *copy;
 }
 
 void duplicate_onto(int fd, int number) { call(SYS_dup3, fd, number, O_CLOEXEC); }

@@ -67,8 +67,10 @@ void unmap(void* at, size_t size);
 
 // A descriptor of the library's own, moved out of the program's way: above the soft limit on descriptors where the
 // hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half the
-// limit on, where few programs come. Takes `fd` over when `consume`; close-on-exec. EMFILE when there is no room.
-Result<int> duplicate_high(int fd, bool consume);
+// limit on, where few programs come; close-on-exec. EMFILE when there is no room.
+Result<int> duplicate_high(int fd);
+// The same for `fd` itself: the number that it has from now on. Its own where there is no room.
+int move_high(int fd);
 // Puts a copy of `fd` at `number`, in place of what is open there. Close-on-exec.
 void duplicate_onto(int fd, int number);
 

@@ -36,8 +36,7 @@ void configure(std::string_view setting, std::string_view program) {
     const std::string path(setting.substr(colon + 1));
     const auto file = sys::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (!file) return;
-    const auto high = sys::duplicate_high(*file, true);
-    fd = high ? *high : *file;
+    fd = sys::move_high(*file);
     own::keep(fd);
   }
   program_name = new std::string(program);

@@ -39,4 +39,10 @@ class UniqueFd {
   int fd_ = -1;
 };
 
+// What was just opened, out of the program's way (sys::duplicate_high).
+inline Result<UniqueFd> out_of_the_way(Result<int> fd) {
+  if (!fd) return Errno{fd.error()};
+  return UniqueFd(sys::move_high(*fd));
+}
+
 }  // namespace rsock

@@ -21,12 +21,6 @@ constexpr auto kPatience = milliseconds(5000);  // with a caller, since it last 
 constexpr auto kDeaf = milliseconds(1000);
 constexpr uint64_t kDoor = 0;
 
-Result<UniqueFd> out_of_the_way(Result<int> fd) {
-  if (!fd) return Errno{fd.error()};
-  const auto high = sys::duplicate_high(*fd, true);
-  return UniqueFd(high ? *high : *fd);
-}
-
 Result<UniqueFd> make_listener() {
   auto made = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!made) return made;

@@ -39,14 +39,12 @@ Status add(int set, int fd, uint32_t events, uint64_t data) {
 
 std::unique_ptr<Service> Service::start(Engine& engine) {
   std::unique_ptr<Service> service(new Service(engine));
-  const auto epoll = sys::epoll_create();
+  auto epoll = out_of_the_way(sys::epoll_create());
   if (!epoll) return nullptr;
-  const auto high_epoll = sys::duplicate_high(*epoll, true);
-  service->epoll_ = UniqueFd(high_epoll ? *high_epoll : *epoll);
-  const auto bell = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  service->epoll_ = std::move(*epoll);
+  auto bell = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!bell) return nullptr;
-  const auto high_bell = sys::duplicate_high(*bell, true);
-  service->bell_ = UniqueFd(high_bell ? *high_bell : *bell);
+  service->bell_ = std::move(*bell);
   if (!add(service->epoll_.get(), service->bell_.get(), EPOLLIN, tag(Kind::bell))) return nullptr;
 
   service->control_ =

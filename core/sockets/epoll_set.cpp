@@ -30,7 +30,7 @@ uint32_t woken_by(uint32_t what) {
 }  // namespace
 
 Result<std::shared_ptr<EpollSet>> EpollSet::make(int fd) {
-  const auto copy = sys::duplicate_high(fd, false);
+  const auto copy = sys::duplicate_high(fd);
   if (!copy) return Errno{copy.error()};
   UniqueFd kernel_set(*copy);
   auto bell = Bell::borrow();
@@ -225,7 +225,7 @@ EpollSet::Watch& EpollSet::new_watch(int fd, const engine::Flow& flow) {
 
 Status EpollSet::enter_kernel(Watch& watch, int operation) {
   if (watch.orphan && !watch.own) {
-    const auto copy = sys::duplicate_high(watch.flow->shadow(), false);
+    const auto copy = sys::duplicate_high(watch.flow->shadow());
     if (!copy) return Errno{copy.error()};
     watch.own = UniqueFd(*copy);
   }

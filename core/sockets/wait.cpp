@@ -57,8 +57,7 @@ Bell::Loan Bell::borrow() {
   }
   const auto fd = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (!fd) return nullptr;
-  const auto high = sys::duplicate_high(*fd, true);
-  return Loan(new Bell(high ? *high : *fd));
+  return Loan(new Bell(sys::move_high(*fd)));
 }
 
 void Bell::Return::operator()(Bell* bell) const {

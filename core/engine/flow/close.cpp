@@ -189,7 +189,7 @@ void Flow::close_when_free(bool hard) {
   close_due_ = hard;
   // The calls go on by a descriptor of ours, since the number may soon be something else's.
   if (anchor_) return;
-  if (const auto copy = sys::duplicate_high(fd_, false)) anchor_ = UniqueFd(*copy);
+  if (const auto copy = sys::duplicate_high(fd_)) anchor_ = UniqueFd(*copy);
 }
 
 void Flow::release_hold() {

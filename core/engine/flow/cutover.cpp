@@ -83,7 +83,7 @@ void Flow::settle(Reason reason) {
 // The library works on a duplicate of its own: the application may close or replace its descriptor at any time.
 bool Flow::ensure_anchor() {
   if (!anchor_) {
-    const auto copy = sys::duplicate_high(fd_, false);
+    const auto copy = sys::duplicate_high(fd_);
     if (!copy) return false;
     anchor_ = UniqueFd(*copy);
   }

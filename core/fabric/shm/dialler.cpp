@@ -44,13 +44,7 @@ socklen_t name_of(const Endpoint& connector, const Endpoint& acceptor, sockaddr_
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
-Result<UniqueFd> kept(Result<int> fd) {
-  if (!fd) return Errno{fd.error()};
-  const auto high = sys::duplicate_high(*fd, true);
-  return UniqueFd(high ? *high : *fd);
-}
-
-Result<UniqueFd> make_socket() { return kept(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); }
+Result<UniqueFd> make_socket() { return out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); }
 
 // Memory is shared only with processes that could do as they like with ours anyway, or we with theirs.
 bool trusted(int socket) {
@@ -108,8 +102,8 @@ struct SocketDialler::Packet {
 
 std::unique_ptr<SocketDialler> SocketDialler::make(Lock& lock, PinnedBudget& budget, uint64_t rings,
                                                    const Announce& announce, Reason& why) {
-  auto epoll = kept(sys::epoll_create());
-  auto bell = kept(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  auto epoll = out_of_the_way(sys::epoll_create());
+  auto bell = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!epoll || !bell) {
     why = reason_of(epoll ? bell.error() : epoll.error());
     return nullptr;
@@ -218,7 +212,7 @@ Result<Half> SocketDialler::half_in(Packet& packet) const {
   if (!is_eventfd(packet.passed[1].get())) return Errno{EPROTO};
   auto segment = Segment::open(packet.passed[0].get());
   if (!segment) return Errno{segment.error()};
-  auto bell = kept(std::exchange(packet.passed[1], {}).release());
+  auto bell = out_of_the_way(std::exchange(packet.passed[1], {}).release());
   if (!bell) return Errno{bell.error()};
   Half half;
   half.segment = std::move(*segment);
@@ -267,7 +261,7 @@ void SocketDialler::dispatch(Meeting& meeting) {
 void SocketDialler::came(uint64_t point) {
   const auto& listener = sockets_.at(point);
   const auto cookie = listener.cookie;
-  auto visitor = kept(sys::accept(listener.fd.get(), SOCK_NONBLOCK | SOCK_CLOEXEC));
+  auto visitor = out_of_the_way(sys::accept(listener.fd.get(), SOCK_NONBLOCK | SOCK_CLOEXEC));
   // Without a descriptor for the visitor it would be announced for ever.
   if (!visitor && !visitor.is(EAGAIN) && !visitor.is(EINTR)) sockets_.erase(point);
   if (!visitor) return;

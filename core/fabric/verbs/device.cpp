@@ -20,10 +20,8 @@ constexpr uint32_t kFirstQueue = 2048;
 }  // namespace
 
 std::unique_ptr<Device> Device::make(const Library& library) {
-  const auto source = sys::epoll_create();
-  if (!source) return nullptr;
-  const auto high = sys::duplicate_high(*source, true);
-  return std::unique_ptr<Device>(new Device(library, UniqueFd(high ? *high : *source)));
+  auto source = out_of_the_way(sys::epoll_create());
+  return source ? std::unique_ptr<Device>(new Device(library, std::move(*source))) : nullptr;
 }
 
 Device::~Device() { close(); }
@@ -34,7 +32,7 @@ bool Device::open(ibv_context* context, rdma_cm_id* witness) {
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
   (void)sys::fcntl(context->async_fd, F_SETFL, O_NONBLOCK);
-  for (const int fd : {context->cmd_fd, context->async_fd, channel->fd}) own::keep(fd);
+  for (int* fd : {&context->cmd_fd, &context->async_fd, &channel->fd}) adopt(*fd);
   epoll_event event{};
   event.events = EPOLLIN;
   (void)sys::epoll_ctl(source_.get(), EPOLL_CTL_ADD, channel->fd, &event);

@@ -103,11 +103,13 @@ std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, con
   }
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
-  const auto events = sys::epoll_create();
-  const auto inert = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, UniqueFd(events ? *events : -1), UniqueFd(inert ? *inert : -1), lock,
-                                                budget, device, std::move(announce)));
-  if (events && inert && watch(*events, channel->fd)) return made;
+  adopt(channel->fd);
+  auto events = out_of_the_way(sys::epoll_create());
+  auto inert = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  const bool complete = events && inert && watch(events->get(), channel->fd);
+  std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, events ? std::move(*events) : UniqueFd(),
+                                                inert ? std::move(*inert) : UniqueFd(), lock, budget, device, std::move(announce)));
+  if (complete) return made;
   why = Reason::descriptors;
   return nullptr;
 }
@@ -121,9 +123,7 @@ CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, Unique
       lock_(lock),
       budget_(budget),
       device_(std::move(device)),
-      announce_(std::move(announce)) {
-  own::keep(channel_->fd);
-}
+      announce_(std::move(announce)) {}
 
 bool CmDialler::wrong_device(const rdma_cm_id* id) const {
   return !device_.empty() && (!id->verbs || device_ != id->verbs->device->name);

@@ -4,7 +4,9 @@
 
 #include <utility>
 
+#include "core/base/kernel.hpp"
 #include "core/base/log.hpp"
+#include "core/base/own.hpp"
 
 namespace rsock::fabric::verbs {
 namespace {
@@ -49,6 +51,12 @@ const Library* library() {
 }
 
 void device_is_opened() { opened = true; }
+
+void adopt(int& fd) {
+  own::forget(fd);
+  fd = sys::move_high(fd);
+  own::keep(fd);
+}
 
 void library_forked() {
   if (!std::exchange(opened, false)) return;

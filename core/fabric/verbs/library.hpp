@@ -40,5 +40,8 @@ const Library* library();
 void device_is_opened();
 // In a child of fork, before it has other threads.
 void library_forked();
+// Takes a descriptor that rdma-core has made out of the program's way, and keeps its number from it: `fd` is where rdma-core itself
+// looks it up, in a structure of its interface, and nothing waits for it yet.
+void adopt(int& fd);
 
 }  // namespace rsock::fabric::verbs

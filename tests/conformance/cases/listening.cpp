@@ -33,6 +33,15 @@ TEST_CASE("socket: the lowest number, and its flags", "[socket][no-lane]") {
   CHECK((status_flags(flagged) & O_NONBLOCK) != 0);
 }
 
+// What a lane needs stays when its connection goes, at numbers that programs do not meet.
+TEST_CASE("close: a connection that was in its lane leaves the numbers as they were", "[close][socket][accept]") {
+  const auto lowest = [] { return +Fd(dup(0)); };
+  const int before = lowest();
+  { const auto pair = connected(); }
+  // For a moment the library's own have the lowest.
+  CHECK(eventually([&] { return lowest() == before; }));
+}
+
 TEST_CASE("socket: numbers stay the lowest while there are flows in lanes", "[socket][accept][close]") {
   const auto pair = connected();
   const int lowest = dup(0);
