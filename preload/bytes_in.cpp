@@ -137,8 +137,8 @@ class Deadline {
   rsock::Time end_{};
 };
 
-// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass after the
-// first message ends the call, which may be short; a pass at the first leaves all of it to libc.
+// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass at the first message leaves all of
+// them to libc, a later one that message.
 template <class Libc>
 [[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
                                        timespec* timeout, Libc libc) {
@@ -158,7 +158,8 @@ template <class Libc>
       fail(EFAULT);
       break;
     }
-    const ssize_t got = receive_message(fd, &one.msg_hdr, flags & ~MSG_WAITFORONE, [] { return kPassed; });
+    const int how = flags & ~MSG_WAITFORONE;
+    const ssize_t got = receive_message(fd, &one.msg_hdr, how, [&] { return done ? real::recvmsg(fd, &one.msg_hdr, how) : kPassed; });
     if (got == kPassed && done == 0) {
       const int all = libc();
       for (int i = 0; i < all; ++i) counted(fd, messages[i].msg_len, flags);

@@ -104,7 +104,7 @@ size_t size_of(const msghdr& message) {
 // Given by a `libc` that only tells its caller of the pass.
 constexpr ssize_t kPassed = -2;
 
-// sendmmsg(2): as recvmmsg in bytes_in.cpp.
+// sendmmsg(2): as recvmmsg in bytes_in.cpp, but a message that was sent in part ends it.
 template <class Libc>
 [[gnu::noinline]] int transmit_messages(int fd, mmsghdr* messages, unsigned count, int flags, Libc libc) {
   if (count == 0) return libc();
@@ -118,7 +118,7 @@ template <class Libc>
       break;
     }
     const size_t asked = size_of(one.msg_hdr);
-    const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [] { return kPassed; });
+    const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [&] { return done ? real::sendmsg(fd, &one.msg_hdr, flags) : kPassed; });
     if (sent == kPassed && done == 0) {
       const int all = libc();
       for (int i = 0; i < all; ++i) counted(fd, messages[i].msg_len);

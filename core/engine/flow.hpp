@@ -45,6 +45,8 @@ class Observer {
   // `what`: the readiness that has come, as epoll events, also where it was there before (more bytes behind unread ones): what
   // would wake somebody who waits in the kernel. 0: only on_kernel() may have changed.
   virtual void flow_changed(Flow& flow, uint32_t what) = 0;
+  // The program shuts it down, where it is the kernel's.
+  virtual void flow_shut(Flow&) {}
   // The program lets go of the flow: it closed its last descriptor, or the flow will never be one of ours (`disowned`).
   virtual void flow_gone(Flow&, bool /*disowned*/) {}
   // It closed this descriptor, and has others for the flow.
@@ -144,6 +146,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // ---- bytes of the application. EAGAIN: nothing now.
   Result<size_t> read(std::span<const iovec> to, bool peek);
+  // on_kernel(): a read of no bytes, or of some to where nothing can be written, which the kernel alone knows at an urgent mark.
+  Result<size_t> read_nothing(bool to_bad_place, bool peek);
   Result<size_t> write(std::span<const iovec> from, size_t skip);
   // The error that the next write would give, whatever its size; it is taken.
   Status may_write();
@@ -176,7 +180,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   int take_error();              // SO_ERROR
   Status shutdown(int how);
   // The kernel shut the socket down, on_kernel().
-  void kernel_shut() { tcp_shut_ = true; }
+  void kernel_shut();
   // The application closed its last descriptor. What is left drains; `hard`: as SO_LINGER with 0.
   void close(bool hard);
   bool closing() const { return closing_; }
@@ -273,6 +277,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // close.cpp
   void send_end();
   void abort();
+  void advance_reset();
   void reset_by_peer();
   void close_hard();
   bool tcp_at_end() const;
@@ -377,6 +382,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes
   bool peer_closed_ = false;
+  bool reset_due_ = false;  // the peer's RESET came before its token
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
   bool shut_past_end_ = false;   // the program shut down what was no connection any more

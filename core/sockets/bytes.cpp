@@ -96,6 +96,8 @@ Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
   std::byte waste[512];
   const iovec first{waste, 1};
   const auto there = flow.read({&first, 1}, true);
+  // To look does not move past an urgent mark, as this read does. What has come by now is what nothing could be written to.
+  if (there.is(EAGAIN) && !peek && flow.on_kernel() && flow.read_nothing(true, false).is(EFAULT)) return drop(flow, room, peek);
   if (!there || *there == 0) return there;
   // And not what comes behind it, which may be an error. At an urgent mark the kernel counts nothing, where there is something.
   const auto counted = flow.readable_bytes();
@@ -116,6 +118,7 @@ Result<size_t> take(engine::Flow& flow, Buffers to, bool peek, bool dropped) {
   const auto room = total(to.parts);
   if (dropped && room > 0) return drop(flow, room, peek);
   if (room > 0 && !(to.cut && flow.readable_bytes() > room)) return flow.read(to.parts, peek);
+  if (flow.on_kernel()) return flow.read_nothing(to.cut, peek);
   std::byte unused;
   const iovec any{&unused, sizeof unused};
   const auto there = flow.read({&any, 1}, true);

@@ -3,6 +3,7 @@
 #include "core/sockets/epoll_set.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/sockets/open_sets.hpp"
 
@@ -278,13 +279,27 @@ void EpollSet::move(Watch& watch, bool to_kernel) {
   if (to_kernel) {
     --out_of_kernel_;
     look_soon();
-    // A one-shot watch that has fired stays out until it is armed again.
+    // A watch that has fired, for once or for the last time, stays out until it is armed again.
+    watch.fired |= has_reported_all(watch);
     if (!watch.fired) (void)enter_kernel(watch, EPOLL_CTL_ADD);
   } else {
     ++out_of_kernel_;
     leave_kernel(watch);
   }
   if (sleepers_ > 0 || unaware()) bell_->ring();
+}
+
+// An edge-triggered watch of a connection that is no more: nothing will come to it that it has not reported.
+bool EpollSet::has_reported_all(const Watch& watch) {
+  if (!(watch.wanted.events & EPOLLET)) return false;
+  const auto there = sys::readiness(watch.flow->shadow());
+  return (there & EPOLLHUP) && (there & ((watch.wanted.events & ~kFlags) | kAlways) & ~watch.reported) == 0;
+}
+
+// The kernel wakes all who wait for what is shut down, be there news or not.
+void EpollSet::flow_shut(Watch& watch) {
+  if (!watch.in_kernel || (watch.wanted.events & EPOLLONESHOT) || !std::exchange(watch.fired, false)) return;
+  (void)enter_kernel(watch, EPOLL_CTL_ADD);
 }
 
 // A flow that enters its lane brings along what the kernel may not have reported yet. An edge that it has reported does not come

@@ -85,6 +85,7 @@ class EpollSet {
   struct Watch final : engine::Observer {
     explicit Watch(EpollSet& s) : set(s) {}
     void flow_changed(engine::Flow&, uint32_t what) override { set.changed(*this, what); }
+    void flow_shut(engine::Flow&) override { set.flow_shut(*this); }
     void flow_gone(engine::Flow&, bool disowned) override { set.flow_gone(*this, disowned); }
     void descriptor_gone(engine::Flow&, int closed) override { set.descriptor_gone(*this, closed); }
     // The number by which the kernel's set knows it.
@@ -98,7 +99,7 @@ class EpollSet {
     uint64_t mark = 0;
     uint32_t reported = 0;  // last, since it was added or modified
     bool in_kernel = false;
-    bool fired = false;   // one-shot, and reported
+    bool fired = false;   // for the last time, unless it is armed again
     bool queued = false;
   };
   enum class Exposed { perhaps, no, yes };
@@ -115,7 +116,9 @@ class EpollSet {
   void hand_over(Watch& watch);
   void advance_giving_up();
   void move(Watch& watch, bool to_kernel);
+  static bool has_reported_all(const Watch& watch);
   void changed(Watch& watch, uint32_t what);
+  void flow_shut(Watch& watch);
   void queue(Watch& watch);
   void ring();
   bool unaware() const;

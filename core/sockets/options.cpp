@@ -21,24 +21,25 @@ std::shared_ptr<engine::Flow> off_kernel(int fd) {
 }  // namespace
 
 void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason) {
+  constexpr auto kTurn = milliseconds(1);
   const bool unread = !flow->on_kernel() && flow->readable_bytes() > 0;
   flow->leave(reason);
   const auto deadline = now() + kLeaveBound;
+  // What it shows meanwhile, bytes or an end, says nothing of when it is back.
+  const auto back = [&] {
+    if (flow->ending()) flow->end_on_kernel();
+    return flow->kernel_follows() || (flow->over() && !flow->ending());
+  };
+  if (!wait_until(section, flow, deadline, back)) log::warning("a flow did not come back to TCP in time");
   // What was unread comes again on TCP, where the call that follows has to find it. It is counted, since poll would not see less than
   // SO_RCVLOWAT.
   const auto there = [&] {
     int count = 0;
-    return sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
+    const bool counted = sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
+    return counted || (sys::readiness(flow->shadow()) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
   };
-  const auto back = [&] { return flow->kernel_follows() && (!unread || !flow->on_kernel() || there()); };
-  const auto lost = [&] { return flow->over() && !flow->ending(); };
-  if (flow->ending()) (void)wait_for_end(section, flow, deadline);
-  while (!back() && !lost() && now() < deadline) {
-    const auto waited = wait_for(section, flow, unread ? uint32_t{EPOLLIN} : 0, deadline);
-    if (waited.is(EINTR)) continue;
-    if (!waited) break;
-  }
-  if (!flow->kernel_follows() && !lost()) log::warning("a flow did not come back to TCP in time");
+  while (unread && flow->on_kernel() && !there() && now() < deadline)
+    (void)wait_for(section, flow, EPOLLIN, flow->low_water() > 1 ? std::min(deadline, now() + kTurn) : deadline);
 }
 
 void unserved(int fd, Reason reason) {
@@ -58,7 +59,7 @@ bool disconnected(int fd) {
 void end_known(int fd) {
   if (idle() || in_borrowed_memory()) return;
   Section section;
-  if (const auto flow = off_kernel(fd); flow && (flow->ending() || flow->disconnected()))
+  if (const auto flow = off_kernel(fd); flow && flow->disconnected())
     leave_and_wait(section, flow, Reason::unserved_call);
 }
 
@@ -66,9 +67,10 @@ Answer<int> shutdown(int fd, int how) {
   if (idle()) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
-  const auto flow = lane_flow(fd);
+  auto* entry = entry_of(fd, Entry::Kind::flow);
+  const auto flow = entry ? entry->flow : nullptr;
   if (!flow) return Answer<int>::pass();
-  if (flow->kernel_follows()) {
+  if (!lane_flow(*entry) || flow->kernel_follows()) {
     flow->kernel_shut();
     return Answer<int>::pass();
   }

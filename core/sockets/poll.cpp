@@ -194,23 +194,22 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uin
   return Done{};
 }
 
-Status wait_for_end(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline) {
+Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline, const std::function<bool()>& done) {
   auto& engine = section.engine();
   const Attendance attendance(engine);
-  for (int sleepers = 0;;) {
+  Waiter waiter;
+  waiter.observe(flow);
+  for (;;) {
     engine.flush();
     engine.poll();
-    flow->end_on_kernel();
-    if (!flow->ending()) return Done{};
+    if (done()) return Done{};
     if (now() >= deadline) return Errno{ETIMEDOUT};
-    // The end itself, or, where it has been seen, what follows it.
-    const bool seen = sys::readiness(flow->shadow()) & EPOLLRDHUP;
-    std::vector<pollfd> asked{{flow->shadow(), static_cast<short>(seen ? 0 : POLLRDHUP), 0}};
+    std::vector<pollfd> asked{{waiter.fd(), POLLIN, 0}};
     for (const int source : engine.sources()) asked.push_back({source, POLLIN, 0});
-    asked.push_back({-1, 0, 0});
     timespec storage;
-    Nap nap(asked, remaining(deadline, storage), nullptr);
-    const auto woken = sleep(section, true, sleepers, [] { return false; }, nap, {});
+    Nap nap(asked, remaining(waiter.fd() < 0 ? std::min(deadline, now() + kTurn) : deadline, storage), nullptr);
+    const auto woken = sleep(section, true, waiter.asleep, done, nap, {});
+    waiter.silence();
     if (!woken || !*woken) continue;
     for (const auto& one : std::span(asked).subspan(1))
       if (one.revents) engine.acknowledge();

@@ -85,8 +85,8 @@ std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, c
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
                 std::optional<Time> deadline, const Handled& since = {});
 
-// Waits for a flow whose peer has gone, and which was told to leave, to be at rest. ETIMEDOUT.
-Status wait_for_end(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline);
+// Waits until `done`, which is asked under the lock whenever the flow has changed. Signals do not end it. ETIMEDOUT.
+Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline, const std::function<bool()>& done);
 
 // The time until `deadline` as poll takes it, never negative; nullptr if there is none.
 timespec* remaining(std::optional<Time> deadline, timespec& storage);

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>  // not netinet/tcp.h, whose tcp_info is older
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -99,8 +100,8 @@ int any_descriptor(const Program& program, const End& end) {
   return -1;
 }
 
-// What is still to come to `end`, or to happen to it; "" when nothing is.
-std::string missing(int fd, const End& end) {
+// What is still to come to `end`, or to happen to it; "" when nothing is. `peer`: a descriptor of its peer's, or -1.
+std::string missing(int fd, int peer, const End& end) {
   pollfd look{fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
   poll(&look, 1, 0);
   const auto state = facts(fd).tcpi_state;
@@ -110,8 +111,10 @@ std::string missing(int fd, const End& end) {
   if (end.peer->shut_out && !end.unsure && !(look.revents & POLLRDHUP)) return "POLLRDHUP";
   // All has room for what programs send here, but a flow is not writable while it leaves its lane for TCP.
   if (!(look.revents & (POLLOUT | POLLHUP))) return "POLLOUT";
-  if (end.reset || end.urgent || end.unsure) return "";
   int there = -1;
+  // How many bytes there are before an urgent one, and whether it counts, is not known here.
+  if (end.urgent && !end.reset && peer >= 0 && ioctl(peer, SIOCOUTQ, &there) == 0 && there > 0) return "what is on its way";
+  if (end.reset || end.urgent || end.unsure) return "";
   if (ioctl(fd, FIONREAD, &there) == 0 && static_cast<size_t>(there) != end.unread)
     return std::to_string(end.unread) + " bytes, not " + std::to_string(there);
   return "";
@@ -152,6 +155,7 @@ void Program::connect(Numbers& random) {
     ends[side]->side = side;
     ends[side]->family = where.name()->sa_family;
     ends[side]->nonblocking = nonblocking;
+    ends[side]->hasty = hasty;
     ends[side]->peer = ends[1 - side].get();
   }
   pairs_.emplace_back(ends[0], ends[1]);
@@ -169,7 +173,7 @@ void Program::settle() {
       const int fd = any_descriptor(*this, *end);
       if (fd < 0) continue;
       for (;;) {
-        const auto what = missing(fd, *end);
+        const auto what = missing(fd, any_descriptor(*this, *end->peer), *end);
         if (what.empty()) break;
         if (Clock::now() >= deadline) {
           trace.add("! connection %d side %d waits for %s", end->connection, end->side, what.c_str());

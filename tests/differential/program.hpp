@@ -29,6 +29,7 @@ struct End {
   bool nonblocking = false;
   bool timed = false;     // SO_RCVTIMEO
   bool lingers = false;   // SO_LINGER with 0
+  bool hasty = false;     // its program does not wait until it is in its lane
   bool shut_in = false, shut_out = false;
   bool reset = false;     // by whatever; nothing is known any more of what can be read
   bool urgent = false;    // urgent data came: the same

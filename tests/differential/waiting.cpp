@@ -183,6 +183,10 @@ void operate_sets(Program& program, Numbers& random) {
   epoll_event event{};
   event.events = member_events(random);
   if (operation == EPOLL_CTL_MOD && !random.one_in(10)) event.events &= ~EPOLLEXCLUSIVE;
+  // Who enters its lane at some time or other says at some time or other once more what it has, as on docs/compatibility.md.
+  const bool hasty = std::any_of(program.handles.begin(), program.handles.end(),
+                                 [&](const auto& one) { return one.fd == fd && one.end && one.end->hasty; });
+  if (hasty) event.events &= ~static_cast<uint32_t>(EPOLLET);
   event.data.u64 = program.next_data++;
   auto* told = random.one_in(40) ? static_cast<epoll_event*>(bad_pointer()) : random.one_in(40) ? nullptr : &event;
   program.trace.add("epoll_ctl %d %s %d %s data %u%s", number,

@@ -66,6 +66,11 @@ Status Flow::shutdown(int how) {
   return Done{};
 }
 
+void Flow::kernel_shut() {
+  tcp_shut_ = true;
+  for (auto* observer : observers()) observer->flow_shut(*this);
+}
+
 // For the kernel, a connect(2) that did not wait is over with the next one, or with a shutdown. This is no shutdown yet.
 void Flow::settle_connect() {
   if (role_ != Role::connector || (sys::readiness(shadow()) & EPOLLHUP)) return;
@@ -115,9 +120,17 @@ bool Flow::handle(const wire::Fin& fin) {
 bool Flow::handle(const wire::Reset&) {
   if (frozen_) return true;
   if (!peer_may_end()) return false;
+  // Who says so has put its token on TCP, behind bytes that come before those of the ring. Neither is lost because the link was faster.
+  if (state_ == State::shown) pump_tcp();
+  reset_due_ = true;
+  advance_reset();
+  return true;
+}
+
+void Flow::advance_reset() {
+  if (state_ == State::shown || !std::exchange(reset_due_, false)) return;
   provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
   reset_by_peer();
-  return true;
 }
 
 void Flow::abort() {

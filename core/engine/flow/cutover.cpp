@@ -142,7 +142,7 @@ bool Flow::bind(Link& link) {
   learn_options();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = aside_ = peer_aside_ = false;
+  peer_left_ = aside_ = peer_aside_ = reset_due_ = false;
   fault_reason_ = Reason::link_failed;
   received_ = peer_received_ = 0;
   fin_.reset();
@@ -300,6 +300,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   tell_family();
   advance_close();
   stop_watching();
+  if (state_ == State::lane) advance_reset();
   if (state_ == State::shown_resuming && before != state_) pump_tcp();  // see take_raw()
 }
 

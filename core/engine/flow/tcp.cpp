@@ -193,6 +193,11 @@ Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t mos
   return size_t{0};
 }
 
+Result<size_t> Flow::read_nothing(bool to_bad_place, bool peek) {
+  auto* const nowhere = reinterpret_cast<void*>(uintptr_t{1});
+  return sys::recv(shadow(), nowhere, to_bad_place ? 1 : 0, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
+}
+
 Result<size_t> Flow::write_raw(std::span<const iovec> from, size_t skip) {
   Cut pieces(from, skip, UINT64_MAX);
   const auto sent = sys::sendmsg(shadow(), pieces.message(), MSG_DONTWAIT | MSG_NOSIGNAL | (corked_ ? MSG_MORE : 0));
@@ -231,12 +236,9 @@ bool Flow::flush() {
   return true;
 }
 
-// Asks without taking anything: a look at the bytes would also take a pending error.
-bool Flow::tcp_has_input() {
-  if (!tcp_in_ready_) return false;
-  tcp_in_ready_ = sys::readable(shadow());
-  return tcp_in_ready_;
-}
+// Asks without taking anything: a look at the bytes would also take a pending error. The service may not have heard yet of what the
+// program can know to be there.
+bool Flow::tcp_has_input() { return tcp_in_ready_ = sys::readable(shadow()); }
 
 // What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has
 // (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any. All of it, if nothing may be sent before the peer's word,
