@@ -181,6 +181,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Status shutdown(int how);
   // The kernel shut the socket down, on_kernel().
   void kernel_shut();
+  // connect(2) on it failed: if that has made the kernel forget the connection that there was, what was unread of it is gone.
+  void dissolved();
   // The application closed its last descriptor. What is left drains; `hard`: as SO_LINGER with 0.
   void close(bool hard);
   bool closing() const { return closing_; }

@@ -168,9 +168,11 @@ void connected(int fd, int error) {
   const bool named = sys::getsockname(fd, address) && parse(reinterpret_cast<sockaddr&>(address), local);
   const Section section;
   auto* entry = entry_of(fd, Entry::Kind::flow);
-  if (!entry || !entry->flow->selected() || entry->flow->settled()) return;
+  if (!entry || !entry->flow->selected()) return;
   auto& flow = *entry->flow;
   const bool under_way = error == 0 || error == EINPROGRESS || error == EALREADY || error == EISCONN || error == EINTR;
+  if (!under_way) flow.dissolved();
+  if (flow.settled()) return;
   if (!under_way || !named) return flow.settle(Reason::short_lived);
   if (flow.expected || local.port == 0) return;
   flow.expected = true;

@@ -85,10 +85,11 @@ Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size
   Section section;
   const auto flow = off_kernel(fd);
   if (!flow || flow->kernel_follows()) return Answer<int>::pass();
-  // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
+  // Whoever asks for the error takes it, also what the kernel has of it.
   int shadow = 0;
   socklen_t room = sizeof shadow;
-  if (!sys::getsockopt(flow->shadow(), SOL_SOCKET, SO_ERROR, &shadow, room)) return Answer<int>::pass();
+  if (name == SO_ERROR && !sys::getsockopt(flow->shadow(), SOL_SOCKET, SO_ERROR, &shadow, room)) return Answer<int>::pass();
+  // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
   const auto asked = sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, value, *size);
   if (!asked) return Errno{asked.error()};
   const int answer = name == SO_ERROR ? flow->take_error() : static_cast<int>(flow->low_water());

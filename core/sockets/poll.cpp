@@ -197,19 +197,19 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uin
 Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline, const std::function<bool()>& done) {
   auto& engine = section.engine();
   const Attendance attendance(engine);
-  Waiter waiter;
-  waiter.observe(flow);
+  std::optional<Waiter> waiter;
   for (;;) {
     engine.flush();
     engine.poll();
     if (done()) return Done{};
     if (now() >= deadline) return Errno{ETIMEDOUT};
-    std::vector<pollfd> asked{{waiter.fd(), POLLIN, 0}};
+    if (!waiter) waiter.emplace().observe(flow);
+    std::vector<pollfd> asked{{waiter->fd(), POLLIN, 0}};
     for (const int source : engine.sources()) asked.push_back({source, POLLIN, 0});
     timespec storage;
-    Nap nap(asked, remaining(waiter.fd() < 0 ? std::min(deadline, now() + kTurn) : deadline, storage), nullptr);
-    const auto woken = sleep(section, true, waiter.asleep, done, nap, {});
-    waiter.silence();
+    Nap nap(asked, remaining(waiter->fd() < 0 ? std::min(deadline, now() + kTurn) : deadline, storage), nullptr);
+    const auto woken = sleep(section, true, waiter->asleep, done, nap, {});
+    waiter->silence();
     if (!woken || !*woken) continue;
     for (const auto& one : std::span(asked).subspan(1))
       if (one.revents) engine.acknowledge();

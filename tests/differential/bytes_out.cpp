@@ -77,8 +77,7 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
     case 4: {
       auto pieces = pieces_of(data, random);
       // A peer that was closed, or shut both ways, answers the first of two messages by a reset, which the second may meet or not.
-      const bool answers = !end.peer->open() || (end.peer->shut_in && end.peer->shut_out);
-      const auto second = answers ? 0 : pieces.size() / 2;
+      const auto second = end.peer->answers_by_reset() ? 0 : pieces.size() / 2;
       mmsghdr both[2] = {};
       both[0].msg_hdr.msg_iov = pieces.data();
       both[0].msg_hdr.msg_iovlen = second;
@@ -141,8 +140,8 @@ void operate_bytes_out(Program& program, Numbers& random) {
     program.trace.result(in_lane_world() ? 1 : 0);
     return;
   }
-  // Bytes that are held back meet a closed peer when they are let go, which no lane imitates.
-  if (random.one_in(12) && to->end->peer->open()) return send_with_more(program, *to, random);
+  // Bytes that are held back meet a peer that takes none when they are let go, which no lane imitates.
+  if (random.one_in(12) && !to->end->peer->answers_by_reset()) return send_with_more(program, *to, random);
   count(program, *to, send_once(program, *to, random, 0));
 }
 

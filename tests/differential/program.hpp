@@ -39,6 +39,7 @@ struct End {
   uint64_t sent = 0;
   bool open() const { return descriptors > 0; }
   bool over() const { return reset || shut_in || peer->shut_out; }
+  bool answers_by_reset() const { return !open() || (shut_in && shut_out); }  // what is sent to it
   // A blocking call for so many bytes returns.
   bool can_read(size_t wanted, bool whole) const;
 };

@@ -78,6 +78,12 @@ void Flow::settle_connect() {
   (void)sys::connect(shadow(), reinterpret_cast<const sockaddr*>(&address), rsock::write(remote_, address));
 }
 
+void Flow::dissolved() {
+  if (!kernel_follows() || rest_in() == 0 || !read_nothing(false, true).is(ENOTCONN)) return;
+  rest_in_.clear();
+  rest_in_at_ = rest_in_raw_ = 0;
+}
+
 // The end of the stream is a record in the ring, after its last byte. Said once for the sending half, and once more when the
 // application has closed: from then on it takes nothing either.
 // A close that is no end of the stream but an abort is a RESET, and nothing comes after it.
