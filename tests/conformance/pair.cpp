@@ -13,13 +13,6 @@ namespace {
 // How long a lane may take to be entered.
 constexpr auto kEntering = 20s;
 
-uint64_t received_by_kernel(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
-  return info.tcpi_bytes_received;
-}
-
 void pass_a_byte(int from, int to) {
   char byte = 'x';
   REQUIRE(send(from, &byte, 1, 0) == 1);
@@ -28,6 +21,13 @@ void pass_a_byte(int from, int to) {
 }
 
 }  // namespace
+
+uint64_t received_by_kernel(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
+  return info.tcpi_bytes_received;
+}
 
 bool in_lane_world() { return getenv("RSOCK_CONFORMANCE_LANE") != nullptr; }
 bool anything_selected() { return getenv("RSOCK_CONFORMANCE_SELECTED") != nullptr; }

@@ -90,6 +90,9 @@ Listener listening(Family family = Family::v4, int backlog = 16);
 // A new socket of that family.
 Fd stream_socket(Family family = Family::v4, int flags = 0);
 
+// The bytes that TCP has brought to `fd`, as the kernel counts them: they stand still while a lane carries what is sent.
+uint64_t received_by_kernel(int fd);
+
 // Waits until exactly or at least `bytes` can be read from `fd`. In a lane bytes arrive a moment after they are sent.
 void arrived(int fd, int bytes);
 // Waits for any of `events` (poll), at most kPatience; what is there.

@@ -210,3 +210,52 @@ TEST_CASE("recvmsg: TCP_INQ tells how many bytes are left", "[recvmsg][setsockop
   std::memcpy(&left, CMSG_DATA(found), sizeof left);
   CHECK(left == 3);
 }
+
+TEST_CASE("recv: of nothing, at the mark there is something", "[recv][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char byte;
+  CHECK(recv(pair.server, &byte, 0, MSG_DONTWAIT | MSG_PEEK) == 0);
+  CHECK(recv(pair.server, &byte, 0, MSG_DONTWAIT) == 0);
+  CHECK_FAILS(recv(pair.server, &byte, 1, MSG_DONTWAIT), EAGAIN);
+}
+
+TEST_CASE("recv: what takes nothing goes past the mark as well", "[recv][poll][tcp]") {
+  for (const int flags : {0, int{MSG_TRUNC}}) {
+    const auto pair = connected();
+    CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+    REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+    CHECK_FAILS(recv(pair.server, bad_pointer(), 10, MSG_DONTWAIT | flags), EAGAIN);
+    CHECK(polled(pair.server, POLLPRI) == 0);
+  }
+}
+
+TEST_CASE("send: MSG_OOB from an end that has bytes unread waits for nobody", "[send][recv][tcp]") {
+  const auto pair = connected({.enter = false});
+  send_all(pair.server, "unread");
+  arrived(pair.client, 6);
+  REQUIRE(eventually([&] {  // it enters its lane, as far as this end's bytes tell
+    const auto before = received_by_kernel(pair.server);
+    send_all(pair.client, "x");
+    return receive(pair.server, 1) == "x" && (!in_lane_world() || received_by_kernel(pair.server) == before);
+  }));
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  CHECK(std::chrono::steady_clock::now() - begun < 1s);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  CHECK(receive(pair.client, 6) == "unread");
+}
+
+TEST_CASE("sendmmsg, recvmmsg: all messages, where the kernel takes over at the first", "[sendmmsg][recvmmsg][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  char text[] = "abc";
+  iovec parts[2] = {{text, 1}, {text + 1, 2}};
+  mmsghdr both[2] = {};
+  for (int i = 0; i < 2; ++i) both[i].msg_hdr.msg_iov = &parts[i], both[i].msg_hdr.msg_iovlen = 1;
+  CHECK(sendmmsg(pair.server, both, 2, 0) == 2);
+  arrived(pair.client, 3);
+  CHECK(recvmmsg(pair.client, both, 2, 0, nullptr) == 2);
+  CHECK(std::string_view(text) == "abc");
+}

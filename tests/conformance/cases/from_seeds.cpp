@@ -17,11 +17,12 @@ short shown(int fd, short events) {
   return polled(fd, kAll);
 }
 
-uint64_t kernel_bytes(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
-  return info.tcpi_bytes_received;
+// Closes `other` with bytes unread, which is a reset; waits until `one` knows.
+void reset(Fd& one, Fd& other) {
+  send_all(one, "nobody reads this");
+  arrived(other, 17);
+  other.close();
+  shown(one, POLLERR);
 }
 
 // The ends, by role.
@@ -32,6 +33,25 @@ void from_both_sides(Proof proof) {
     if (swapped) std::swap(pair.client, pair.server);
     proof(pair.client, pair.server);
   }
+}
+
+// By a connect(2) that did not wait, which for the kernel is over with the next one only.
+Pair connected_without_waiting() {
+  const auto listener = listening();
+  Pair pair{stream_socket(Family::v4, SOCK_NONBLOCK), {}};
+  CHECK_FAILS(connect(pair.client, listener.name(), listener.size), EINPROGRESS);
+  pair.server = Fd(accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC));
+  awaited(pair.client, POLLOUT);
+  enter_lane(pair.client, pair.server);
+  return pair;
+}
+
+int again(int fd) {
+  sockaddr_in nowhere{};
+  nowhere.sin_family = AF_INET;
+  nowhere.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  nowhere.sin_port = htons(9);
+  return connect(fd, reinterpret_cast<sockaddr*>(&nowhere), sizeof nowhere);
 }
 
 }  // namespace
@@ -47,10 +67,10 @@ TEST_CASE("close: unread bytes reset the connection, and its neighbours notice n
     CHECK_FAILS(recv(one, &byte, 1, 0), ECONNRESET);
     CHECK(recv(one, &byte, 1, 0) == 0);
     CHECK_FAILS(send(one, "x", 1, MSG_NOSIGNAL), EPIPE);
-    const auto before = kernel_bytes(neighbour.server);
+    const auto before = received_by_kernel(neighbour.server);
     send_all(neighbour.client, "and this?");
     CHECK(receive(neighbour.server, 9) == "and this?");
-    if (in_lane_world()) CHECK(kernel_bytes(neighbour.server) == before);
+    if (in_lane_world()) CHECK(received_by_kernel(neighbour.server) == before);
   });
 }
 
@@ -122,10 +142,7 @@ TEST_CASE("shutdown: ENOTCONN once both streams have ended, and after a reset", 
     CHECK_FAILS(shutdown(one, SHUT_RD), ENOTCONN);
   });
   from_both_sides([](Fd& one, Fd& other) {
-    send_all(one, "nobody reads this");
-    arrived(other, 17);
-    other.close();
-    shown(one, POLLERR);
+    reset(one, other);
     CHECK_FAILS(shutdown(one, SHUT_WR), ENOTCONN);
     CHECK(option(one, SOL_SOCKET, SO_ERROR) == ECONNRESET);
   });
@@ -326,44 +343,22 @@ TEST_CASE("getpeername: nobody, once both streams have ended, or after a reset",
     CHECK(named(other, false) == 0);
   });
   from_both_sides([&](Fd& one, Fd& other) {
-    send_all(one, "nobody reads this");
-    arrived(other, 17);
-    other.close();
-    shown(one, POLLERR);
+    reset(one, other);
     CHECK_FAILS(named(one, true), ENOTCONN);
     CHECK(named(one, false) == 0);
   });
 }
 
 TEST_CASE("connect: again, after a connect that did not wait and a shutdown or a reset", "[connect][shutdown][tcp]") {
-  const auto again = [](int fd) {
-    sockaddr_in nowhere{};
-    nowhere.sin_family = AF_INET;
-    nowhere.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    nowhere.sin_port = htons(9);
-    return connect(fd, reinterpret_cast<sockaddr*>(&nowhere), sizeof nowhere);
-  };
-  const auto listener = listening();
-  const auto made = [&] {
-    Pair pair{stream_socket(Family::v4, SOCK_NONBLOCK), {}};
-    CHECK_FAILS(connect(pair.client, listener.name(), listener.size), EINPROGRESS);
-    pair.server = Fd(accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC));
-    awaited(pair.client, POLLOUT);
-    enter_lane(pair.client, pair.server);
-    return pair;
-  };
-  auto waiting = made();
+  auto waiting = connected_without_waiting();
   CHECK(again(waiting.client) == 0);
   CHECK_FAILS(again(waiting.client), EISCONN);
-  auto shut = made();
+  auto shut = connected_without_waiting();
   REQUIRE(shutdown(shut.client, SHUT_WR) == 0);
   CHECK_FAILS(again(shut.client), EISCONN);
-  auto reset = made();
-  send_all(reset.client, "nobody reads this");
-  arrived(reset.server, 17);
-  reset.server.close();
-  shown(reset.client, POLLERR);
-  CHECK_FAILS(again(reset.client), ECONNRESET);
+  auto cut_off = connected_without_waiting();
+  reset(cut_off.client, cut_off.server);
+  CHECK_FAILS(again(cut_off.client), ECONNRESET);
 }
 
 TEST_CASE("recv: of nothing, the end of a wait is 0, whatever ended it", "[recv]") {
@@ -434,4 +429,60 @@ TEST_CASE("epoll: an edge comes again with the end of the stream, a shutdown aft
     CHECK(epoll_wait(set, &event, 1, 0) == 0);
     CHECK(option(one, SOL_SOCKET, SO_RCVLOWAT) == 5);
   });
+}
+
+TEST_CASE("epoll: an edge of a connection that is no more comes once, and again with a shutdown", "[epoll_wait][bind][shutdown][tcp]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    reset(one, other);
+    epoll_event event{EPOLLIN | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, one, &event) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    (void)bind(one, reinterpret_cast<sockaddr*>(&name), sizeof name);
+    CHECK(polled(set, POLLIN) == 0);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    CHECK_FAILS(shutdown(one, SHUT_WR), ENOTCONN);
+    CHECK(epoll_wait(set, &event, 1, 0) == 1);
+    event = {EPOLLIN | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_MOD, one, &event) == 0);
+    CHECK(epoll_wait(set, &event, 1, 0) == 1);
+  });
+}
+
+TEST_CASE("getsockopt: SO_RCVLOWAT does not take the error, which connect shows", "[getsockopt][connect][tcp]") {
+  auto pair = connected_without_waiting();
+  pair.server.close();
+  shown(pair.client, POLLRDHUP);
+  CHECK(send(pair.client, "x", 1, 0) == 1);
+  shown(pair.client, POLLHUP);
+  CHECK(option(pair.client, SOL_SOCKET, SO_RCVLOWAT) == 1);
+  CHECK_FAILS(again(pair.client), EPIPE);
+}
+
+TEST_CASE("connect: on a connection that was reset, it forgets what was unread", "[connect][recv][tcp]") {
+  auto pair = connected_without_waiting();
+  send_all(pair.server, "unread");
+  arrived(pair.client, 6);
+  reset(pair.client, pair.server);
+  CHECK(option(pair.client, SOL_SOCKET, SO_ERROR) == ECONNRESET);
+  CHECK_FAILS(again(pair.client), ECONNABORTED);
+  char byte;
+  CHECK_FAILS(recv(pair.client, &byte, 1, 0), ENOTCONN);
+}
+
+TEST_CASE("close: a reset behind bytes that came while the connection was new loses none of them", "[close][recv]") {
+  const auto in_its_lane = connected();
+  for (int round = 0; round < 50; ++round) {
+    auto pair = connected({.enter = false});
+    send_all(pair.client, "nobody reads this");
+    send_all(pair.server, "last words");
+    arrived(pair.server, 17);
+    arrived(pair.client, 10);
+    pair.server.close();
+    CHECK(receive(pair.client, 10) == "last words");
+    char byte;
+    CHECK_FAILS(recv(pair.client, &byte, 1, 0), ECONNRESET);
+  }
 }

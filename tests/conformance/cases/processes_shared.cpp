@@ -22,13 +22,6 @@ bool open_still(int fd) {
 }
 
 // How far the kernel's own count of the bytes received stands: in a lane it stands still.
-uint64_t received_by_kernel(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
-  return info.tcpi_bytes_received;
-}
-
 bool enters_lane(int fd) {
   return eventually([&] {
     const auto before = received_by_kernel(fd);
