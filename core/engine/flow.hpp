@@ -261,6 +261,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool flush();
   bool tcp_has_input();
   void tcp_ended(int error);
+  bool ended_instead() const;
   // lane.cpp
   Result<size_t> read_any(std::span<const iovec> to, bool peek);
   size_t read_rest(std::span<const iovec> to, bool peek);
@@ -370,6 +371,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // the way back: once frozen, nothing refers to the link's memory any more
   bool frozen_ = false, ring_void_ = false, salvaged_ = false;
+  bool waited_ = false;              // yielded, and C has had the time that a cutover may take
   bool ring_counts_ = false;         // the peer's token was seen: ring bytes are the application's
   std::vector<std::byte> held_in_;   // unread ring bytes that count only if they are not sent again, and the peer's token was seen
   std::vector<std::byte> held_out_;  // sent ring bytes that may have to go again

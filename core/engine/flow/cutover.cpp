@@ -142,7 +142,7 @@ bool Flow::bind(Link& link) {
   learn_options();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = aside_ = peer_aside_ = reset_due_ = false;
+  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = false;
   fault_reason_ = Reason::link_failed;
   received_ = peer_received_ = 0;
   fin_.reset();
@@ -285,7 +285,8 @@ void Flow::apply(Event event, flow::Facts facts) {
     entered_ = now();
     log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
   }
-  if (state_ != before && (state_ == State::accepted || state_ == State::confirmed)) engine_.in_cutover(*this);
+  if (state_ != before && (state_ == State::accepted || state_ == State::confirmed || state_ == State::yielded))
+    engine_.in_cutover(*this);
   if (frozen_ || state_ == State::tcp) leave_link(false);
   if (state_ == State::lane) pump();
   if (state_ == State::tcp && before != State::tcp) {
@@ -437,6 +438,13 @@ void Flow::release_link() {
 }
 
 void Flow::give_up() {
+  if (state_ == State::yielded) {
+    // Either C's token is on its way, or C has given up long since, and may have nothing to send by which that could be seen.
+    waited_ = true;
+    if (closing_) write_shut_ = true;
+    flush();
+    return;
+  }
   if (state_ == State::accepted || state_ == State::confirmed) apply(Event::fault);
   // Nobody has ever answered there: the flow's own end may be elsewhere at that address, and still wait to be found.
   if (state_ == State::claimed && !closing_ && !link_->answered()) return link_->fail(Reason::link_failed);

@@ -153,6 +153,12 @@ void Flow::tcp_ended(int error) {
   tcp_eof_ = true;
   // What was on its way may have been the last that a closed flow waited for.
   if (finished_ || state_ == State::tcp || state_ == State::broken || peer_closed_) return;
+  if (!error && ended_instead()) {
+    const Change change(*this);
+    tcp_in_ready_ = true;  // the end is there to be read
+    apply(state_ == State::accepted ? Event::fault : Event::raw_seen);
+    return;
+  }
   if (!fin_) return fail(error ? error : ECONNRESET);
   const Change change(*this);
   // It had ended its stream; what it will no longer take is for our writes to find out.
@@ -161,6 +167,14 @@ void Flow::tcp_ended(int error) {
   if (state_ != State::lane) state_ = State::broken;
   leave_link(false);
   advance_close();
+}
+
+// The peer's program ended its stream on TCP, in order: the peer had given up the cutover before, or never began it, and had nothing to
+// send again. Then nothing of it is, or was, in a ring.
+bool Flow::ended_instead() const {
+  if (rx_.landed_total() > 0) return false;
+  const bool at_boundary = boundary_left() == 0 && arrived_ == 0;
+  return state_ == State::accepted || ((state_ == State::confirmed || state_ == State::yielded) && at_boundary);
 }
 
 Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek) {
@@ -178,17 +192,11 @@ Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t mos
     }
     return got;
   }
-  if (state_ != State::tcp && state_ != State::claimed) {
-    tcp_ended(0);
-    return Errno{EAGAIN};
-  }
   // A claim may have been answered already: then this is no clean end.
   if (state_ == State::claimed) engine_.drain();
   if (state_ == State::claimed) apply(Event::fault);
-  if (state_ != State::tcp) {
-    tcp_ended(0);
-    return Errno{EAGAIN};
-  }
+  if (state_ != State::tcp) tcp_ended(0);
+  if (state_ != State::tcp) return Errno{EAGAIN};
   tcp_eof_ = true;
   return size_t{0};
 }
@@ -228,8 +236,8 @@ bool Flow::flush() {
   }
   rest_out_.clear();
   rest_out_at_ = 0;
-  // Not while yielded: to C, an end of the stream where a token may stand is a death.
-  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw && state_ != State::yielded) {
+  // Not while yielded, unless C has had its time: if it is in `shown`, an end of the stream where a token may stand is a death to it.
+  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw && (state_ != State::yielded || waited_)) {
     tcp_shut_ = true;
     (void)sys::shutdown(shadow(), SHUT_WR);
   }

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include "core/base/kernel.hpp"
+#include "core/base/log.hpp"
 
 int main(int argc, char** argv) {
   rsock::kernel = {&::syscall, &::epoll_pwait2, &::ppoll};
+  if (getenv("RSOCK_LOG")) rsock::log::configure(getenv("RSOCK_LOG"), "unit");
   return Catch::Session().run(argc, argv);
 }

@@ -3,15 +3,19 @@
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
 #include <thread>
 
@@ -22,6 +26,7 @@ using namespace rsock::engine;
 
 namespace {
 
+const std::string kNothing = "nothing yet";
 constexpr uint32_t kReceives = 128;
 constexpr auto kPatience = std::chrono::seconds(10);
 
@@ -70,18 +75,26 @@ class Wire final : public fabric::Connection {
   std::vector<std::unique_ptr<std::byte[]>> memory_;
 };
 
+Settings small() {
+  Settings settings;
+  settings.ring_max = 64 << 10;
+  settings.dial = milliseconds(100);
+  return settings;
+}
+
 // An engine, as a process has one: it is never destroyed, since its thread goes on. Under the locks of both: posts go to the other end.
 struct End {
-  Engine& engine = *new Engine({});
-  Wire* wire = new Wire;
+  Engine& engine = *new Engine(small());
+  Wire* wire = nullptr;
   Link* link = nullptr;
+  std::vector<Wire*> wires;  // of all links so far, which the engine keeps
   std::shared_ptr<Flow> flow;
 
-  std::string read() {
-    std::string bytes(100, 0);
+  std::string read(size_t most = 100) {
+    std::string bytes(most, 0);
     const iovec to{bytes.data(), bytes.size()};
     const auto got = flow->read({&to, 1}, false);
-    if (!got) return got.is(EAGAIN) ? "nothing yet" : "error";
+    if (!got) return got.is(EAGAIN) ? kNothing : "error " + std::to_string(got.error());
     bytes.resize(*got);
     return bytes;
   }
@@ -97,6 +110,12 @@ struct Ends {
   End acceptor, connector;
 
   Ends() {
+    REQUIRE(acceptor.engine.start_service());
+    REQUIRE(connector.engine.start_service());
+  }
+
+  // A connection, in its lane.
+  void meet() {
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_storage name{};
     socklen_t size = sizeof name;
@@ -106,15 +125,29 @@ struct Ends {
     REQUIRE(connect(one, reinterpret_cast<sockaddr*>(&name), size) == 0);
     const int other = accept(listener, nullptr, nullptr);
     REQUIRE(close(listener) == 0);
-    acceptor.wire->peer = connector.wire, connector.wire->peer = acceptor.wire;
-    join(acceptor, Role::acceptor, other, connector.engine);
-    join(connector, Role::connector, one, acceptor.engine);
-    connector.engine.add_connector(*connector.flow);
-    with_both([&] { return acceptor.flow->claim(*acceptor.link), true; });
+    with_both([&] {
+      join(acceptor, Role::acceptor, other);
+      join(connector, Role::connector, one);
+      connector.engine.add_connector(*connector.flow);
+      return true;
+    });
+    enter();
     REQUIRE(eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
   }
 
-  static void join(End& end, Role role, int fd, const Engine& peer) {
+  // Over a new link.
+  void enter() {
+    with_both([&] {
+      acceptor.wire = new Wire, connector.wire = new Wire;  // the links'
+      acceptor.wire->peer = connector.wire, connector.wire->peer = acceptor.wire;
+      link(acceptor, connector.engine);
+      link(connector, acceptor.engine);
+      acceptor.flow->claim(*acceptor.link);
+      return true;
+    });
+  }
+
+  static void join(End& end, Role role, int fd) {
     Endpoint local, remote;
     sockaddr_storage name{};
     socklen_t size = sizeof name;
@@ -122,27 +155,34 @@ struct Ends {
     REQUIRE(parse(reinterpret_cast<sockaddr&>(name), local));
     REQUIRE(getpeername(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
     REQUIRE(parse(reinterpret_cast<sockaddr&>(name), remote));
-    REQUIRE(end.engine.start_service());
-    const std::lock_guard guard(end.engine.lock);
+    REQUIRE(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
     end.flow = end.engine.make_flow(role, fd);
     end.flow->set_endpoints(local, remote);
     end.flow->select({.rdma = true, .shm = false});
+  }
+
+  static void link(End& end, const Engine& peer) {
     wire::Greeting greeting;
     greeting.engine = peer.identity;
     greeting.receives = kReceives;
-    end.link = &end.engine.add_link(std::unique_ptr<Wire>(end.wire), remote.address, greeting);
+    end.link = &end.engine.add_link(std::unique_ptr<Wire>(end.wire), end.flow->remote().address, greeting);
     end.link->set_ready();
-    REQUIRE(end.link->bind(*end.engine.make_flow(role, fd)));  // the service buries a link without flows, and knows none of this kind
+    end.wires.push_back(end.wire);
+    // The service buries a link without flows, and knows none of this kind.
+    REQUIRE(end.link->bind(*end.engine.make_flow(Role::acceptor, -1)));
   }
 
   bool with_both(const std::function<bool()>& act) {
     const std::scoped_lock both(acceptor.engine.lock, connector.engine.lock);
     return act();
   }
+  static bool deliver(End& end) {
+    return std::any_of(end.wires.begin(), end.wires.end(), [](auto* wire) { return wire->deliver(); });
+  }
   bool eventually(std::function<bool()> condition) {
     for (const auto deadline = now() + kPatience; now() < deadline; std::this_thread::sleep_for(milliseconds(1)))
       if (with_both([&] {
-            while (acceptor.wire->deliver() || connector.wire->deliver()) {
+            while (deliver(acceptor) || deliver(connector)) {
             }
             return condition();
           }))
@@ -156,6 +196,7 @@ template <class Case>
 void for_each_writer(Case run) {
   for (const bool first : {true, false}) {
     auto& ends = *new Ends;
+    ends.meet();
     first ? run(ends, ends.acceptor, ends.connector) : run(ends, ends.connector, ends.acceptor);
   }
 }
@@ -171,9 +212,9 @@ TEST_CASE("what was sent before the end of a stream comes before it, where the l
       return true;
     });
     std::string got;
-    CHECK(ends.eventually([&] { return (got = reader.read()) != "nothing yet"; }));
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
     CHECK(got == "last");
-    CHECK(ends.eventually([&] { return (got = reader.read()) != "nothing yet"; }));
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
     CHECK(got == "");
   });
 }
@@ -188,9 +229,101 @@ TEST_CASE("the same, where it fails at the writer's end alone", "[severed]") {
       return true;
     });
     std::string got;
-    CHECK(ends.eventually([&] { return (got = reader.read()) != "nothing yet"; }));
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
     CHECK(got == "last");
-    CHECK(ends.eventually([&] { return (got = reader.read()) != "nothing yet"; }));
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
     CHECK(got == "");
   });
+}
+
+namespace {
+
+// What one program has sent and the other read.
+struct Stream {
+  End& writer;
+  End& reader;
+  std::string sent{};
+  size_t got = 0;
+  bool shut = false, over = false;
+
+  void write(size_t size) {
+    if (shut) return;
+    std::string bytes(size, 0);
+    for (auto& byte : bytes) byte = static_cast<char>(random());
+    const iovec from{bytes.data(), bytes.size()};
+    if (const auto taken = writer.flow->write({&from, 1}, 0)) sent.append(bytes, 0, *taken);
+  }
+  void shutdown() {
+    if (!std::exchange(shut, true)) CHECK(writer.flow->shutdown(SHUT_WR));
+  }
+  void read(size_t most) {
+    if (over) return;
+    const auto bytes = reader.read(most);
+    if (bytes == kNothing) return;
+    over = bytes.empty() || bytes.starts_with("error");
+    CHECK(sent.substr(std::min(got, sent.size()), bytes.size()) == bytes);
+    got += bytes.size();
+  }
+};
+
+}  // namespace
+
+// Bytes go both ways; links fail at either end, sooner or later at the other, with messages on the way that arrive or do not; the flows
+// enter again; each end says at some time that it has said all.
+TEST_CASE("whatever fails when, each end reads what the other sent, and then its end", "[severed]") {
+  constexpr int kRounds = 200, kSteps = 150, kMostFailures = 6;
+  auto& ends = *new Ends;
+  std::mt19937 dice(1);
+  const auto any = [&](size_t below) { return dice() % below; };
+  size_t entered = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    CAPTURE(round);
+    ends.meet();
+    std::array<Stream, 2> streams{Stream{ends.acceptor, ends.connector}, Stream{ends.connector, ends.acceptor}};
+    std::array<End*, 2> both{&ends.acceptor, &ends.connector};
+    const auto ending = any(kSteps);
+    auto* mute = round % 3 == 0 ? &streams[any(2)] : nullptr;  // says nothing, and ends only when the other has
+    for (size_t step = 0, failures = 0; step < kSteps; ++step) {
+      auto& stream = streams[any(2)];
+      auto& end = *both[any(2)];
+      bool enters = false;
+      ends.with_both([&] {
+        switch (any(8)) {
+          case 0:
+          case 1: if (&stream != mute) stream.write(1 + any(3000)); break;
+          case 2:
+          case 3: stream.read(1 + any(3000)); break;
+          case 4:
+          case 5: for (auto messages = any(8); messages > 0 && Ends::deliver(end); --messages) {} break;
+          case 6:
+            if (any(4) == 0 && end.link->alive() && failures++ < kMostFailures) {
+              end.link->fail(Reason::link_failed);
+            }
+            enters = std::none_of(both.begin(), both.end(), [](auto* it) { return it->link->alive() || !it->flow->eligible(); });
+            break;
+          case 7: if (step > ending && &stream != mute) stream.shutdown(); break;
+        }
+        return true;
+      });
+      if (enters) ends.enter(), ++entered;
+      if (any(4) == 0) std::this_thread::sleep_for(microseconds(50));
+    }
+    REQUIRE(ends.eventually([&] {
+      for (auto& stream : streams) {
+        if (&stream != mute || streams[mute == &streams[0]].over) stream.shutdown();
+        stream.read(5000);
+      }
+      return streams[0].over && streams[1].over;
+    }));
+    for (const auto& stream : streams) CHECK(stream.got == stream.sent.size());
+    ends.with_both([&] {
+      for (auto* end : both) {
+        end->flow->close(false);
+        for (const auto& link : end->engine.links()) link->fail(Reason::link_failed);
+        end->wires.clear();
+      }
+      return true;
+    });
+  }
+  CHECK(entered > kRounds / 2);
 }
