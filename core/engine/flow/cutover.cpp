@@ -49,9 +49,9 @@ Stage Flow::stage() const {
     case State::shown: return closing_ ? Stage::leaving : Stage::entering;
     case State::lane: return closing_ ? Stage::leaving : Stage::lane;
     case State::shown_resuming:
-    case State::resuming:
-    case State::yielded:
-    case State::yielded_seen: return Stage::leaving;
+    case State::resuming: return Stage::leaving;
+    case State::yielded:  // raw both ways: only that it was C's choice, too, is not known yet
+    case State::yielded_seen: return link_ ? Stage::leaving : Stage::tcp;
   }
   return Stage::tcp;
 }
