@@ -173,6 +173,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // The program wants to hear of what only TCP has: O_ASYNC, timestamps, TCP_INQ.
   bool asks_for_segments() const;
   static bool is_of_segments(int level, int name);
+  // Whoever asks may know that bytes are there of which the service has not heard: does the service's work.
+  void catch_up();
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD

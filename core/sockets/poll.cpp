@@ -75,7 +75,9 @@ class Round {
   int collect() {
     int count = 0;
     for (size_t i = 0; i < fds_.size(); ++i) {
-      if (!flows_[i] || flows_[i]->on_kernel()) continue;
+      if (!flows_[i]) continue;
+      flows_[i]->catch_up();
+      if (flows_[i]->on_kernel()) continue;
       const auto ready = static_cast<short>(flows_[i]->readiness());
       fds_[i].revents = static_cast<short>(ready & (fds_[i].events | POLLERR | POLLHUP));
       count += fds_[i].revents != 0;

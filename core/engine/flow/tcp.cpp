@@ -244,9 +244,19 @@ bool Flow::flush() {
   return true;
 }
 
-// Asks without taking anything: a look at the bytes would also take a pending error. The service may not have heard yet of what the
-// program can know to be there.
-bool Flow::tcp_has_input() { return tcp_in_ready_ = sys::readable(shadow()); }
+// Asks without taking anything: a look at the bytes would also take a pending error. What the service has not heard of is not there
+// yet: all who wait are told of it when it has.
+bool Flow::tcp_has_input() {
+  if (!tcp_in_ready_) return false;
+  tcp_in_ready_ = sys::readable(shadow());
+  return tcp_in_ready_;
+}
+
+void Flow::catch_up() {
+  const auto source = flow::receives(state_);
+  const bool raw = source == Receives::raw || source == Receives::raw_to_boundary;
+  if (raw && !tcp_in_ready_ && !on_kernel() && sys::readable(shadow())) tcp_ready(EPOLLIN);
+}
 
 // What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has
 // (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any. All of it, if nothing may be sent before the peer's word,
