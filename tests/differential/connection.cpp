@@ -21,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kEntering = 10s, kSettling = 1s;
+constexpr auto kEntering = 30s, kSettling = 1s;
 constexpr int kFinWait1 = 4, kLastAck = 9, kClosing = 11;  // tcp_info::tcpi_state
 enum Family { v4, v6, mapped };
 
@@ -111,7 +111,7 @@ std::string missing(int fd, int peer, const End& end) {
   if (under_way || state == kFinWait1 || state == kLastAck || state == kClosing) return "an acknowledgement";
   const bool both = end.shut_out && end.peer->shut_out;
   if ((end.reset || both) && !(look.revents & POLLHUP)) return "POLLHUP";
-  if (end.peer->shut_out && !end.unsure && !(look.revents & POLLRDHUP)) return "POLLRDHUP";
+  if (end.peer->shut_out && !(look.revents & POLLRDHUP)) return "POLLRDHUP";
   // All has room for what programs send here, but a flow is not writable while it leaves its lane for TCP.
   if (!(look.revents & (POLLOUT | POLLHUP))) return "POLLOUT";
   int there = -1;
