@@ -695,14 +695,16 @@ std::vector<Act> all_acts() {
                       else
                         std::printf("%s: not reached\n", each.name);
                     }});
-  for (const auto& [name, step] : kSteps) {
-    acts.push_back({std::string("link-leaves-") + name, Who::either, [step](Play& play) {
+  for (const auto& each : kSteps) {
+    const std::string name = each.first;
+    const Step step = each.second;
+    acts.push_back({"link-leaves-" + name, Who::either, [step](Play& play) {
                       if (play.reach(step)) rdma_disconnect(play.line().id);
                     }});
-    acts.push_back({std::string("tcp-leaves-") + name, Who::either, [step](Play& play) {
+    acts.push_back({"tcp-leaves-" + name, Who::either, [step](Play& play) {
                       if (play.reach(step)) play.tcp.close();
                     }});
-    acts.push_back({std::string("mute-when-") + name, Who::either, [step](Play& play) { play.reach(step); }});
+    acts.push_back({"mute-when-" + name, Who::either, [step](Play& play) { play.reach(step); }});
   }
   acts.push_back({"ring-of-nobody", Who::either, [](Play& play) {
                     play.claimed_ring = wire::RingPlace{0x1000, 1, kRing};
@@ -713,8 +715,8 @@ std::vector<Act> all_acts() {
                     for (int i = 1; i < kManyDials; ++i) play.dial(bytes_of(wire::encode(greeting())));
                     play.until([&] { return play.all_answered(); }, kPatience);
                   }});
-  for (const auto& [name, lead] : kLeadOn)
-    acts.push_back({name, Who::client, [lead](Play& play) {
+  for (const auto& each : kLeadOn)
+    acts.push_back({each.first, Who::client, [lead = each.second](Play& play) {
                       for (const auto deadline = Clock::now() + kLeading; Clock::now() < deadline;) {
                         if (auto* id = play.request(50ms)) lead(play, id);
                         while (play.linked())
