@@ -36,7 +36,7 @@ template <auto& libc>
 
 // Not by the names of libc's header, which declares them with attributes of their own.
 #define RSOCK_JUMP(name, libc) \
-  [[noreturn]] RSOCK_EXPORT void rsock_##name(void* buffer, int value) __asm__(#name); \
+  RSOCK_EXPORT __attribute__((noreturn)) void rsock_##name(void* buffer, int value) __asm__(#name); \
   void rsock_##name(void* buffer, int value) { jump<libc>({jump<libc>, buffer, value}); }
 
 RSOCK_JUMP(longjmp, real::longjmp)
