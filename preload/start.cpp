@@ -129,7 +129,7 @@ void start() {
   const int saved = errno;
   real::bind_all();
   prepare_unwinder();
-  kernel.syscall = next<decltype(kernel.syscall)>(real::Name::syscall);
+  kernel.words = next<decltype(kernel.words)>(real::Name::syscall);
   kernel.epoll_pwait2 = next<decltype(kernel.epoll_pwait2)>(real::Name::epoll_pwait2);
   kernel.ppoll = next<decltype(kernel.ppoll)>(real::Name::ppoll);
   // Without memory for it there is nothing to select; the program must not notice.

@@ -12,15 +12,33 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/base/result.hpp"
 
 namespace rsock {
 
 struct Kernel {
-  long (*syscall)(long number, ...);
+  // libc's syscall(2). Its arguments are words: of an int that is given to it as such, half a word is anything.
+  template <class... Arguments>
+  long syscall(long number, Arguments... arguments) const {
+    return words(number, word(arguments)...);
+  }
+
+  long (*words)(long number, ...);
   int (*epoll_pwait2)(int, epoll_event*, int, const timespec*, const sigset_t*);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
+
+ private:
+  template <class Argument>
+  static auto word(Argument argument) {
+    if constexpr (std::is_null_pointer_v<Argument>)
+      return static_cast<void*>(nullptr);
+    else if constexpr (std::is_pointer_v<Argument>)
+      return argument;
+    else
+      return static_cast<long>(argument);
+  }
 };
 
 // Set once, before the first flow exists, by whoever links the core.

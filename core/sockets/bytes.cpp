@@ -133,7 +133,7 @@ Result<size_t> give(engine::Flow& flow, Buffers from, size_t done) {
   constexpr size_t kPiece = 32 << 10;
   if (!from.cut || total(from.parts) >= kPiece) return flow.write(from.parts, done);
   if (const auto may = flow.may_write(); !may) return Errno{may.error()};
-  if (flow.on_kernel())  // which knows whether the stream is over
+  if (flow.kernel_follows())  // it knows whether the stream is over
     if (const auto sent = flow.write({}, 0); !sent) return sent;
   return Errno{flow.readiness() & EPOLLOUT ? EFAULT : EAGAIN};
 }
