@@ -77,6 +77,30 @@ inline std::string take(int fd, size_t size) {
   return bytes;
 }
 
+// Says back so many bytes.
+inline bool answer(int fd, size_t bytes) { return put(fd, take(fd, bytes)); }
+// The bytes that go in until the peer takes no more; the descriptor does not block from now on.
+inline size_t stuffed(int fd) {
+  set_nonblocking(fd);
+  const std::string part(10000, 'x');
+  size_t sent = 0;
+  for (ssize_t n; (n = write(fd, part.data(), part.size())) > 0;) sent += static_cast<size_t>(n);
+  return sent;
+}
+
+// Whether the stream ends with what comes next.
+inline bool ended(int fd) { return awaited(fd, POLLIN) != 0 && receive(fd, 1).empty(); }
+
+// Bytes go to a process that says them back, until the lane carries them.
+inline bool enters_lane(int fd) {
+  return eventually([&] {
+    const auto before = received_by_kernel(fd);
+    send_all(fd, ".");
+    REQUIRE(receive(fd, 1) == ".");
+    return !in_lane_world() || received_by_kernel(fd) == before;
+  });
+}
+
 // A child that has the connecting end of a connection to this process, in its lane, and then does `work(fd)`.
 struct Peer {
   Fd fd;
@@ -96,19 +120,7 @@ Peer peer_that(Work work) {
   });
   peer.fd = Fd(accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC));
   REQUIRE(peer.fd >= 0);
-  const auto received = [&] {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    REQUIRE(getsockopt(peer.fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
-    return info.tcpi_bytes_received;
-  };
-  const bool entered = eventually([&] {
-    const auto before = received();
-    send_all(peer.fd, ".");
-    REQUIRE(receive(peer.fd, 1) == ".");
-    return !in_lane_world() || received() == before;
-  });
-  REQUIRE(entered);
+  REQUIRE(enters_lane(peer.fd));
   send_all(peer.fd, "!");
   return peer;
 }

@@ -20,15 +20,6 @@ void arrives(void (*end)()) {
   CHECK(status_of(peer.child) == 7);
 }
 
-// The bytes that go in until the peer takes no more.
-size_t stuffed(int fd) {
-  set_nonblocking(fd);
-  const std::string part(10000, 'x');
-  size_t sent = 0;
-  for (ssize_t n; (n = write(fd, part.data(), part.size())) > 0;) sent += static_cast<size_t>(n);
-  return sent;
-}
-
 // The bytes that come before the end of the stream.
 size_t rest_of(int fd) {
   char part[10000];

@@ -55,14 +55,6 @@ void arrives_when_killed(int signal, Wait wait) {
   CHECK(status_of(peer.child) == kLost + signal);
 }
 
-size_t stuffed(int fd) {
-  set_nonblocking(fd);
-  const std::string part(10000, 'x');
-  size_t sent = 0;
-  for (ssize_t n; (n = write(fd, part.data(), part.size())) > 0;) sent += static_cast<size_t>(n);
-  return sent;
-}
-
 }  // namespace
 
 TEST_CASE("abort: what was written arrives, then the end", "[signal]") {
