@@ -114,7 +114,7 @@ int thread_id() { return static_cast<int>(call(SYS_gettid)); }
 
 Result<void*> map(size_t size, int flags, int fd) {
   const long at = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0L);
-  if (at == -1) return Errno{errno};
+  if (at < 0 && at > -4096) return Errno{static_cast<int>(-at)};
   return reinterpret_cast<void*>(at);
 }
 void unmap(void* at, size_t size) { call(SYS_munmap, at, size); }
@@ -128,25 +128,45 @@ void random(void* bytes, size_t size) {
   }
 }
 
-Result<int> duplicate_high(int fd) {
-  rlimit limit{};
-  constexpr int kLeastFloor = 3;
-  constexpr rlim_t kOrdinaryFloor = 1024;
-  int floor = kLeastFloor;
-  bool raised = false;
-  if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0) {
+namespace {
+
+// While it lives, the soft limit on descriptors is higher, where the hard one leaves room.
+class Raised {
+ public:
+  Raised() {
     constexpr rlim_t kRoom = 1 << 16;
-    if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > limit.rlim_cur) {
-      rlimit wide = limit;
-      wide.rlim_cur = limit.rlim_max - limit.rlim_cur > kRoom ? limit.rlim_cur + kRoom : limit.rlim_max;
-      raised = call(SYS_prlimit64, 0, RLIMIT_NOFILE, &wide, nullptr) == 0;
-    }
-    floor = static_cast<int>(raised ? limit.rlim_cur : std::min(limit.rlim_cur / 2, kOrdinaryFloor));
+    if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &before_) != 0) return;
+    known_ = true;
+    if (before_.rlim_max != RLIM_INFINITY && before_.rlim_max <= before_.rlim_cur) return;
+    rlimit wide = before_;
+    wide.rlim_cur = before_.rlim_max - before_.rlim_cur > kRoom ? before_.rlim_cur + kRoom : before_.rlim_max;
+    raised_ = call(SYS_prlimit64, 0, RLIMIT_NOFILE, &wide, nullptr) == 0;
   }
-  auto copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
-  if (raised) call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, nullptr);
-  if (!copy && floor > kLeastFloor) copy = fcntl(fd, F_DUPFD_CLOEXEC, kLeastFloor);
-  return copy;
+  ~Raised() {
+    if (raised_) call(SYS_prlimit64, 0, RLIMIT_NOFILE, &before_, nullptr);
+  }
+  Raised(const Raised&) = delete;
+  Raised& operator=(const Raised&) = delete;
+  // The first number that is out of the program's way.
+  int floor() const {
+    constexpr rlim_t kOrdinary = 1024;
+    return !known_ ? kLeast : static_cast<int>(raised_ ? before_.rlim_cur : std::min(before_.rlim_cur / 2, kOrdinary));
+  }
+  static constexpr int kLeast = 3;
+
+ private:
+  rlimit before_{};
+  bool known_ = false, raised_ = false;
+};
+
+}  // namespace
+
+Result<int> duplicate_high(int fd) {
+  {
+    const Raised limit;
+    if (const auto copy = fcntl(fd, F_DUPFD_CLOEXEC, limit.floor()); copy || limit.floor() <= Raised::kLeast) return copy;
+  }
+  return fcntl(fd, F_DUPFD_CLOEXEC, Raised::kLeast);
 }
 
 int move_high(int fd) {
@@ -156,7 +176,10 @@ int move_high(int fd) {
   return *copy;
 }
 
-void duplicate_onto(int fd, int number) { call(SYS_dup3, fd, number, O_CLOEXEC); }
+void duplicate_onto(int fd, int number) {
+  const Raised limit;  // or the kernel takes no number that is out of the program's way
+  call(SYS_dup3, fd, number, O_CLOEXEC);
+}
 
 }  // namespace sys
 }  // namespace rsock
