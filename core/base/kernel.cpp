@@ -1,6 +1,7 @@
 #include "core/base/kernel.hpp"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -82,6 +83,10 @@ bool readable(int fd) {
   pollfd asked{fd, POLLIN, 0};
   const timespec none{};
   return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0;
+}
+bool at_urgent_mark(int fd) {
+  int mark = 0;
+  return ioctl(fd, SIOCATMARK, &mark) && mark;
 }
 uint32_t readiness(int fd) {
   constexpr short kAll = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND;

@@ -317,6 +317,11 @@ class Flow : public std::enable_shared_from_this<Flow> {
   uint32_t heard_by_application(uint32_t tcp_events) const;
 
   uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
+  // What TCP has next is the application's.
+  bool reads_raw() const {
+    const auto source = flow::receives(state_);
+    return source == flow::Receives::raw || (source == flow::Receives::raw_to_boundary && boundary_left() > 0);
+  }
   size_t rest_in() const { return rest_in_.size() - rest_in_at_; }
   // Ring bytes that the application may read.
   size_t ring_in() const { return flow::delivers_ring(state_) && !frozen_ ? rx_.readable() : 0; }
@@ -388,7 +393,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool read_shut_ = false, write_shut_ = false, fin_sent_ = false, closed_told_ = false;
   std::optional<uint64_t> fin_;  // the peer's total of ring bytes
   bool peer_closed_ = false;
-  bool reset_due_ = false;  // the peer's RESET came before its token
+  bool reset_due_ = false;  // the stream ends by RST, once the peer's token has been seen
   int error_ = 0;
   bool dead_ = false;  // an error was shown: reads give 0, writes EPIPE
   bool shut_past_end_ = false;   // the program shut down what was no connection any more

@@ -128,7 +128,7 @@ void Service::unwatch(Flow& flow) {
 }
 
 void Service::watch(Flow& flow) {
-  (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
+  (void)add(epoll_.get(), flow.shadow(), EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag(Kind::shadow, flow.id()));
 }
 
 void Service::run() {

@@ -126,16 +126,17 @@ bool Flow::handle(const wire::Fin& fin) {
 bool Flow::handle(const wire::Reset&) {
   if (frozen_) return true;
   if (!peer_may_end()) return false;
-  // Who says so has put its token on TCP, behind bytes that come before those of the ring. Neither is lost because the link was faster.
-  if (state_ == State::shown) pump_tcp();
   reset_due_ = true;
   advance_reset();
   return true;
 }
 
+// The stream ends by RST. Who says so, or has closed, has put its token on TCP, behind bytes that come before those of the ring. Neither
+// is lost because the link was faster.
 void Flow::advance_reset() {
+  if (reset_due_ && state_ == State::shown) pump_tcp();
   if (state_ == State::shown || !std::exchange(reset_due_, false)) return;
-  provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
+  if (!wrote_past_end_) provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
   reset_by_peer();
 }
 

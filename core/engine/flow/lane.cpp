@@ -126,8 +126,7 @@ size_t Flow::read_behind(std::span<const iovec> to, size_t at, bool peek) {
 
 // A read that has taken something ends there.
 bool Flow::at_urgent_mark() const {
-  int mark = 0;
-  return flow::receives(state_) == Receives::raw && sys::ioctl(shadow(), SIOCATMARK, &mark) && mark;
+  return flow::receives(state_) == Receives::raw && sys::at_urgent_mark(shadow());
 }
 
 size_t Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) {
@@ -177,7 +176,8 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
   if (peer_closed_) {
     // As after the peer's FIN and before its RST: this goes nowhere, and is answered by RST.
     wrote_past_end_ = true;
-    fail(EPIPE);
+    reset_due_ = true;
+    advance_reset();
     end_on_kernel();
     return static_cast<size_t>(total(from) - skip);
   }
@@ -334,13 +334,11 @@ bool Flow::handle(const wire::Switch&) {
 uint32_t Flow::readiness() {
   if (kernel_follows()) return sys::readiness(shadow()) | (readable_bytes() >= low_water_ ? EPOLLIN | EPOLLRDNORM : 0u);
   uint32_t ready = 0;
-  const auto source = flow::receives(state_);
-  const bool ended = fin_ && source != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
+  const bool ended = fin_ && flow::receives(state_) != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
   if (error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
   const auto there = rest_in() + ring_in();
   if (there > 0 && (there >= low_water_ || rx_.full())) ready |= EPOLLIN;
-  const bool raw = source == Receives::raw || (source == Receives::raw_to_boundary && boundary_left() > 0);
-  if (raw && tcp_has_input()) {
+  if (reads_raw() && tcp_has_input()) {
     const auto unread = low_water_ > 1 ? readable_bytes() : low_water_;
     if (unread == 0 || unread >= low_water_) ready |= EPOLLIN;
   }

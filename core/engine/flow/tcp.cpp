@@ -56,10 +56,8 @@ class Cut {
 
 // What the shadow socket's readiness means to the application: nothing where its bytes go by the lane.
 uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
-  const auto source = flow::receives(state_);
-  const bool in = source == Receives::raw || (source == Receives::raw_to_boundary && boundary_left() > 0);
-  const bool out = flow::sends(state_) == flow::Sends::raw;
-  return tcp_events & ((in ? ~static_cast<uint32_t>(EPOLLOUT) : 0u) | (out ? static_cast<uint32_t>(EPOLLOUT) : 0u));
+  constexpr uint32_t kOut = EPOLLOUT;
+  return tcp_events & ((reads_raw() ? ~kOut : 0u) | (flow::sends(state_) == flow::Sends::raw ? kOut : 0u));
 }
 
 void Flow::tcp_ready(uint32_t events) {
@@ -112,8 +110,9 @@ Result<size_t> Flow::arrive(size_t whole) {
 }
 
 bool Flow::read_token() {
-  if (!arrive(wire::kTokenSize)) return false;
-  if (std::memcmp(arriving_.data(), expected_token_.data(), arrived_) != 0) {
+  const bool urgent = sys::at_urgent_mark(shadow());  // which no token is, and a read would step over it
+  if (!urgent && !arrive(wire::kTokenSize)) return false;
+  if (urgent || std::memcmp(arriving_.data(), expected_token_.data(), arrived_) != 0) {
     const auto* bytes = reinterpret_cast<const std::byte*>(arriving_.data());
     rest_in_.insert(rest_in_.end(), bytes, bytes + arrived_);
     raw_in_ += arrived_;
@@ -255,7 +254,8 @@ bool Flow::tcp_has_input() {
 void Flow::catch_up() {
   const auto source = flow::receives(state_);
   const bool raw = source == Receives::raw || source == Receives::raw_to_boundary;
-  if (raw && !tcp_in_ready_ && !on_kernel() && sys::readable(shadow())) tcp_ready(EPOLLIN);
+  if (!raw || tcp_in_ready_ || on_kernel()) return;
+  if (const auto ready = sys::readiness(shadow()) & (EPOLLIN | EPOLLPRI)) tcp_ready(ready);
 }
 
 // What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has

@@ -116,13 +116,19 @@ struct Ends {
 
   // A connection, in its lane.
   void meet() {
+    connect();
+    enter();
+    REQUIRE(eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
+  }
+
+  void connect() {
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_storage name{};
     socklen_t size = sizeof name;
     REQUIRE(listen(listener, 1) == 0);
     REQUIRE(getsockname(listener, reinterpret_cast<sockaddr*>(&name), &size) == 0);
     const int one = socket(AF_INET, SOCK_STREAM, 0);
-    REQUIRE(connect(one, reinterpret_cast<sockaddr*>(&name), size) == 0);
+    REQUIRE(::connect(one, reinterpret_cast<sockaddr*>(&name), size) == 0);
     const int other = accept(listener, nullptr, nullptr);
     REQUIRE(close(listener) == 0);
     with_both([&] {
@@ -131,18 +137,17 @@ struct Ends {
       connector.engine.add_connector(*connector.flow);
       return true;
     });
-    enter();
-    REQUIRE(eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
   }
 
-  // Over a new link.
-  void enter() {
+  // Over a new link. `then`: at once, with nothing of the cutover delivered.
+  void enter(const std::function<void()>& then = [] {}) {
     with_both([&] {
       acceptor.wire = new Wire, connector.wire = new Wire;  // the links'
       acceptor.wire->peer = connector.wire, connector.wire->peer = acceptor.wire;
       link(acceptor, connector.engine);
       link(connector, acceptor.engine);
       acceptor.flow->claim(*acceptor.link);
+      then();
       return true;
     });
   }
@@ -191,49 +196,84 @@ struct Ends {
   }
 };
 
-// Either end writes.
-template <class Case>
-void for_each_writer(Case run) {
+// Either end says its last, ends its stream, and `fail` comes then, before any of that has arrived: the other reads it all the same.
+template <class Fail>
+void last_is_read(Fail fail) {
   for (const bool first : {true, false}) {
     auto& ends = *new Ends;
     ends.meet();
-    first ? run(ends, ends.acceptor, ends.connector) : run(ends, ends.connector, ends.acceptor);
+    auto& writer = first ? ends.acceptor : ends.connector;
+    auto& reader = first ? ends.connector : ends.acceptor;
+    ends.with_both([&] {
+      writer.write("last");
+      CHECK(writer.flow->shutdown(SHUT_WR));
+      fail(writer, reader);
+      return true;
+    });
+    for (const std::string expected : {"last", ""}) {
+      std::string got;
+      CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
+      CHECK(got == expected);
+    }
   }
 }
 
 }  // namespace
 
 TEST_CASE("what was sent before the end of a stream comes before it, where the link fails at the reader's end alone", "[severed]") {
-  for_each_writer([](Ends& ends, End& writer, End& reader) {
-    ends.with_both([&] {
-      writer.write("last");
-      CHECK(writer.flow->shutdown(SHUT_WR));
-      reader.link->fail(Reason::link_failed);
-      return true;
-    });
-    std::string got;
-    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
-    CHECK(got == "last");
-    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
-    CHECK(got == "");
-  });
+  last_is_read([](End&, End& reader) { reader.link->fail(Reason::link_failed); });
 }
 
 TEST_CASE("the same, where it fails at the writer's end alone", "[severed]") {
-  for_each_writer([](Ends& ends, End& writer, End& reader) {
-    ends.with_both([&] {
-      writer.write("last");
-      CHECK(writer.flow->shutdown(SHUT_WR));
-      writer.link->fail(Reason::link_failed);
-      reader.wire->arrived.clear();
-      return true;
-    });
-    std::string got;
-    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
-    CHECK(got == "last");
-    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
-    CHECK(got == "");
+  last_is_read([](End& writer, End& reader) {
+    writer.link->fail(Reason::link_failed);
+    reader.wire->arrived.clear();
   });
+}
+
+// The acceptor's token is on TCP, behind bytes that went there before; its ring has more; and then it closes. The link is faster than
+// the connector's look at TCP.
+TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] { return acceptor.write("by TCP, "), true; });
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    CHECK(Ends::deliver(connector));  // CONFIRM
+    CHECK(connector.flow->state() == flow::State::shown);
+    acceptor.write("by the ring");
+    CHECK(acceptor.read() == kNothing);  // but the connector's token
+    CHECK(acceptor.flow->state() == flow::State::lane);
+    acceptor.flow->close(false);
+    while (Ends::deliver(connector)) {
+    }
+    CHECK(connector.flow->state() == flow::State::shown);
+    CHECK(connector.flow->over());
+    connector.write("too late");
+    CHECK(connector.read() == "by TCP, by the ring");
+    CHECK(connector.read() == "");
+  });
+}
+
+// The connector gives up its cutover, for urgent data, while the acceptor waits for its token.
+TEST_CASE("urgent data in the place of a token is not stepped over", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    CHECK(acceptor.flow->state() == flow::State::confirmed);
+    connector.flow->leave(Reason::unserved_call);
+    CHECK(connector.flow->on_kernel());
+    CHECK(send(connector.flow->shadow(), "u", 1, MSG_OOB) == 1);
+  });
+  CHECK(ends.eventually([&] { return acceptor.flow->on_kernel(); }));
+  char urgent = 0;
+  CHECK(ends.with_both([&] { return recv(acceptor.flow->shadow(), &urgent, 1, MSG_OOB) == 1; }));
+  CHECK(urgent == 'u');
 }
 
 namespace {
