@@ -91,6 +91,13 @@ inline size_t stuffed(int fd) {
 // Whether the stream ends with what comes next.
 inline bool ended(int fd) { return awaited(fd, POLLIN) != 0 && receive(fd, 1).empty(); }
 
+// The process at the other end says back what it is told, and then the stream ends.
+inline void answers_and_ends(int fd) {
+  send_all(fd, "hello");
+  CHECK(receive(fd, 5) == "hello");
+  CHECK(ended(fd));
+}
+
 // Bytes go to a process that says them back, until the lane carries them.
 inline bool enters_lane(int fd) {
   return eventually([&] {

@@ -36,6 +36,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/parcel.hpp"
+
 namespace {
 
 volatile sig_atomic_t stopped = 0, told = 0;
@@ -148,27 +150,9 @@ void become(int fd, char** program) {
   _exit(127);
 }
 
-// One byte and a descriptor.
-struct Parcel {
-  explicit Parcel(int fd = -1) {
-    message.msg_iov = &piece, message.msg_iovlen = 1;
-    message.msg_control = control, message.msg_controllen = sizeof control;
-    auto* part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET, part->cmsg_type = SCM_RIGHTS, part->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
-  }
-  char byte = '#';
-  iovec piece{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-};
-
 int received(int socket) {
-  Parcel parcel;
-  int fd = -1;
-  if (stopped || recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC) != 1) return -1;
-  std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&parcel.message)), sizeof fd);
-  return fd;
+  tests::Parcel parcel;
+  return !stopped && recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC) == 1 ? parcel.unpacked() : -1;
 }
 
 int pass(int listener) {
@@ -186,7 +170,7 @@ int pass(int listener) {
   say("listening");
   size_t next = 0;
   for (int fd; (fd = accepted(listener)) >= 0; close(fd)) {
-    const Parcel parcel(fd);
+    const tests::Parcel parcel(fd);
     if (sendmsg(workers[next++ % workers.size()], &parcel.message, 0) != 1) die("sendmsg");
   }
   return end_children();

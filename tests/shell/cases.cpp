@@ -23,6 +23,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tests/parcel.hpp"
+
 extern "C" ssize_t __read_chk(int, void*, size_t, size_t);
 
 namespace {
@@ -164,15 +166,10 @@ void sockets() {
 
   int ends[2];
   socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))]{};
-  msghdr message{nullptr, 0, parts, 1, control, sizeof control, 0};
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  *rights = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-  std::memcpy(CMSG_DATA(rights), ends, sizeof(int));
-  SHOW(sendmsg(ends[0], &message, 0));
-  SHOW(recvmsg(ends[1], &message, 0));
-  std::memset(CMSG_DATA(rights), -1, sizeof(int));
-  SHOW(sendmsg(ends[0], &message, 0));
+  tests::Parcel parcel(ends[0]), of_nothing;
+  SHOW(sendmsg(ends[0], &parcel.message, 0));
+  SHOW(recvmsg(ends[1], &parcel.message, 0));
+  SHOW(sendmsg(ends[0], &of_nothing.message, 0));
 }
 
 void waiting() {

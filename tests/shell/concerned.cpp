@@ -20,6 +20,7 @@
 
 #include <string>
 
+#include "tests/parcel.hpp"
 #include "tests/shell/check.hpp"
 
 extern "C" ssize_t __recv_chk(int, void*, size_t, size_t, int);
@@ -199,14 +200,9 @@ void passing() {
 
   int ends[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))]{};
-  iovec part{a, 1};
-  msghdr message{nullptr, 0, &part, 1, control, sizeof control, 0};
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  *rights = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-  std::memcpy(CMSG_DATA(rights), &one, sizeof one);
+  const tests::Parcel parcel(one);
   trace();
-  CHECK(sendmsg(ends[0], &message, 0) == 1);
+  CHECK(sendmsg(ends[0], &parcel.message, 0) == 1);
   CHECK(told(unserved(one, "shared")));
 
   posix_spawn_file_actions_t actions;

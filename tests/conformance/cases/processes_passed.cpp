@@ -4,37 +4,14 @@
 #include <sys/un.h>
 
 #include "../child.hpp"
+#include "tests/parcel.hpp"
 
 using namespace conformance;
+using tests::Parcel;
 
 extern char** environ;
 
 namespace {
-
-// One byte and a descriptor.
-struct Parcel {
-  explicit Parcel(int fd = -1) {
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    auto* part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(part), &fd, sizeof fd);
-  }
-  int unpacked() {
-    int fd = -1;
-    const auto* part = CMSG_FIRSTHDR(&message);
-    if (part && part->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(part), sizeof fd);
-    return fd;
-  }
-  char byte = '#';
-  iovec piece{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-};
 
 int received(int socket) {
   Parcel parcel;

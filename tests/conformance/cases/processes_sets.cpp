@@ -163,9 +163,7 @@ TEST_CASE("daemon: an epoll set goes on in the daemon", "[daemon][epoll_wait][tc
     return ready_in(set) == 77 && answer(fd, 5) ? 7 : 2;
   });
   CHECK(status_of(peer.child) == 0);
-  send_all(peer.fd, "hello");
-  CHECK(receive(peer.fd, 5) == "hello");
-  CHECK(ended(peer.fd));
+  answers_and_ends(peer.fd);
 }
 
 TEST_CASE("close: of a set that a child goes on with", "[close][fork][epoll_wait][tcp]") {
@@ -192,5 +190,3 @@ TEST_CASE("fork: a set that a child only holds, and the parent's flows stay wher
   CHECK(status_of(child) == 7);
   exchange(pair.client, pair.server);
 }
-
-// ---- the process that uses a connection carries it

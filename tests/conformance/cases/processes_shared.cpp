@@ -126,9 +126,7 @@ TEST_CASE("close: in the parent, and the child goes on", "[close][fork][tcp]") {
   const pid_t child = child_that([&] { return answer(pair.server, 5) ? 7 : 1; });
   pair.server.close();
   CHECK(open_still(pair.client));
-  send_all(pair.client, "hello");
-  CHECK(receive(pair.client, 5) == "hello");
-  CHECK(ended(pair.client));
+  answers_and_ends(pair.client);
   CHECK(status_of(child) == 7);
 }
 
@@ -178,9 +176,7 @@ TEST_CASE("exit: of a process whose child goes on with the connection", "[exit][
   });
   CHECK(status_of(peer.child) == 7);
   CHECK(open_still(peer.fd));
-  send_all(peer.fd, "hello");
-  CHECK(receive(peer.fd, 5) == "hello");
-  CHECK(ended(peer.fd));
+  answers_and_ends(peer.fd);
 }
 
 TEST_CASE("daemon: a connection goes on in the daemon", "[daemon][tcp]") {
@@ -189,9 +185,7 @@ TEST_CASE("daemon: a connection goes on in the daemon", "[daemon][tcp]") {
     return answer(fd, 5) ? 7 : 1;
   });
   CHECK(status_of(peer.child) == 0);
-  send_all(peer.fd, "hello");
-  CHECK(receive(peer.fd, 5) == "hello");
-  CHECK(ended(peer.fd));
+  answers_and_ends(peer.fd);
 }
 
 TEST_CASE("fork: a grandchild uses the connection after the child has gone", "[fork][tcp]") {
@@ -234,6 +228,8 @@ TEST_CASE("dup: a child uses a copy that its parent made", "[dup][fork][tcp]") {
   CHECK(status_of(child) == 7);
   exchange(pair.client, copy);
 }
+
+// ---- the process that uses a connection carries it
 
 TEST_CASE("accept: a forked child carries the connection that it was made for", "[accept][fork]") {
   const auto listener = listening();
