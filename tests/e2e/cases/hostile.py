@@ -1,4 +1,4 @@
-"""A peer that breaks the protocol (tests/programs/hostile.cpp) costs itself its link, and nobody else anything: the process it
+"""A peer that breaks the protocol (tests/programs/hostile) costs itself its link, and nobody else anything: the process it
 attacks lives, flows beside it keep their lane and every byte, new ones enter it, and nothing of the attack stays."""
 
 import re

@@ -11,7 +11,7 @@ import threading
 import resp
 
 stopped = threading.Event()
-PROBED = b"x" * 57 + b"\r\n"  # what hostile.cpp ends its PING with
+PROBED = b"x" * 57 + b"\r\n"  # what tests/programs/hostile ends its PING with
 
 
 def echo(sock, over):

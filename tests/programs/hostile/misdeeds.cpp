@@ -1,0 +1,151 @@
+#include <algorithm>
+#include <cstdio>
+#include <string_view>
+
+#include "tests/programs/hostile/acts.hpp"
+
+namespace hostile {
+namespace {
+
+struct Misdeed {
+  const char* name;
+  Who who;
+  Step step;
+  void (*commit)(Play&);
+};
+
+wire::Claim claim_of_nobody(Play& play) {
+  auto claim = play.claim();
+  claim.connector.port ^= 0x5555;
+  return claim;
+}
+
+void raw_message(Play& play, const Bytes& bytes) { play.line().raw(bytes); }
+
+// Questions that must be answered, with just enough credits to keep the victim from failing the link for that.
+void starve(Play& play, const wire::Body& question) {
+  const auto deadline = Clock::now() + 10s;
+  for (int i = 0; i < 60000 && play.line().state == Line::State::up && Clock::now() < deadline; ++i) {
+    play.until([] { return true; }, 0ms);
+    play.say(question, static_cast<uint32_t>(std::max(0, i / 33 - static_cast<int>(kReceives))));
+  }
+}
+
+const Misdeed kMisdeeds[] = {
+    // messages
+    {"random-message", Who::either, Step::claimed, [](Play& p) { raw_message(p, random_bytes(48)); }},
+    {"empty-message", Who::either, Step::claimed, [](Play& p) { raw_message(p, {}); }},
+    {"short-message", Who::either, Step::claimed, [](Play& p) { raw_message(p, {0, 0, 0}); }},
+    {"unknown-kind", Who::either, Step::claimed, [](Play& p) { raw_message(p, {200, 0, 0, 0, 0, 0, 0, 0}); }},
+    {"long-message", Who::either, Step::claimed, [](Play& p) { p.line().blank(kBlank); }},
+    {"slot-of-nobody", Who::either, Step::claimed, [](Play& p) { p.say(wire::Window{12345, 0}); }},
+    {"data-for-nobody", Who::either, Step::claimed, [](Play& p) { p.line().write({}, 0, 999); }},
+    {"data-of-no-slot", Who::either, Step::claimed, [](Play& p) { p.line().write({}, 0, 0xff000000); }},
+    {"unused-credits", Who::either, Step::claimed, [](Play& p) { p.say(wire::Credit{}, 1000); }},
+    {"too-many-messages", Who::either, Step::accepted,
+     [](Play& p) {
+       for (int i = 0; i < 20000 && p.line().state == Line::State::up; ++i) {
+         p.until([] { return true; }, 0ms);
+         p.say(wire::Credit{}, 0);
+       }
+     }},
+    // CLAIM
+    {"claims-of-nobody", Who::either, Step::claimed,
+     [](Play& p) {
+       for (int i = 0; i < 100; ++i) p.say(claim_of_nobody(p));  // within its credits
+     }},
+    {"starved-claims", Who::either, Step::accepted, [](Play& p) { starve(p, claim_of_nobody(p)); }},
+    {"claimed-twice", Who::server, Step::accepted, [](Play& p) { p.say(p.claim()); }},
+    {"ring-of-odd-size", Who::server, Step::linked,
+     [](Play& p) {
+       auto claim = p.claim();
+       claim.ring.size = 3000;
+       p.say(claim);
+     }},
+    {"ring-too-large", Who::server, Step::linked,
+     [](Play& p) {
+       auto claim = p.claim();
+       claim.ring.size = 1 << 26;
+       p.say(claim);
+     }},
+    // the cutover
+    {"accepted-twice", Who::client, Step::accepted,
+     [](Play& p) { p.say(wire::Accept{p.peer_slot, kOwnSlot, p.line().ring(), p.expected, 0}); }},
+    {"acknowledged-unasked", Who::server, Step::accepted, [](Play& p) { p.say(wire::ConfirmAck{p.peer_slot}); }},
+    {"acknowledged-early", Who::client, Step::claimed, [](Play& p) { p.say(wire::ConfirmAck{p.peer_slot}); }},
+    {"offset-too-large", Who::client, Step::claimed,
+     [](Play& p) { p.say(wire::Accept{p.peer_slot, kOwnSlot, p.line().ring(), p.expected, 1ull << 60}); }},
+    {"retired-early", Who::client, Step::claimed, [](Play& p) { p.say(wire::Retire{p.peer_slot, false}); }},
+    {"ended-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, false}); }},
+    {"closed-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, true}); }},
+    {"reset-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Reset{p.peer_slot}); }},
+    {"wrong-token", Who::either, Step::acknowledged, [](Play& p) { p.tcp.send(random_bytes(wire::kTokenSize)); }},
+    {"half-a-token", Who::either, Step::acknowledged,
+     [](Play& p) {
+       p.tcp.send(std::span(p.shown).first(8));
+       p.tcp.send(random_bytes(8));
+     }},
+    // in the lane
+    {"data-beyond-window", Who::either, Step::lane,
+     [](Play& p) { p.line().write(p.peer_ring, 2 * p.peer_ring.size, p.peer_slot); }},
+    {"data-elsewhere", Who::either, Step::lane, [](Play& p) { p.line().write({0x1000, p.peer_ring.key, 0}, 64, p.peer_slot); }},
+    {"data-by-wrong-key", Who::either, Step::lane,
+     [](Play& p) { p.line().write({p.peer_ring.address, ~p.peer_ring.key, 0}, 64, p.peer_slot); }},
+    {"read-of-memory", Who::either, Step::lane,
+     [](Play& p) { p.line().write(p.peer_ring, 64, 0, IBV_WR_RDMA_READ); }},
+    {"window-beyond-posted", Who::either, Step::lane, [](Play& p) { p.say(wire::Window{p.peer_slot, 1ull << 40}); }},
+    {"growth-without-end", Who::either, Step::lane,
+     [](Play& p) {
+       auto ring = p.line().ring();
+       for (uint32_t i = 0; i < 8; ++i) ring.size = 4096u << i, p.say(wire::Grow{p.peer_slot, ring});
+     }},
+    {"growth-of-odd-size", Who::either, Step::lane,
+     [](Play& p) { p.say(wire::Grow{p.peer_slot, {p.line().ring().address, 0, 5000}}); }},
+    {"switch-to-nothing", Who::either, Step::lane, [](Play& p) { p.say(wire::Switch{p.peer_slot}); }},
+    {"starved-windows", Who::either, Step::lane,
+     [](Play& p) {
+       for (int i = 0; i < 4; ++i) p.line().write(p.peer_ring, 2, p.peer_slot);
+       p.until([] { return false; }, 50ms);
+       starve(p, wire::Blocked{p.peer_slot});
+     }},
+    {"ended-twice", Who::either, Step::lane,
+     [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, false}), p.say(wire::Fin{p.peer_slot, 0, false}); }},
+    {"ended-elsewhere", Who::either, Step::lane, [](Play& p) { p.say(wire::Fin{p.peer_slot, 999, false}); }},
+    {"retired-twice", Who::either, Step::lane,
+     [](Play& p) { p.say(wire::Retire{p.peer_slot, false}), p.say(wire::Retire{p.peer_slot, false}); }},
+    {"garbage-frame", Who::either, Step::lane, [](Play& p) { p.tcp.send(random_bytes(wire::kFrameSize)); }},
+    {"resume-beyond", Who::either, Step::lane,
+     [](Play& p) { p.tcp.send(wire::encode(p.shown, {wire::FrameKind::resume, 1ull << 50})); }},
+    {"resume-elsewhere", Who::either, Step::lane,
+     [](Play& p) { p.tcp.send(wire::encode(random_token(), {wire::FrameKind::resume, 0})); }},
+    // RETIRE{finished} answers FIN{closed}, which nobody sent: the victim has only ended its stream, and has bytes to read.
+    {"retired-half", Who::client, Step::lane,
+     [](Play& p) {
+       p.until([&] { return p.line().take<wire::Fin>().has_value(); }, kPatience);
+       p.line().write(p.peer_ring, 64, p.peer_slot);
+       p.say(wire::Retire{p.peer_slot, true});
+     }},
+};
+
+void play_part(const Misdeed& misdeed, Play& play) {
+  if (play.reach(misdeed.step))
+    misdeed.commit(play);
+  else
+    std::printf("%s: not reached\n", misdeed.name);
+}
+
+// Where the victim is to write, from the beginning.
+void claim_ring_of_nobody(Play& play) {
+  play.claimed_ring = wire::RingPlace{0x1000, 1, kRing};
+  if (play.reach(Step::accepted)) play.tcp.send(std::string_view("PING\r\n"));
+}
+
+}  // namespace
+
+std::vector<Act> misdeeds() {
+  std::vector<Act> acts{{"ring-of-nobody", Who::either, claim_ring_of_nobody}};
+  for (const auto& each : kMisdeeds) acts.push_back({each.name, each.who, [&each](Play& play) { play_part(each, play); }});
+  return acts;
+}
+
+}  // namespace hostile
