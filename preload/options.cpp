@@ -15,7 +15,7 @@ using namespace rsock::preload;
 namespace {
 
 [[gnu::noinline]] int getsockopt_concerned(int fd, int level, int name, void* value, socklen_t* size) {
-  if (writable(size, sizeof *size) && static_cast<int>(*size) >= 0 && writable(value, *size))
+  if (writable(size, sizeof *size) && static_cast<int>(*size) >= 0)
     if (const auto answer = sockets::getsockopt(fd, level, name, value, size); answer.served())
       return finish(answer.result());
   return real::getsockopt(fd, level, name, value, size);

@@ -148,6 +148,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Result<size_t> read(std::span<const iovec> to, bool peek);
   // on_kernel(): a read of no bytes, or of some to where nothing can be written, which the kernel alone knows at an urgent mark.
   Result<size_t> read_nothing(bool to_bad_place, bool peek);
+  // on_kernel(): a read whose bytes go nowhere; how many they are.
+  Result<size_t> drop_raw(size_t room, bool peek);
   Result<size_t> write(std::span<const iovec> from, size_t skip);
   // The error that the next write would give, whatever its size; it is taken.
   Status may_write();
@@ -178,6 +180,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD
+  bool urgent_is_next() const { return rest_in() == 0 && at_urgent_mark(); }  // SIOCATMARK
   size_t unsent_bytes() const;   // SIOCOUTQ
   int take_error();              // SO_ERROR
   Status shutdown(int how);
@@ -259,6 +262,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Result<size_t> arrive(size_t whole);
   // Into `to` from its byte `at` on, as below.
   Result<size_t> read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek);
+  Result<size_t> taken_raw(Result<size_t> got, bool peek);
   Result<size_t> write_raw(std::span<const iovec> from, size_t skip);
   bool flush();
   bool tcp_has_input();
@@ -317,6 +321,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   uint32_t heard_by_application(uint32_t tcp_events) const;
 
   uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
+  // The bytes that left TCP make it readable.
+  bool enough() const { return rest_in() + ring_in() >= low_water_ || rx_.full(); }
   // What TCP has next is the application's.
   bool reads_raw() const {
     const auto source = flow::receives(state_);

@@ -93,15 +93,12 @@ class Call {
 
 // MSG_TRUNC: the bytes go nowhere, and are counted.
 Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
+  if (flow.on_kernel()) return flow.drop_raw(room, peek);
   std::byte waste[512];
   const iovec first{waste, 1};
   const auto there = flow.read({&first, 1}, true);
-  // To look does not move past an urgent mark, as this read does. What has come by now is what nothing could be written to.
-  if (there.is(EAGAIN) && !peek && flow.on_kernel() && flow.read_nothing(true, false).is(EFAULT)) return drop(flow, room, peek);
   if (!there || *there == 0) return there;
-  // And not what comes behind it, which may be an error. At an urgent mark the kernel counts nothing, where there is something.
-  const auto counted = flow.readable_bytes();
-  const auto most = counted > 0 ? std::min(room, counted) : room;
+  const auto most = std::min(room, flow.readable_bytes());  // and not what comes behind it, which may be an error
   if (peek) return most;
   size_t done = 0;
   while (done < most) {
@@ -193,7 +190,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek, flags & MSG_TRUNC);
     if (got) {
       done += *got;
-      if (*got == 0 || (whole ? (done == wanted && !to.cut) || flow->at_urgent_mark() : done >= least)) return done;
+      if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least) || flow->at_urgent_mark()) return done;
       continue;
     }
     if (got.is(EINTR)) continue;

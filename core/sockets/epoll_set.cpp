@@ -298,6 +298,7 @@ bool EpollSet::has_reported_all(const Watch& watch) {
 
 // The kernel wakes all who wait for what is shut down, be there news or not.
 void EpollSet::flow_shut(Watch& watch) {
+  if (!watch.in_kernel) changed(watch, ~0u);  // bytes are, or were, in front of the kernel's
   if (!watch.in_kernel || (watch.wanted.events & EPOLLONESHOT) || !std::exchange(watch.fired, false)) return;
   (void)enter_kernel(watch, EPOLL_CTL_ADD);
 }

@@ -32,7 +32,8 @@ int EpollSet::translate(epoll_event* events, int count) {
   for (int i = 0; i < count; ++i) {
     const auto mark = events[i].data.u64;
     if (mark == mark_ + kBellMark) {
-      bell_->silence();
+      // Who waits outside has heard of what is ready still: it is no news that it stays so.
+      if (ready_.empty() || exposed_ == Exposed::no) bell_->silence();
     } else if (mark == mark_ + kSourceMark) {
       state.engine->acknowledge();
       (void)state.engine->drain();

@@ -91,8 +91,10 @@ Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size
   if (name == SO_ERROR && !sys::getsockopt(flow->shadow(), SOL_SOCKET, SO_ERROR, &shadow, room)) return Answer<int>::pass();
   // The kernel checks the program's pointers and shows how the answer is laid out; only the number is ours.
   const auto asked = sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, value, *size);
+  // An error is taken, too, where there is no place for it.
+  const int error = name == SO_ERROR && (asked || asked.is(EFAULT)) ? flow->take_error() : 0;
   if (!asked) return Errno{asked.error()};
-  const int answer = name == SO_ERROR ? flow->take_error() : static_cast<int>(flow->low_water());
+  const int answer = name == SO_ERROR ? error : static_cast<int>(flow->low_water());
   __builtin_memcpy(value, &answer, *size < sizeof answer ? *size : sizeof answer);
   return 0;
 }
@@ -119,7 +121,7 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
 }
 
 Answer<int> ioctl(int fd, unsigned long request, void* argument) {
-  if (idle() || (request != FIONREAD && request != SIOCOUTQ)) return Answer<int>::pass();
+  if (idle() || (request != FIONREAD && request != SIOCOUTQ && request != SIOCATMARK)) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
   const auto flow = off_kernel(fd);
@@ -127,8 +129,12 @@ Answer<int> ioctl(int fd, unsigned long request, void* argument) {
   section.engine().poll();
   const auto asked = sys::ioctl(fd, request, argument);  // the kernel checks the pointer
   if (!asked) return Errno{asked.error()};
-  *static_cast<int*>(argument) =
-      static_cast<int>(request == FIONREAD ? flow->readable_bytes() : flow->unsent_bytes());
+  auto& answer = *static_cast<int*>(argument);
+  switch (request) {
+    case FIONREAD: answer = static_cast<int>(flow->readable_bytes()); break;
+    case SIOCOUTQ: answer = static_cast<int>(flow->unsent_bytes()); break;
+    case SIOCATMARK: answer = flow->urgent_is_next(); break;
+  }
   return 0;
 }
 

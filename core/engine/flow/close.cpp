@@ -189,7 +189,6 @@ void Flow::end_on_kernel() {
   leave_link(true);
   log::info("flow {} to {} has ended on TCP, too", to_string(local_), to_string(remote_));
   settle(leave_reason_);
-  changed();
   stop_watching();
 }
 

@@ -273,7 +273,7 @@ bool Flow::landed(Data data) {
   }
   if (frozen_ || closing_ || peer_closed_) return true;  // no longer counts
   if (fin_ || !peer_slot_known_ || !rx_.landed(data)) return false;
-  changed(EPOLLIN);
+  if (enough()) changed(EPOLLIN);
   return true;
 }
 
@@ -336,8 +336,7 @@ uint32_t Flow::readiness() {
   uint32_t ready = 0;
   const bool ended = fin_ && flow::receives(state_) != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
   if (error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
-  const auto there = rest_in() + ring_in();
-  if (there > 0 && (there >= low_water_ || rx_.full())) ready |= EPOLLIN;
+  if (rest_in() + ring_in() > 0 && enough()) ready |= EPOLLIN;
   if (reads_raw() && tcp_has_input()) {
     const auto unread = low_water_ > 1 ? readable_bytes() : low_water_;
     if (unread == 0 || unread >= low_water_) ready |= EPOLLIN;

@@ -179,7 +179,15 @@ bool Flow::ended_instead() const {
 Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek) {
   Cut pieces(to, at, most);
   auto message = pieces.message();
-  const auto got = sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
+  return taken_raw(sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0)), peek);
+}
+
+Result<size_t> Flow::drop_raw(size_t room, bool peek) {
+  return taken_raw(sys::recv(shadow(), nullptr, room, MSG_TRUNC | MSG_DONTWAIT | (peek ? MSG_PEEK : 0)), peek);
+}
+
+// Of what the kernel answered to a read.
+Result<size_t> Flow::taken_raw(Result<size_t> got, bool peek) {
   if (!got) {
     if (got.is(EAGAIN)) tcp_in_ready_ = false;
     return got;
