@@ -32,7 +32,8 @@ constexpr int kMostFound = 3;           // links that a flow's own point led to
 // The connector's point may open late (its first one loads rdma-core), and then stays open for one rendezvous time.
 constexpr int kPatience = 4;
 constexpr auto kDiallerRetry = milliseconds(100);  // a device that comes is found by the next flow
-// Where the name of a point is taken: when it is tried again, and how many rendezvous times. Whoever has it keeps it for one.
+// Where the name of a point is taken: when it is tried again, at first, then later and later; and how many rendezvous times. Whoever has
+// it keeps it for one.
 constexpr auto kTakenPause = milliseconds(10);
 constexpr int kTakenFor = 2;
 // A peer on this host: for how long it is looked for over shared memory alone, at the accepting end, and offered that alone,
@@ -51,6 +52,11 @@ bool near(const Endpoint& local, const Endpoint& remote) {
   sockaddr_storage address;
   const auto size = write(Endpoint{remote.address, 0}, address);
   return static_cast<bool>(sys::bind(*probe, reinterpret_cast<sockaddr*>(&address), size));
+}
+
+// The pause there is to be now; the next is longer.
+Duration take_pause(Duration& pause) {
+  return std::exchange(pause, std::min<Duration>(pause * kPauseFactor, kLongestPause));
 }
 
 }  // namespace
@@ -95,6 +101,7 @@ void Service::open_point(uint64_t id) {
     local = flow->local(), remote = flow->remote(), wanted = flow->wanted;
   }
   Point point;
+  point.pause = kTakenPause;
   const bool shm = wanted.shm && near(local, remote);
   if (shm) point.opens_in(Lane::shm) = now();
   if (wanted.rdma) point.opens_in(Lane::rdma) = shm ? now() + kNearOffer : now();
@@ -121,13 +128,13 @@ std::optional<Reason> Service::open_where_due(uint64_t id, Point& point) {
     auto& opens = point.opens_in(lane);
     if (!opens || now() < *opens) continue;
     if (!wanted) {  // claimed meanwhile, on a link that was there
-      opens = now() + kTakenPause;
+      opens = now() + take_pause(point.pause);
       continue;
     }
     opens.reset();
     const auto reason = open_point_in(lane, id, local, remote);
     if (reason == Reason::port_taken) {
-      opens = now() + kTakenPause;
+      opens = now() + take_pause(point.pause);
     } else if (reason) {
       failed = *reason;
       if (auto& other = point.opens_in(Lane::rdma); lane == Lane::shm && other) other = now();
@@ -288,8 +295,7 @@ void Service::pump(const Place& place, Peer& peer) {
 
 // After a refusal: the flow waits again, and so does its peer's address.
 void Service::wait_again(Lane lane, Peer& peer, Waiting waiting) {
-  waiting.due = now() + waiting.pause;
-  waiting.pause = std::min<Duration>(waiting.pause * kPauseFactor, kLongestPause);
+  waiting.due = now() + take_pause(waiting.pause);
   peer.waiting.push_back(waiting);
   space(lane, peer);
 }

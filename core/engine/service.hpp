@@ -94,6 +94,7 @@ class Service final : private fabric::Meeting {
   struct Point {
     Time closes{};  // or is given up, if it could not be opened; Time::max(): once it is used
     bool open = false;  // somewhere
+    Duration pause{};   // before it is tried again
     std::array<std::optional<Time>, kLaneNames.size()> opens{};  // by lane: when it will be opened there
     std::optional<Time>& opens_in(Lane lane) { return opens[static_cast<size_t>(lane)]; }
     // When there is something to do next.
