@@ -374,7 +374,8 @@ int connected(const sockaddr_in& name) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) die("socket");
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
-  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ECONNRESET && errno != EINTR)
+  // ENETUNREACH: the card is down.
+  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH && errno != ECONNRESET && errno != EINTR)
     die("connect");
   ::close(fd);
   return -1;
