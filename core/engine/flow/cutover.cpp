@@ -349,9 +349,11 @@ void Flow::time_way_back(State before) {
   returning_since_ = {};
 }
 
-// While the kernel serves it alone, its bytes are no business of the service's.
+// While the kernel serves it alone, its bytes are no business of the service's. Nor is a connection that is no more: what has come of
+// it is known, and would be an edge too many if it were told again.
 void Flow::stop_watching() {
-  if (!anchor_ || closing_ || state_ != State::tcp || !on_kernel() || link_ || !watched_) return;
+  if (!anchor_ || closing_ || state_ != State::tcp || link_ || !watched_ || !kernel_follows()) return;
+  if (rest_in() > 0 && !(sys::readiness(shadow()) & EPOLLHUP)) return;
   watched_ = false;
   engine_.unwatch(*this);
 }

@@ -61,6 +61,7 @@ uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
 }
 
 void Flow::tcp_ready(uint32_t events) {
+  if (!watched_) return;  // the service was told before that ended
   const Change change(*this);
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;

@@ -259,3 +259,45 @@ TEST_CASE("sendmmsg, recvmmsg: all messages, where the kernel takes over at the 
   CHECK(recvmmsg(pair.client, both, 2, 0, nullptr) == 2);
   CHECK(std::string_view(text) == "abc");
 }
+
+TEST_CASE("recv: MSG_TRUNC at the mark counts what is behind it, and goes past it", "[recv][poll][tcp]") {
+  const auto pair = connected();
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  send_all(pair.client, "behind");
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  CHECK(eventually([&] { return recv(pair.server, nullptr, 70, MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK) == 6; }));
+  CHECK(polled(pair.server, POLLPRI) == POLLPRI);
+  CHECK(recv(pair.server, nullptr, 70, MSG_DONTWAIT | MSG_TRUNC) == 6);
+  CHECK(polled(pair.server, POLLPRI) == 0);
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  REQUIRE(shutdown(pair.client, SHUT_WR) == 0);
+  REQUIRE(awaited(pair.server, POLLRDHUP) & POLLRDHUP);
+  CHECK(recv(pair.server, nullptr, 70, MSG_DONTWAIT | MSG_TRUNC) == 0);
+  CHECK(polled(pair.server, POLLPRI) == 0);
+}
+
+TEST_CASE("recv: what SO_RCVLOWAT asks for is not waited for across the mark", "[recv][setsockopt][tcp]") {
+  const auto pair = connected();
+  set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
+  send_all(pair.client, "front");
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  send_all(pair.client, std::string(100, 'b'));
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  char buffer[60];
+  CHECK(recv(pair.server, buffer, sizeof buffer, 0) == 5);
+}
+
+TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, wherever they are", "[ioctl][recv][tcp]") {
+  const auto pair = connected();
+  send_all(pair.client, "unread");
+  arrived(pair.server, 6);
+  CHECK(send(pair.client, "!", 1, MSG_OOB) == 1);
+  REQUIRE(awaited(pair.server, POLLPRI) & POLLPRI);
+  int mark = -1;
+  REQUIRE(ioctl(pair.server, SIOCATMARK, &mark) == 0);
+  CHECK(mark == 0);
+  CHECK(receive(pair.server, 6) == "unread");
+  REQUIRE(ioctl(pair.server, SIOCATMARK, &mark) == 0);
+  CHECK(mark == 1);
+}

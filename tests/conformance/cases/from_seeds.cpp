@@ -486,3 +486,87 @@ TEST_CASE("close: a reset behind bytes that came while the connection was new lo
     CHECK_FAILS(recv(pair.client, &byte, 1, 0), ECONNRESET);
   }
 }
+
+TEST_CASE("send: to a peer that closed while the connection was new loses none of what it sent", "[send][recv][close]") {
+  const auto in_its_lane = connected();
+  for (int round = 0; round < 50; ++round) {
+    auto pair = connected({.enter = false});
+    send_all(pair.server, "last ");
+    send_all(pair.server, "words");
+    pair.server.close();
+    arrived(pair.client, 10);
+    CHECK(send(pair.client, "too late", 8, MSG_NOSIGNAL) == 8);
+    CHECK(receive(pair.client, 10) == "last words");
+  }
+}
+
+TEST_CASE("getsockopt: SO_ERROR takes the error also where there is no place for it", "[getsockopt][poll]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    reset(one, other);
+    socklen_t size = sizeof(int);
+    CHECK((polled(one, kAll) & POLLERR) != 0);
+    CHECK_FAILS(getsockopt(one, SOL_SOCKET, SO_ERROR, bad_pointer(), &size), EFAULT);
+    CHECK((polled(one, kAll) & POLLERR) == 0);
+  });
+}
+
+TEST_CASE("epoll: fewer bytes than SO_RCVLOWAT are no edge", "[epoll_wait][setsockopt]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    set_option(one, SOL_SOCKET, SO_RCVLOWAT, 10);
+    epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, one, &event) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    send_all(other, "few");
+    arrived(one, 3);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    send_all(other, "enough");
+    arrived(one, 9);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    send_all(other, "!");
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    CHECK(event.events == (EPOLLIN | EPOLLOUT));
+  });
+}
+
+TEST_CASE("epoll: what is ready still is no news to the set around, once it was asked for", "[epoll_wait]") {
+  from_both_sides([](Fd& one, Fd& other) {
+    const Fd inner(epoll_create1(EPOLL_CLOEXEC)), outer(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{EPOLLIN, {.u32 = 7}};
+    REQUIRE(epoll_ctl(inner, EPOLL_CTL_ADD, one, &event) == 0);
+    event = {EPOLLIN | EPOLLET, {.u32 = 8}};
+    REQUIRE(epoll_ctl(outer, EPOLL_CTL_ADD, inner, &event) == 0);
+    for (int round = 0; round < 2; ++round) {
+      send_all(other, "x");
+      CHECK(epoll_wait(outer, &event, 1, 1000) == 1);
+      CHECK(epoll_wait(inner, &event, 1, 1000) == 1);
+      CHECK(epoll_wait(inner, &event, 1, 0) == 1);
+      CHECK(epoll_wait(outer, &event, 1, 0) == 0);
+      CHECK(receive(one, 1) == "x");
+      CHECK(epoll_wait(inner, &event, 1, 0) == 0);
+      CHECK(polled(inner, POLLIN) == 0);
+    }
+  });
+}
+
+TEST_CASE("epoll: connect on what has ended is no edge, and a shutdown is, also where bytes are unread", "[epoll_wait][connect][shutdown][tcp]") {
+  for (const bool reads : {false, true}) {
+    auto pair = connected();
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    send_all(pair.server, "unread");
+    arrived(pair.client, 6);
+    pair.server.close();
+    shown(pair.client, POLLRDHUP);
+    CHECK(send(pair.client, "x", 1, 0) == 1);
+    shown(pair.client, POLLHUP);
+    CHECK(option(pair.client, SOL_SOCKET, SO_ERROR) == EPIPE);
+    epoll_event event{EPOLLIN | EPOLLET, {.u32 = 7}};
+    REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, pair.client, &event) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+    CHECK_FAILS(again(pair.client), EISCONN);
+    CHECK(epoll_wait(set, &event, 1, 10) == 0);
+    if (reads) CHECK(receive(pair.client, 6) == "unread");
+    CHECK_FAILS(shutdown(pair.client, SHUT_RD), ENOTCONN);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1);
+  }
+}
