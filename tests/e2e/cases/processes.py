@@ -1,5 +1,6 @@
 """Servers that spread their connections over processes, hand them to other programs, and give up privileges."""
 
+import itertools
 import os
 import pathlib
 import random
@@ -124,16 +125,23 @@ def detached(lab):
     lab.expect_lane(*told, bytes_each=MUCH)
 
 
-def makes_others(lab):
-    """fork and system, in a process with many flows: all of them stay in their lane."""
-    flows = 1000 if lab.carrier == "shm" else 100
-    server, port = structure(lab, "alone")
-    client = lab.start([lab.stage / "forks", lab.address, port, 64, flows, 1, 5], options=PATIENT)
-    client.finish()
+def starts_programs(lab):
+    """In each way, in a process with many flows: what is started gets what the kernel alone would give it, and all flows stay in their
+    lane but those that it was given."""
+    flows, seconds = (1000, 1.5) if lab.carrier == "shm" else (100, 10)  # an emulated machine is slow
+    told = {}
+    for lane in "tcp", "lane":
+        server, port = structure(lab, "alone", preload=lane == "lane")
+        client = lab.start([lab.stage / "starts", lab.address, port, flows, seconds, lane], preload=lane == "lane", options=PATIENT)
+        told[lane] = client.finish().splitlines()
+        server.terminate()
+    differing = next((lines for lines in itertools.zip_longest(told["tcp"], told["lane"]) if lines[0] != lines[1]), None)
+    require(not differing, f"on the kernel, and in the lane: {differing}")
     stats = client.stats()
-    require(stats["flows"][lab.carrier] == flows and not stats["fallback"], f"{stats['flows']} {stats['fallback']}")
     lab.expect_lane(stats, bytes_each=flows * 64)
-    server.terminate()
+    # At the end those go to TCP that leaked to a program, one in ten: nobody knows whether it has them still. And two were given away.
+    require(stats["flows"][lab.carrier] == flows and stats["fallback"] == {"shared": flows // 10 + 2},
+            f"{stats['flows']} {stats['fallback']}")
 
 
 # ---- Debian's servers
@@ -240,5 +248,5 @@ CASES = {
     "filter_refuses": restricted("refuse", False),
     "filter_kills": restricted("kill", False),
     "detached": detached,
-    "makes_others": makes_others,
+    "starts_programs": starts_programs,
 }
