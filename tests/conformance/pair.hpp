@@ -70,7 +70,8 @@ struct Pair {
   Fd client, server;
 };
 
-// A connection over loopback. Fails the case if it cannot be made, or does not enter the lane.
+// A connection over loopback. Fails the case if it cannot be made, or does not enter the lane. Some lower numbers of descriptors are
+// free.
 Pair connected(const Options& options = {});
 // Bytes go to and fro until the lane carries them. Does nothing more than an exchange where there is no lane.
 void enter_lane(int one, int other);
