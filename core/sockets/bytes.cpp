@@ -197,7 +197,11 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
     if (!got.is(EAGAIN) || !call.waits()) return done ? Answer<size_t>(done) : Answer<size_t>(got);
     const auto waited = call.wait(EPOLLIN | EPOLLRDHUP, SO_RCVTIMEO, done);
     if (wanted == 0 && !to.cut) return size_t{0};  // as the kernel, which waits once for it, and not for more
-    if (!waited) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
+    if (waited) continue;
+    // What came meanwhile, and was too little to wake it.
+    if (flow->readable_bytes() > 0)
+      if (const auto last = take(*flow, into, peek, flags & MSG_TRUNC)) done += *last;
+    return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
   }
 }
 

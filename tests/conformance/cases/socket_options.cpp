@@ -251,6 +251,22 @@ TEST_CASE("setsockopt: SO_RCVLOWAT: a blocking recv waits, one that does not wai
   later.join();
 }
 
+TEST_CASE("setsockopt: SO_RCVLOWAT: too little after a recv took a part does not wake it, and is taken when its time is up", "[setsockopt][recv]") {
+  const auto pair = connected();
+  set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
+  set_time(pair.server, SO_RCVTIMEO, 500ms);
+  send_all(pair.client, "12345");
+  arrived(pair.server, 5);
+  std::thread later([&] {
+    int left = 5;
+    eventually([&] { return ioctl(pair.server, FIONREAD, &left) == 0 && left == 0; });
+    send_all(pair.client, "67890");
+  });
+  char bytes[100];
+  CHECK(lasts([&] { CHECK(recv(pair.server, bytes, sizeof bytes, 0) == 10); }) >= 450ms);
+  later.join();
+}
+
 TEST_CASE("setsockopt: SO_RCVLOWAT: the end of the stream is readable however little there is", "[setsockopt][poll][recv]") {
   const auto pair = connected();
   set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 1000);
