@@ -9,7 +9,7 @@
 //   asking   a request of some bytes, and as many for an answer, again and again
 //   bulk     both ends send what they can, up to a rate
 //   halved   the client sends some and shuts its half down; the server, at the end of the stream, sends as many and closes
-//   slow     the server sends what it can; the client reads a little now and then
+//   slow     the server sends what it can, and is stopped by small buffers: the client reads a little now and then
 //
 // A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction follows from
 // number, direction and offset, and is compared; what is amiss is said on stderr at once. At SIGUSR1 the other process is about to be
@@ -58,7 +58,8 @@ struct Hello {
 constexpr auto kTick = 250ms;              // an emulated processor has hundreds of streams to serve
 constexpr size_t kPiece = 16 << 10;        // of a call, at most
 constexpr uint64_t kPerTick = 4 << 10;     // of all but questions and answers
-constexpr size_t kSlowRead = 4 << 10;      // of a slow reader
+constexpr size_t kSlowRead = 8 << 10;      // of a slow reader
+constexpr int kSlowBuffer = 16 << 10;      // of the kernel, at each end of a slow one: what is in it on the way back keeps the flow from its lane
 constexpr int kSlowTicks = 3;              // between two of its reads
 constexpr int kAskingTicks = 1;            // between two questions
 constexpr int64_t kShortestLife = 20;      // ticks
@@ -88,6 +89,10 @@ void bytes_at(uint64_t number, bool from_client, uint64_t offset, std::span<uint
     std::memcpy(to.data() + done, reinterpret_cast<const uint8_t*>(&x) + at, size);
     done += size, offset += size;
   }
+}
+
+void set_buffer(int fd, int which) {
+  if (::setsockopt(fd, SOL_SOCKET, which, &kSlowBuffer, sizeof kSlowBuffer) != 0) die("a buffer's size");
 }
 
 struct Report {
@@ -202,6 +207,7 @@ class Stream {
       std::memcpy(reinterpret_cast<uint8_t*>(&hello_) + head_, piece, static_cast<size_t>(got));
       head_ += static_cast<size_t>(got);
       known_ = head_ == sizeof hello_;
+      if (known_ && kind() == Kind::slow) set_buffer(fd_, SO_SNDBUF);
       return true;
     }
     return compare({piece, static_cast<size_t>(got)});
@@ -370,9 +376,10 @@ void serve(const sockaddr_in& name) {
       for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0; any = true) streams.add(fd, {}, 0);
 }
 
-int connected(const sockaddr_in& name) {
+int connected(const sockaddr_in& name, Kind kind) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) die("socket");
+  if (kind == Kind::slow) set_buffer(fd, SO_RCVBUF);
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
   // ENETUNREACH: the card is down.
   if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH && errno != ECONNRESET && errno != EINTR)
@@ -389,9 +396,9 @@ void play(const sockaddr_in& name, size_t flows, unsigned seed) {
   std::fflush(stdout);
   while (!told_to_end || streams.count() > 0) {
     while (!told_to_end && streams.count() < flows) {
-      const int fd = connected(name);
-      if (fd < 0) break;  // the server is not there now; at the next tick
       const auto kind = streams.rarest_kind();
+      const int fd = connected(name, static_cast<Kind>(kind));
+      if (fd < 0) break;  // the server is not there now; at the next tick
       const auto most = kind == static_cast<uint64_t>(Kind::halved) ? kMostHalved : kMostAsked;
       const auto life = kShortestLife + static_cast<int64_t>(random() % kLives);
       streams.add(fd, {++number, kind, 1 + random() % most}, life);
