@@ -4,6 +4,7 @@
 #include <map>
 
 #include "../sets.hpp"
+#include "../signals.hpp"
 
 using namespace conformance;
 
@@ -12,28 +13,13 @@ namespace {
 // A thread that sleeps in the set until one event comes; what it was.
 class Sleeper {
  public:
-  explicit Sleeper(int set) : thread_([this, set] {
-    epoll_event event{};
-    begun_ = true;
-    if (epoll_wait(set, &event, 1, 10'000) == 1) seen_ = names(event.events), data_ = event.data.u64;
-  }) {
-    while (!begun_) std::this_thread::yield();
-    std::this_thread::sleep_for(10ms);  // most likely it sleeps by now; nothing depends on it
-  }
-  ~Sleeper() {
-    if (thread_.joinable()) thread_.join();
-  }
-  std::string seen() {
-    thread_.join();
-    return seen_;
-  }
-  uint64_t data() const { return data_; }
+  explicit Sleeper(int set) : caller_([this, set] { return epoll_wait(set, &event_, 1, 10'000); }) { REQUIRE(caller_.asleep()); }
+  std::string seen() { return caller_.join().value == 1 ? names(event_.events) : ""; }
+  uint64_t data() const { return event_.data.u64; }
 
  private:
-  std::atomic<bool> begun_{false};
-  std::string seen_;
-  uint64_t data_ = 0;
-  std::thread thread_;
+  epoll_event event_{};
+  Caller caller_;
 };
 
 }  // namespace
