@@ -158,9 +158,11 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void gather(bool on) { corked_ = on; }  // the same, from the next write on
   void cork_expired();
   void push();  // what gathered goes; the next gathers again
-  void count_in(size_t bytes) { raw_in_ += bytes; }
+  void count_in(size_t bytes) { raw_in_ += bytes, go_on(); }
   void count_out(size_t bytes) { raw_out_ += bytes; }
 
+  // The program looks for more than it has, without taking that: what waits behind unread bytes has to come nearer.
+  void look_further();
   // The kernel ends a read before urgent data.
   bool at_urgent_mark() const;
 
@@ -245,6 +247,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void time_way_back(flow::State before);
   bool bind(Link& link);
   Status begin_sending(const wire::RingPlace& place);
+  bool waits_for_reader(uint64_t boundary) const;
+  void go_on();
+  bool confirm(const wire::Accept& accept);
   bool ensure_anchor();
   std::optional<Reason> unfit() const;
   void returned();
@@ -322,7 +327,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   uint64_t boundary_left() const { return peer_offset_ - raw_in_; }
   // The bytes that left TCP make it readable.
-  bool enough() const { return rest_in() + ring_in() >= low_water_ || rx_.full(); }
+  bool enough() const { return low_water_ == 1 || rest_in() + ring_in() >= low_water_ || rx_.full(); }
   // What TCP has next is the application's.
   bool reads_raw() const {
     const auto source = flow::receives(state_);
@@ -373,6 +378,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::vector<std::byte> rest_in_, rest_out_;    // application bytes outside any ring
   size_t rest_in_at_ = 0, rest_out_at_ = 0;
   size_t rest_in_raw_ = 0;  // the first of them, which came by TCP and are counted
+  // What the peer said, which is for later: see waits_for_reader().
+  std::optional<wire::Accept> held_accept_;
+  std::optional<wire::Confirm> held_confirm_;
+  bool hurried_ = false;  // no later than now
 
   // the lane
   Link* link_ = nullptr;

@@ -168,6 +168,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   const auto wanted = total(to.parts);
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
+  if (peek) flow->look_further();
   Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
   // To wait for more than is there, without taking what is there, is what the kernel alone does. Where the stream has ended there is
   // nothing to wait for.

@@ -124,9 +124,9 @@ Answer<int> ioctl(int fd, unsigned long request, void* argument) {
   if (idle() || (request != FIONREAD && request != SIOCOUTQ && request != SIOCATMARK)) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
+  if (const auto known = lane_flow(fd)) section.engine().poll(), known->look_further();
   const auto flow = off_kernel(fd);
   if (!flow) return Answer<int>::pass();
-  section.engine().poll();
   const auto asked = sys::ioctl(fd, request, argument);  // the kernel checks the pointer
   if (!asked) return Errno{asked.error()};
   auto& answer = *static_cast<int*>(argument);

@@ -62,12 +62,14 @@ Status Flow::shutdown(int how) {
     else
       flush();
   }
+  go_on();
   changed();
   return Done{};
 }
 
 void Flow::kernel_shut() {
   tcp_shut_ = true;
+  go_on();
   for (auto* observer : observers()) observer->flow_shut(*this);
 }
 
@@ -222,6 +224,7 @@ void Flow::close(bool hard) {
   // itself, once the last descriptor is closed: others may have one.
   abort_due_ = !both_ended() && !on_kernel() && (hard || readable_bytes() > 0);
   closing_ = true;
+  go_on();
   if (selected_ && furthest_ == Lane::tcp && !settled_) {
     engine_.settled(*this);
     if (state_ == State::tcp) statistics.fell_back(Reason::short_lived);

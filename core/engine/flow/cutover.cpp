@@ -142,7 +142,9 @@ bool Flow::bind(Link& link) {
   learn_options();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = false;
+  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = hurried_ = false;
+  held_accept_.reset();
+  held_confirm_.reset();
   fault_reason_ = Reason::link_failed;
   received_ = peer_received_ = 0;
   fin_.reset();
@@ -200,6 +202,34 @@ bool Flow::handle(const wire::Accept& accept) {
     leave_link(false);
     return true;
   }
+  held_accept_ = accept;
+  go_on();
+  return true;
+}
+
+// What is unread in front of a token can only be brought out of TCP to reach the token, and is in no kernel any more: whoever gets the
+// descriptor from this program then would miss it. So an end goes on with its cutover when its program has read all that comes before
+// the lane, unless something waits behind that, for the peer or for the program.
+bool Flow::waits_for_reader(uint64_t boundary) const {
+  return raw_in_ < boundary && !hurried_ && !half_closed() && low_water_ == 1 && tx_.written() == 0;
+}
+
+void Flow::go_on() {
+  if (held_accept_ && state_ == State::claimed && !waits_for_reader(held_accept_->offset) && !confirm(*std::exchange(held_accept_, {})))
+    return link_->protocol_fault("a ring that is not there");
+  if (!held_confirm_ || state_ != State::accepted || waits_for_reader(held_confirm_->offset)) return;
+  peer_offset_ = std::exchange(held_confirm_, {})->offset;
+  apply(Event::confirm_received, {.past_boundary = raw_in_ > peer_offset_});
+}
+
+void Flow::look_further() {
+  if (rx_.landed_total() == 0) return;
+  hurried_ = true;
+  go_on();
+}
+
+// False if the peer has no such ring.
+bool Flow::confirm(const wire::Accept& accept) {
   const bool going = tcp_shut_ || closing_;
   const auto begun = going ? Status(Errno{EPIPE}) : begin_sending(accept.ring);
   if (begun.is(EPROTO)) return false;
@@ -230,9 +260,8 @@ bool Flow::handle(const wire::Decline& decline) {
 }
 
 bool Flow::handle(const wire::Confirm& confirm) {
-  if (state_ != State::accepted) return true;
-  peer_offset_ = confirm.offset;
-  apply(Event::confirm_received, {.past_boundary = raw_in_ > confirm.offset});
+  held_confirm_ = confirm;
+  go_on();
   return true;
 }
 
@@ -440,6 +469,10 @@ void Flow::release_link() {
 }
 
 void Flow::give_up() {
+  const auto before = state_;
+  hurried_ = true;
+  go_on();
+  if (state_ != before) return;
   if (state_ == State::yielded) {
     // Either C's token is on its way, or C has given up long since, and may have nothing to send by which that could be seen.
     waited_ = true;

@@ -189,6 +189,7 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
       const auto asked = total(from) - skip;
       const auto done = tx_.append(from, skip);
       statistics.bytes_out[link_->connection().lane()].add(done);
+      go_on();
       pump();
       if (done < asked && flow::sends(state_) == Sends::ring && !said_blocked_ && link_) {
         said_blocked_ = true;

@@ -195,8 +195,8 @@ Result<size_t> Flow::taken_raw(Result<size_t> got, bool peek) {
   }
   if (*got > 0) {
     if (!peek) {
-      raw_in_ += *got;
       statistics.bytes_in[Lane::tcp].add(*got);
+      count_in(*got);
     }
     return got;
   }

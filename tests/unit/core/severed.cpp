@@ -242,8 +242,10 @@ TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[
     CHECK(Ends::deliver(connector));  // CLAIM
     CHECK(Ends::deliver(acceptor));   // ACCEPT
     CHECK(Ends::deliver(connector));  // CONFIRM
-    CHECK(connector.flow->state() == flow::State::shown);
     acceptor.write("by the ring");
+    CHECK(Ends::deliver(connector));
+    connector.flow->look_further();
+    CHECK(connector.flow->state() == flow::State::shown);
     CHECK(acceptor.read() == kNothing);  // but the connector's token
     CHECK(acceptor.flow->state() == flow::State::lane);
     acceptor.flow->close(false);
@@ -255,6 +257,25 @@ TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[
     CHECK(connector.read() == "by TCP, by the ring");
     CHECK(connector.read() == "");
   });
+}
+
+// Either end has bytes unread that came by TCP, when it learns that all that follows comes by the lane.
+TEST_CASE("what is unread in front of the lane stays the kernel's as long as nobody waits for more", "[severed]") {
+  for (const bool first : {true, false}) {
+    auto& ends = *new Ends;
+    ends.connect();
+    auto& writer = first ? ends.acceptor : ends.connector;
+    auto& reader = first ? ends.connector : ends.acceptor;
+    ends.with_both([&] { return writer.write("unread"), true; });
+    ends.enter([&] {
+      while (Ends::deliver(ends.connector) || Ends::deliver(ends.acceptor)) {
+      }
+      CHECK(reader.flow->state() == (first ? flow::State::accepted : flow::State::claimed));
+      reader.flow->leave(Reason::shared);
+      CHECK(reader.flow->on_kernel());
+    });
+    CHECK(ends.with_both([&] { return reader.read() == "unread"; }));
+  }
 }
 
 // The connector gives up its cutover, for urgent data, while the acceptor waits for its token.
