@@ -249,6 +249,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Status begin_sending(const wire::RingPlace& place);
   bool waits_for_reader(uint64_t boundary) const;
   void go_on();
+  void say_blocked();
   bool confirm(const wire::Accept& accept);
   bool ensure_anchor();
   std::optional<Reason> unfit() const;
@@ -290,6 +291,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void let_go();
   // close.cpp
   void send_end();
+  void end_waits();
   void abort();
   void advance_reset();
   void reset_by_peer();

@@ -67,7 +67,7 @@ struct Window {
   Slot to = 0;
   uint64_t consumed = 0;
 };
-// The sender has bytes and no window.
+// The sender waits for the receiver: it has bytes and no window, or an end of its stream, and the cutover is not over.
 struct Blocked {
   Slot to = 0;
 };

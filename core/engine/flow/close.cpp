@@ -63,6 +63,7 @@ Status Flow::shutdown(int how) {
       flush();
   }
   go_on();
+  if (write_shut_) end_waits();
   changed();
   return Done{};
 }
@@ -71,6 +72,11 @@ void Flow::kernel_shut() {
   tcp_shut_ = true;
   go_on();
   for (auto* observer : observers()) observer->flow_shut(*this);
+}
+
+// The end of the stream is said in the lane, which the peer may not be ready for.
+void Flow::end_waits() {
+  if (state_ == State::accepted || state_ == State::confirmed) say_blocked();
 }
 
 // For the kernel, a connect(2) that did not wait is over with the next one, or with a shutdown. This is no shutdown yet.
@@ -225,6 +231,7 @@ void Flow::close(bool hard) {
   abort_due_ = !both_ended() && !on_kernel() && (hard || readable_bytes() > 0);
   closing_ = true;
   go_on();
+  end_waits();
   if (selected_ && furthest_ == Lane::tcp && !settled_) {
     engine_.settled(*this);
     if (state_ == State::tcp) statistics.fell_back(Reason::short_lived);

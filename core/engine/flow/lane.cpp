@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/engine/engine.hpp"
 #include "core/engine/flow.hpp"
@@ -191,10 +192,7 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
       statistics.bytes_out[link_->connection().lane()].add(done);
       go_on();
       pump();
-      if (done < asked && flow::sends(state_) == Sends::ring && !said_blocked_ && link_) {
-        said_blocked_ = true;
-        link_->send(wire::Blocked{peer_slot_});
-      }
+      if (done < asked && flow::sends(state_) == Sends::ring) say_blocked();
       if (done == 0) return Errno{EAGAIN};
       return done;
     }
@@ -288,7 +286,13 @@ bool Flow::handle(const wire::Window& window) {
   return true;
 }
 
+void Flow::say_blocked() {
+  if (link_ && !retired_ && !std::exchange(said_blocked_, true)) link_->send(wire::Blocked{peer_slot_});
+}
+
 bool Flow::handle(const wire::Blocked&) {
+  hurried_ = true;
+  go_on();
   if (frozen_ || closing_ || peer_closed_) return true;
   rx_.sender_blocked();
   offer_growth();

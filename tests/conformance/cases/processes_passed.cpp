@@ -3,6 +3,8 @@
 #include <spawn.h>
 #include <sys/un.h>
 
+#include <thread>
+
 #include "../child.hpp"
 #include "tests/parcel.hpp"
 
@@ -64,6 +66,24 @@ TEST_CASE("sendmsg: SCM_RIGHTS, bytes that came and nobody read are the receiver
   pair.server.close();
   CHECK(receive(pair.client, 5) == "hello");
   CHECK(status_of(receiver.child) == 7);
+}
+
+TEST_CASE("sendmsg: SCM_RIGHTS, the sender reads the head of a new connection, and the rest is the receiver's", "[sendmsg][recvmsg][tcp]") {
+  const auto in_its_lane = connected();
+  for (int round = 0; round < 20; ++round) {
+    const auto receiver = receiver_that_answers(5);
+    auto pair = connected({.enter = false});
+    send_all(pair.client, "head");
+    send_all(pair.client, "body");
+    CHECK(receive(pair.server, 4) == "head");
+    arrived(pair.server, 4);
+    if (round % 2) std::this_thread::sleep_for(std::chrono::milliseconds(round));  // it may enter its lane meanwhile
+    send_all(pair.client, "!");
+    REQUIRE(send_it(receiver.socket, pair.server));
+    pair.server.close();
+    CHECK(receive(pair.client, 5) == "body!");
+    CHECK(status_of(receiver.child) == 7);
+  }
 }
 
 TEST_CASE("sendmsg: SCM_RIGHTS, the sender may go on as well", "[sendmsg][recvmsg][tcp]") {
