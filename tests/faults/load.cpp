@@ -1,8 +1,9 @@
 // Streams of known bytes over many connections that go on until they are told to end, whatever happens below them.
 //
-//   load server ADDRESS PORT REPORT
-//   load client ADDRESS PORT REPORT FLOWS SEED
+//   load server ADDRESS PORT REPORT TICK
+//   load client ADDRESS PORT REPORT TICK FLOWS SEED
 //
+// TICK, in ms, is how often a stream gets as much again of what time bounds: an emulated processor has hundreds of streams to serve.
 // Each prints its process identifier when it begins. The client keeps FLOWS connections open, as many of each of four kinds, and
 // makes a new one for each that has ended:
 //
@@ -55,20 +56,21 @@ struct Hello {
   uint64_t number, kind, size;
 };
 
-constexpr auto kTick = 250ms;              // an emulated processor has hundreds of streams to serve
 constexpr size_t kPiece = 16 << 10;        // of a call, at most
 constexpr uint64_t kPerTick = 4 << 10;     // of all but questions and answers
 constexpr size_t kSlowRead = 8 << 10;      // of a slow reader
 constexpr int kSlowBuffer = 16 << 10;      // of the kernel, at each end of a slow one: what is in it on the way back keeps the flow from its lane
 constexpr int kSlowTicks = 3;              // between two of its reads
 constexpr int kAskingTicks = 1;            // between two questions
-constexpr int64_t kShortestLife = 20;      // ticks
-constexpr uint64_t kLives = 220;           // different ones, from there on
+constexpr auto kShortestLife = 5000ms, kLongestLife = 60000ms;
 constexpr uint64_t kMostAsked = 2000, kMostHalved = 60000;
 constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
 constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
 
-constexpr int64_t kPatience = 480;          // ticks after which a stream that was told to end stands still
+constexpr auto kPatience = 120000ms;  // after which a stream that was told to end stands still
+
+std::chrono::milliseconds tick_time{};
+int64_t ticks(std::chrono::milliseconds time) { return time / tick_time; }
 
 volatile sig_atomic_t told_to_end = 0;
 // Whether the other process may be gone: told to be awaited, and told that its successor is there.
@@ -131,7 +133,7 @@ class Stream {
   void advance(bool tick) {
     if (over_) return;
     if (tick) allowance_ = kPerTick, ++ticks_;
-    if (tick && client_ && ticks_ == life_ + kPatience) say("stands still");
+    if (tick && client_ && ticks_ == life_ + ticks(kPatience)) say("stands still");
     if (client_ && (told_to_end || ticks_ >= life_)) stopping_ = true;
     while (!over_ && (receive() || transmit())) {
     }
@@ -341,7 +343,7 @@ class Streams {
       if (const auto at = all_.find(events[i].data.fd); at != all_.end()) at->second->advance(false);
     }
     if (Clock::now() >= next_tick_) {
-      next_tick_ = Clock::now() + kTick;
+      next_tick_ = Clock::now() + tick_time;
       for (auto& [fd, stream] : all_) stream->advance(true);
     }
     std::erase_if(all_, [](const auto& each) { return each.second->over(); });
@@ -400,8 +402,8 @@ void play(const sockaddr_in& name, size_t flows, unsigned seed) {
       const int fd = connected(name, static_cast<Kind>(kind));
       if (fd < 0) break;  // the server is not there now; at the next tick
       const auto most = kind == static_cast<uint64_t>(Kind::halved) ? kMostHalved : kMostAsked;
-      const auto life = kShortestLife + static_cast<int64_t>(random() % kLives);
-      streams.add(fd, {++number, kind, 1 + random() % most}, life);
+      const auto life = kShortestLife + std::chrono::milliseconds(random() % (kLongestLife - kShortestLife).count());
+      streams.add(fd, {++number, kind, 1 + random() % most}, ticks(life));
     }
     streams.turn(-1);
   }
@@ -413,10 +415,11 @@ int main(int argc, char** argv) {
   sockaddr_in name{};
   name.sin_family = AF_INET;
   const std::string_view role = argc > 1 ? argv[1] : "";
-  const bool server = role == "server" && argc == 5, client = role == "client" && argc == 7;
+  const bool server = role == "server" && argc == 6, client = role == "client" && argc == 8;
   if ((!server && !client) || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
-    return std::fprintf(stderr, "usage: load server ADDRESS PORT REPORT | client ADDRESS PORT REPORT FLOWS SEED\n"), 2;
+    return std::fprintf(stderr, "usage: load server ADDRESS PORT REPORT TICK | client ADDRESS PORT REPORT TICK FLOWS SEED\n"), 2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
+  tick_time = std::chrono::milliseconds(std::max(1, std::atoi(argv[5])));
   ::alarm(3600);
   struct sigaction action {};
   action.sa_handler = [](int) { told_to_end = 1; };
@@ -428,6 +431,6 @@ int main(int argc, char** argv) {
   if (server)
     serve(name);
   else
-    play(name, std::strtoul(argv[5], nullptr, 10), static_cast<unsigned>(std::strtoul(argv[6], nullptr, 10)));
+    play(name, std::strtoul(argv[6], nullptr, 10), static_cast<unsigned>(std::strtoul(argv[7], nullptr, 10)));
   report.write(argv[4]);
 }
