@@ -384,7 +384,7 @@ int connected(const sockaddr_in& name, Kind kind) {
   if (kind == Kind::slow) set_buffer(fd, SO_RCVBUF);
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
   // ENETUNREACH: the card is down.
-  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH && errno != ECONNRESET && errno != EINTR)
+  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH && errno != ECONNRESET)
     die("connect");
   ::close(fd);
   return -1;
@@ -422,6 +422,8 @@ int main(int argc, char** argv) {
   tick_time = std::chrono::milliseconds(std::max(1, std::atoi(argv[5])));
   ::alarm(3600);
   struct sigaction action {};
+  // A connect(2) that a signal ended would leave a connection that the server takes, and nobody uses.
+  action.sa_flags = SA_RESTART;
   action.sa_handler = [](int) { told_to_end = 1; };
   ::sigaction(SIGTERM, &action, nullptr);
   action.sa_handler = [](int) { peer = peer_dies; };
