@@ -79,11 +79,6 @@ Result<int> epoll_create() { return value<int>(call(SYS_epoll_create1, EPOLL_CLO
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   return status(call(SYS_epoll_ctl, set, operation, fd, event));
 }
-bool readable(int fd) {
-  pollfd asked{fd, POLLIN, 0};
-  const timespec none{};
-  return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0;
-}
 bool at_urgent_mark(int fd) {
   int mark = 0;
   return ioctl(fd, SIOCATMARK, &mark) && mark;

@@ -65,8 +65,6 @@ Result<int> ioctl(int fd, unsigned long request, void* argument);
 Result<int> eventfd(unsigned initial, int flags);
 Result<int> epoll_create();
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event);
-// Whether a read would not block: bytes, an end or an error.
-bool readable(int fd);
 // A read would begin at, or step over, urgent data.
 bool at_urgent_mark(int fd);
 // All that poll(2) would report now, as epoll events.

@@ -123,6 +123,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // Leaves the lane until the gate opens again.
   void step_aside();
   void link_failed(Reason reason);
+  bool claims() const { return state_ == flow::State::claimed; }
+  // It has the peer's CONFIRM, and does not act on it yet.
+  bool holds_back() const { return state_ == flow::State::accepted && held_confirm_; }
   // It was in a lane, or on its way there, and may enter one again.
   bool lost_lane() const { return lost_lane_; }
   // No lane was found for it. It settles, unless it had one: then it is tried again after a while, many times if what is lacking
@@ -182,6 +185,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
   size_t readable_bytes();       // FIONREAD
+  // recv(MSG_OOB) is for the kernel to answer.
+  bool urgent_by_kernel() const { return flow::receives(state_) == flow::Receives::raw; }
   bool urgent_is_next() const { return rest_in() == 0 && at_urgent_mark(); }  // SIOCATMARK
   size_t unsent_bytes() const;   // SIOCOUTQ
   int take_error();              // SO_ERROR
@@ -271,7 +276,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Result<size_t> taken_raw(Result<size_t> got, bool peek);
   Result<size_t> write_raw(std::span<const iovec> from, size_t skip);
   bool flush();
-  bool tcp_has_input();
+  uint32_t tcp_input();
   void tcp_ended(int error);
   bool ended_instead() const;
   // lane.cpp
@@ -384,6 +389,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::optional<wire::Accept> held_accept_;
   std::optional<wire::Confirm> held_confirm_;
   bool hurried_ = false;  // no later than now
+  bool acknowledged_ = false;  // C has our CONFIRM
 
   // the lane
   Link* link_ = nullptr;

@@ -262,10 +262,10 @@ void Service::take_orders() {
     const std::lock_guard guard(engine_.lock);
     engine_.answer_family();
     if (!in_cutover_.empty() && !next_probe_) next_probe_ = now() + kProbe;
-    // Half the time for a claim: it may have to be made elsewhere yet.
+    // Half the time for a claim, which may have to be made elsewhere yet, and for a reader: the peer waits all of it.
     for (const auto id : std::exchange(in_cutover_, {}))
       if (const auto flow = engine_.find_flow(id))
-        cutovers_[id] = now() + engine_.settings.dial / (flow->state() == flow::State::claimed ? 2 : 1);
+        cutovers_[id] = now() + engine_.settings.dial / (flow->claims() || flow->holds_back() ? 2 : 1);
     for (const auto id : std::exchange(again_, {}))
       if (const auto flow = engine_.find_flow(id)) retries_[id] = now() + flow->pause();
     for (const auto id : std::exchange(corked_, {})) corks_[id] = now() + kCorkTime;

@@ -162,7 +162,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
   // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
   if (flags & MSG_OOB) {
-    if (flow->kernel_follows()) return Answer<size_t>::pass();
+    if (flow->urgent_by_kernel()) return Answer<size_t>::pass();
     return Errno{EINVAL};
   }
   const auto wanted = total(to.parts);

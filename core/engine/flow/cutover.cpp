@@ -142,7 +142,7 @@ bool Flow::bind(Link& link) {
   learn_options();
   peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
   said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = hurried_ = false;
+  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = hurried_ = acknowledged_ = false;
   held_accept_.reset();
   held_confirm_.reset();
   fault_reason_ = Reason::link_failed;
@@ -262,12 +262,14 @@ bool Flow::handle(const wire::Decline& decline) {
 bool Flow::handle(const wire::Confirm& confirm) {
   held_confirm_ = confirm;
   go_on();
+  if (holds_back()) engine_.in_cutover(*this);
   return true;
 }
 
 bool Flow::handle(const wire::ConfirmAck&) {
   // Never expected by the connecting end, nor before it accepted; on the way back it is only late.
   if (role_ != Role::acceptor || !peer_slot_known_) return false;
+  acknowledged_ = true;
   if (state_ != State::tcp) apply(Event::ack_received);
   return true;
 }
@@ -278,7 +280,10 @@ bool Flow::handle(const wire::Retire& retire) {
   const Change change(*this);
   // As long as the application may read, what is in the ring is its own.
   const bool finished = retire.finished && (closed_told_ || aborting_);
-  if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken) apply(Event::fault);
+  // C acknowledges before it shows its token: it has shown none, and will not. That is what raw bytes in its place would tell.
+  const bool gave_up = !acknowledged_ && (state_ == State::confirmed || state_ == State::yielded);
+  if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken)
+    apply(gave_up ? Event::raw_seen : Event::fault);
   leave_link(false);
   release_link();
   advance_close();

@@ -342,9 +342,9 @@ uint32_t Flow::readiness() {
   const bool ended = fin_ && flow::receives(state_) != Receives::raw_to_boundary && (!frozen_ || salvaged_);  // its end counts once the ring does
   if (error_ || dead_ || read_shut_ || ended) ready |= EPOLLIN;
   if (rest_in() + ring_in() > 0 && enough()) ready |= EPOLLIN;
-  if (reads_raw() && tcp_has_input()) {
+  if (const auto there = reads_raw() ? tcp_input() : 0) {
     const auto unread = low_water_ > 1 ? readable_bytes() : low_water_;
-    if (unread == 0 || unread >= low_water_) ready |= EPOLLIN;
+    ready |= there & (unread == 0 || unread >= low_water_ ? EPOLLIN | EPOLLPRI : EPOLLPRI);
   }
 
   if (error_ || dead_ || write_shut_ || peer_closed_) ready |= EPOLLOUT;

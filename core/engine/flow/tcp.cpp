@@ -63,7 +63,7 @@ uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
 void Flow::tcp_ready(uint32_t events) {
   if (!watched_) return;  // the service was told before that ended
   const Change change(*this);
-  if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
+  if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
   if (rest_out()) flush();
   pump_tcp();
@@ -254,10 +254,10 @@ bool Flow::flush() {
 
 // Asks without taking anything: a look at the bytes would also take a pending error. What the service has not heard of is not there
 // yet: all who wait are told of it when it has.
-bool Flow::tcp_has_input() {
-  if (!tcp_in_ready_) return false;
-  tcp_in_ready_ = sys::readable(shadow());
-  return tcp_in_ready_;
+uint32_t Flow::tcp_input() {
+  const auto there = tcp_in_ready_ ? sys::readiness(shadow()) & (EPOLLIN | EPOLLPRI) : 0;
+  tcp_in_ready_ = there != 0;
+  return there;
 }
 
 void Flow::catch_up() {
