@@ -278,6 +278,24 @@ TEST_CASE("what is unread in front of the lane stays the kernel's as long as nob
   }
 }
 
+// The connector says nothing by which the acceptor, which gave up first, could see that the other did so, too.
+TEST_CASE("who has given up hears that its silent peer has as well", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] { return acceptor.write("unread"), true; });
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    acceptor.flow->step_aside();
+    CHECK(acceptor.flow->state() == flow::State::yielded);
+    while (Ends::deliver(connector) || Ends::deliver(acceptor)) {
+    }
+    CHECK(connector.flow->on_kernel());
+    CHECK(acceptor.flow->on_kernel());
+  });
+}
+
 // The connector gives up its cutover, for urgent data, while the acceptor waits for its token.
 TEST_CASE("urgent data in the place of a token is not stepped over", "[severed]") {
   auto& ends = *new Ends;
