@@ -186,6 +186,17 @@ RSOCK_EXPORT int connect(int fd, const sockaddr* address, socklen_t size) {
 }
 RSOCK_EXPORT_ALIAS(__connect, connect);
 
+RSOCK_EXPORT int pidfd_getfd(int process, int theirs, unsigned flags) noexcept {
+  ensure_started();
+  const int fd = real::pidfd_getfd(process, theirs, flags);
+  if (fd < 0 || sockets::in_borrowed_memory()) return fd;
+  const Uncancellable here;
+  const int before = errno;
+  sockets::taken(theirs, fd);
+  errno = before;
+  return fd;
+}
+
 RSOCK_EXPORT int shutdown(int fd, int how) noexcept {
   if (find(fd))
     if (const auto answer = sockets::shutdown(fd, how); answer.served()) return finish(answer.result());

@@ -111,3 +111,9 @@ int rsock_ioctl(int fd, unsigned long request, void* argument) {
   if (find(fd)) return ioctl_concerned(fd, request, argument);
   return real::ioctl(fd, request, argument);
 }
+
+RSOCK_EXPORT int sockatmark(int fd) noexcept {
+  if (!find(fd)) return real::sockatmark(fd);
+  int mark = 0;
+  return ioctl_concerned(fd, SIOCATMARK, &mark) < 0 ? -1 : mark;
+}

@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+extern "C" {  // which glibc 2.36 forgot
+#include <sys/pidfd.h>
+}
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>

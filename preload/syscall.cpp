@@ -151,7 +151,7 @@ long rt_sigaction(const Arguments& it) {
   X(socket)                                                                                         \
   X(close)                                                                                          \
   X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap) X(mprotect) X(sendmsg) X(sendmmsg) X(splice) \
-      X(epoll_ctl) X(ppoll) X(execve) X(execveat)
+      X(epoll_ctl) X(ppoll) X(execve) X(execveat) X(pidfd_getfd)
 #ifdef SYS_poll
 #define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(select) X(dup2)
 #else

@@ -8,7 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
 #include "config/option_table.hpp"
+#include "core/base/kernel.hpp"
 #include "tools/check_config.hpp"
 #include "tools/exit_status.hpp"
 #include "tools/operate.hpp"
@@ -172,6 +177,7 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
 
 int main(int argc, char** argv) {
   using namespace rsock::tools;
+  rsock::kernel = {&::syscall, &::epoll_pwait2, &::ppoll};
   try {
     CommandLine line;
     try {

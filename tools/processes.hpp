@@ -2,12 +2,11 @@
 
 #include <sys/types.h>
 
-#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/wire/control.hpp"
+#include "core/control/caller.hpp"
 
 namespace rsock::tools {
 
@@ -17,16 +16,11 @@ struct Selection {
   std::string program;  ///< fnmatch(3) pattern on the program's name; empty: every program
 };
 
-/// A process in which librsock is active, on the other side of its control socket (core/wire/control.hpp). Of this user, or of
-/// root, by what the kernel says of whoever listens; for root of any user.
+/// A process in which librsock is active and that may be commanded.
 class Process {
  public:
-  /// All in this network namespace that may be commanded; one that is stopped is among them, with an unknown name.
+  /// All in this network namespace; one that is stopped is among them, with an unknown name.
   static std::vector<Process> find(const Selection& selection);
-
-  Process(Process&& other) noexcept;
-  Process& operator=(Process&&) = delete;
-  ~Process();
 
   /// Nothing when it does not answer in time, or not in order.
   std::optional<wire::ControlAnswer> ask(wire::Order order, std::uint16_t port = 0) const;
@@ -37,11 +31,9 @@ class Process {
   pid_t pid() const { return pid_; }
 
  private:
-  Process(int fd, pid_t pid) : fd_(fd), pid_(pid) {}
-  static std::optional<Process> connect(const std::string& socket);
-  bool hung_up() const;
+  explicit Process(control::Caller&& caller) : caller_(std::move(caller)), pid_(caller_.process()) {}
 
-  int fd_;
+  control::Caller caller_;
   pid_t pid_;
   std::string program_ = "?";
 };

@@ -98,6 +98,11 @@ Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_
 Status getsockopt(int fd, int level, int name, void* option, socklen_t& size) {
   return status(call(SYS_getsockopt, fd, level, name, option, &size));
 }
+uint64_t cookie(int fd) {
+  uint64_t number = 0;
+  socklen_t size = sizeof number;
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &number, size) ? number : 0;
+}
 Status setsockopt(int fd, int level, int name, const void* option, socklen_t size) {
   return status(call(SYS_setsockopt, fd, level, name, option, size));
 }

@@ -73,6 +73,8 @@ uint32_t readiness(int fd);
 Result<int> epoll_poll(int set, epoll_event* events, int capacity);
 Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_ms);
 Status getsockopt(int fd, int level, int name, void* value, socklen_t& size);
+// SO_COOKIE, by which processes that share a socket know it. 0 if it has none.
+uint64_t cookie(int fd);
 Status setsockopt(int fd, int level, int name, const void* value, socklen_t size);
 Status getsockname(int fd, sockaddr_storage& address);
 Status getpeername(int fd, sockaddr_storage& address);

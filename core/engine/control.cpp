@@ -99,7 +99,7 @@ void Control::answer_door() {
 
 // One request; whether the caller may stay.
 bool Control::serve(int fd) {
-  std::array<uint8_t, wire::kControlRequestSize + 1> bytes{};
+  std::array<uint8_t, wire::kControlRequestMost + 1> bytes{};
   const auto got = sys::recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT);
   if (got.is(EAGAIN) || got.is(EINTR)) return true;
   if (!got || *got == 0) return false;

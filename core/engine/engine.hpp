@@ -84,6 +84,8 @@ class Engine {
   Program program;  // set once, before the service starts
   // Flows go back to TCP and may come again: where the gate lets them. How many that sets moving.
   size_t send_away(uint16_t port);
+  // Flows whose socket another process uses leave for good; how many.
+  size_t hand_over(uint64_t socket);
   size_t call_back(uint16_t port);
 
   // ---- other processes

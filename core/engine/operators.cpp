@@ -14,6 +14,10 @@ bool concerns(const Flow& flow, uint16_t port) {
   return flow.selected() && !flow.finished() && (port == 0 || flow.local().port == port || flow.remote().port == port);
 }
 
+bool concerns(const Flow& flow, const wire::ControlRequest& request) {
+  return request.order == wire::Order::hand_over ? sys::cookie(flow.shadow()) == request.socket : concerns(flow, request.port);
+}
+
 std::vector<std::shared_ptr<Flow>> concerned(const Engine& engine, uint16_t port) {
   std::vector<std::shared_ptr<Flow>> found;
   for (const auto& [id, flow] : engine.flows())
@@ -66,6 +70,15 @@ size_t Engine::call_back(uint16_t port) {
   return moved;
 }
 
+// Somebody has its descriptor who is not known here.
+size_t Engine::hand_over(uint64_t socket) {
+  std::vector<std::shared_ptr<Flow>> found;
+  for (const auto& [id, flow] : flows())
+    if (sys::cookie(flow->shadow()) == socket) found.push_back(flow);
+  for (const auto& flow : found) flow->leave(Reason::shared);
+  return found.size();
+}
+
 wire::ControlAnswer Service::obey(const wire::ControlRequest& request) {
   wire::ControlAnswer answer;
   answer.process = static_cast<uint32_t>(sys::process_id());
@@ -79,12 +92,13 @@ wire::ControlAnswer Service::obey(const wire::ControlRequest& request) {
   const std::lock_guard guard(engine_.lock);
   if (request.order == wire::Order::leave) answer.moved = static_cast<uint32_t>(engine_.send_away(request.port));
   if (request.order == wire::Order::enter) answer.moved = static_cast<uint32_t>(engine_.call_back(request.port));
+  if (request.order == wire::Order::hand_over) answer.moved = static_cast<uint32_t>(engine_.hand_over(request.socket));
   if (request.order != wire::Order::tell)
     log::info("an operator's command (order {}, port {}) moves {} flows", static_cast<int>(request.order), request.port, answer.moved);
   engine_.bury_flows();
   std::map<Reason, uint32_t> stay;
   for (const auto& [id, flow] : engine_.flows()) {
-    if (!concerns(*flow, request.port)) continue;
+    if (!concerns(*flow, request)) continue;
     count(*flow, answer.flows);
     if (flow->stage() == Stage::tcp && flow->settled_for()) ++stay[*flow->settled_for()];
   }

@@ -147,6 +147,9 @@ void connected(int fd, int error);
 void duplicated(int from, int to);
 // Its close-on-exec was taken off: it is meant for the next program.
 void meant_for_next_program(int fd);
+// pidfd_getfd(2) brought `fd`, which is `theirs` in some process. If that has it in a lane, it goes back to TCP for good (blocks for a
+// bounded time).
+void taken(int theirs, int fd);
 // BEFORE the kernel closes it.
 void before_close(int fd);
 

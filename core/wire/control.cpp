@@ -33,12 +33,14 @@ std::string text(Reader& reader) {
 }  // namespace
 
 std::vector<uint8_t> encode(const ControlRequest& request) {
-  std::vector<uint8_t> bytes(kControlRequestSize);
+  const bool of_socket = request.order == Order::hand_over;
+  std::vector<uint8_t> bytes(of_socket ? kControlRequestMost : kControlRequestSize);
   Writer writer(bytes);
   begin(writer);
   writer.number(static_cast<uint8_t>(request.order));
   writer.number(uint8_t{0});
   writer.number(request.port);
+  if (of_socket) writer.number(request.socket);
   return bytes;
 }
 
@@ -48,8 +50,9 @@ std::optional<ControlRequest> decode_control_request(std::span<const uint8_t> by
   const auto order = reader.number<uint8_t>();
   const auto zero = reader.number<uint8_t>();
   const auto port = reader.number<uint16_t>();
-  if (!reader.complete() || zero != 0 || order > static_cast<uint8_t>(Order::reload)) return {};
-  return ControlRequest{static_cast<Order>(order), port};
+  const auto socket = order == static_cast<uint8_t>(Order::hand_over) ? reader.number<uint64_t>() : 0;
+  if (!reader.complete() || zero != 0 || order > static_cast<uint8_t>(Order::hand_over)) return {};
+  return ControlRequest{static_cast<Order>(order), port, socket};
 }
 
 std::vector<uint8_t> encode(const ControlAnswer& answer) {

@@ -7,6 +7,7 @@
 //   6  1  order                                6  1  0, or 1: not done, the complaint says why
 //   7  1  zero                                 7  1  zero
 //   8  2  port at either end; 0: all flows     8  4  process id, as the process sees itself
+//  10  8  hand_over alone: the socket
 //                                             12  4  flows that the order has set moving
 //                                             16  20 flows by where they are: tcp, rdma, shm, entering, leaving (4 each)
 //                                             36  2  how many reasons follow: key (1 + n), flows (4) each
@@ -24,7 +25,7 @@ namespace rsock::wire {
 
 inline constexpr uint32_t kControlMagic = 0x7273636f;
 inline constexpr uint16_t kControlVersion = 1;
-inline constexpr size_t kControlRequestSize = 10;
+inline constexpr size_t kControlRequestSize = 10, kControlRequestMost = 18;
 inline constexpr size_t kControlAnswerMost = 16384;
 inline constexpr size_t kControlReasonsMost = 64;
 // The name of a control socket, in the abstract space of the network namespace: this, then 16 hexadecimal digits, random.
@@ -35,11 +36,13 @@ enum class Order : uint8_t {
   leave,   // flows go back to TCP, and stay there until `enter`
   enter,   // flows may enter a lane again
   reload,  // the rules are read again
+  hand_over,  // another process has the descriptor: its flow goes back to TCP for good
 };
 
 struct ControlRequest {
   Order order = Order::tell;
   uint16_t port = 0;
+  uint64_t socket = 0;  // SO_COOKIE, of hand_over
 };
 
 struct FlowCounts {

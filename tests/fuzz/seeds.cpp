@@ -76,7 +76,7 @@ void frames(Folder folder) {
 }
 
 void controls(Folder folder) {
-  for (const auto order : {Order::tell, Order::reload}) folder.add(text(encode(ControlRequest{order, 6379})));
+  for (const auto order : {Order::tell, Order::reload, Order::hand_over}) folder.add(text(encode(ControlRequest{order, 6379, 1})));
   ControlAnswer answer;
   answer.stay = {{"shared", 1}};
   answer.program = "redis-server";

@@ -288,7 +288,7 @@ TEST_CASE("recv: what SO_RCVLOWAT asks for is not waited for across the mark", "
   CHECK(recv(pair.server, buffer, sizeof buffer, 0) == 5);
 }
 
-TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, wherever they are", "[ioctl][recv][tcp]") {
+TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, wherever they are", "[ioctl][sockatmark][recv][tcp]") {
   const auto pair = connected();
   send_all(pair.client, "unread");
   arrived(pair.server, 6);
@@ -297,7 +297,9 @@ TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, whereve
   int mark = -1;
   REQUIRE(ioctl(pair.server, SIOCATMARK, &mark) == 0);
   CHECK(mark == 0);
+  CHECK(sockatmark(pair.server) == 0);
   CHECK(receive(pair.server, 6) == "unread");
   REQUIRE(ioctl(pair.server, SIOCATMARK, &mark) == 0);
   CHECK(mark == 1);
+  CHECK(sockatmark(pair.server) == 1);
 }

@@ -1,6 +1,9 @@
 // A descriptor that is handed to another process: with SCM_RIGHTS, by posix_spawn.
 
 #include <spawn.h>
+extern "C" {  // which glibc 2.36 forgot
+#include <sys/pidfd.h>
+}
 #include <sys/un.h>
 
 #include <thread>
@@ -141,6 +144,43 @@ TEST_CASE("sendmsg: SCM_RIGHTS, over a named unix socket", "[sendmsg][recvmsg][t
   send_all(pair.client, "hello");
   CHECK(receive(pair.client, 5) == "hello");
   CHECK(status_of(child) == 7);
+}
+
+TEST_CASE("pidfd_getfd: another process goes on with the connection", "[pidfd_getfd][tcp]") {
+  for (const bool unread : {false, true}) {
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    const Fd told(ends[0]), hears(ends[1]);
+    const pid_t taker = child_that([&] {
+      int theirs = -1;
+      if (recv(hears, &theirs, sizeof theirs, 0) != sizeof theirs) return 1;
+      const int owner = pidfd_open(getppid(), 0);
+      const int fd = pidfd_getfd(owner, theirs, 0);
+      return fd >= 0 && put(fd, take(fd, 5)) && close(fd) == 0 ? 7 : 2;
+    });
+    const auto pair = connected();
+    if (unread) {
+      send_all(pair.client, "hello");
+      arrived(pair.server, 5);
+    }
+    const int number = pair.server;
+    REQUIRE(send(told, &number, sizeof number, 0) == sizeof number);
+    if (!unread) send_all(pair.client, "hello");
+    CHECK(receive(pair.client, 5) == "hello");
+    CHECK(status_of(taker) == 7);
+    exchange(pair.client, pair.server);
+  }
+}
+
+TEST_CASE("pidfd_getfd: of the process's own connection", "[pidfd_getfd]") {
+  const auto pair = connected();
+  const Fd itself(pidfd_open(getpid(), 0));
+  Fd copy(pidfd_getfd(itself, pair.server, 0));
+  REQUIRE(copy >= 0);
+  exchange(pair.client, copy);
+  exchange(pair.client, pair.server);
+  copy.close();
+  exchange(pair.client, pair.server);
 }
 
 TEST_CASE("sendmmsg: SCM_RIGHTS, the receiver goes on with the connection", "[sendmmsg][recvmsg][tcp]") {

@@ -89,6 +89,16 @@ TEST_CASE("a request is ten bytes", "[control]") {
   }
 }
 
+TEST_CASE("a request about a socket has its cookie behind", "[control]") {
+  const auto bytes = encode(ControlRequest{Order::hand_over, 0, 0x0102030405060708});
+  CHECK(bytes == Bytes{'r', 's', 'c', 'o', 0, 1, 4, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8});
+  const auto read = decode_control_request(bytes);
+  REQUIRE(read);
+  CHECK(read->order == Order::hand_over);
+  CHECK(read->socket == 0x0102030405060708);
+  for (size_t size = 0; size < bytes.size(); ++size) CHECK_FALSE(decode_control_request({bytes.data(), size}));
+}
+
 TEST_CASE("a request that differs in anything is refused", "[control]") {
   const auto good = encode(ControlRequest{Order::reload, 1});
   for (size_t at = 0; at < 8; ++at) {
