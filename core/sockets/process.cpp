@@ -46,7 +46,7 @@ engine::Settings settings_of(const config::Options& options) {
 void write_statistics() {
   if (process->statistics_file.empty()) return;
   const auto line = statistics.to_json(process->program);
-  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (!file) return log::warning("statistics cannot be written: errno {}", file.error());
   (void)sys::write(*file, line.data(), line.size());
   (void)sys::close(*file);

@@ -96,10 +96,10 @@ class Program:
 
     def said(self, word):
         """Whether its output contains `word`; a failure when it has ended without."""
-        if word in self.out():
-            return True
-        require(self.process.poll() is None, f"{self.name} ended with {self.process.poll()}: {self.end_of_output()}")
-        return word in self.out()
+        status = self.process.poll()
+        said = word in self.out()
+        require(said or status is None, f"{self.name} ended with {status}: {self.end_of_output()}")
+        return said
 
     def await_words(self, word, seconds=START_SECONDS):
         eventually(f"{self.name} says '{word}' (it said: {self.end_of_output()})", lambda: self.said(word), seconds)

@@ -96,6 +96,7 @@ bool only_thread() {
 }
 void finish_in_handler() {}
 void meant_for_next_program(int) {}
+void taken(int, int) {}
 void before_filter() {
   tell("before_filter");
 }

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 
 from lab import PORTS, eventually, require
@@ -114,10 +115,12 @@ def restricted(style, lane_after, why=("peer-left",)):
 
 def detached(lab):
     """A server that goes to the background after it began to listen."""
-    server, port = structure(lab, "detach")
+    port = next(PORTS)
+    server = lab.start([lab.stage / "structures", "detach", lab.address, port], name="detach", options=PATIENT)
+    server.finish()
+    eventually("the daemon listens", lambda: "listening" in server.out(), 30)
     pid = int(re.search(r"I am (\d+)", server.out()).group(1))
     try:
-        server.finish()
         Clients(lab, port).finish()
     finally:
         os.kill(pid, signal.SIGTERM)
@@ -185,8 +188,20 @@ def inetd(lab):
     server.terminate()
 
 
+def socket_activation(lab):
+    """The listener is there before its program, which finds it as number 3, in systemd's way."""
+    port = next(PORTS)
+    server = lab.program("activated.py", lab.address, port, options=PATIENT)
+    await_listener(server, port)
+    for _ in range(2):
+        Clients(lab, port).finish()
+    server.process.terminate()
+    server.finish(status=-signal.SIGTERM)
+
+
 NGINX = """
-daemon off; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log stderr; user nobody nogroup;
+env LD_PRELOAD; env RSOCK_CONFIG; env RSOCK_STATS_FILE; env RSOCK_LOG;
+daemon on; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log stderr; user nobody nogroup;
 events {{}}
 http {{
   access_log off; sendfile on; keepalive_requests 100000;
@@ -197,28 +212,65 @@ http {{
 """
 
 
-def nginx(lab):
-    """A master that binds, and workers of another user that accept; a reload replaces the workers while connections are open."""
-    port = next(PORTS)
-    files = lab.folder / "files"
-    files.mkdir()
-    files.chmod(0o755)
-    for size in 1, 1000, 300000:
-        (files / str(size)).write_bytes(random.Random(size).randbytes(size))
-    conf = lab.folder / "nginx.conf"
-    conf.write_text(NGINX.format(folder=lab.folder, address=lab.address, port=port))
-    server = lab.start(["nginx", "-c", conf], name="nginx", options=PATIENT)
-    await_listener(server, port)
-    client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go", options=PATIENT)
-    client.await_words("in the lane" if lab.lane != "tcp" else "begun", 30)
-    server.process.send_signal(signal.SIGHUP)
-    client.await_words("again", 30)
-    (lab.folder / "go").touch()
-    require("every byte right" in client.finish(), client.end_of_output())
-    lab.expect_lane(client.stats(), bytes_each=300000)
-    server.process.send_signal(signal.SIGQUIT)
-    server.finish(60)
-    carried_by(lab, server, client.stats()["flows"][lab.carrier])
+def reload_nginx(master):
+    """Other workers."""
+    os.kill(master(), signal.SIGHUP)
+
+
+def upgrade_nginx(master):
+    """Another binary, which gets the listener, and what `env` names of the environment. Only a daemon has that done to it."""
+    old = master()
+    os.kill(old, signal.SIGUSR2)
+    eventually("the new one is there", lambda: master() not in (0, old), 30)
+    os.kill(old, signal.SIGQUIT)
+
+
+def nginx(replace):
+    """A master that binds, and workers of another user that accept; they are replaced while connections are open."""
+    def case(lab):
+        port = next(PORTS)
+        files = lab.folder / "files"
+        files.mkdir()
+        files.chmod(0o755)
+        for size in 1, 1000, 300000:
+            (files / str(size)).write_bytes(random.Random(size).randbytes(size))
+        conf, pid_file = lab.folder / "nginx.conf", lab.folder / "nginx.pid"
+        conf.write_text(NGINX.format(folder=lab.folder, address=lab.address, port=port))
+        # The workers, who are nobody, append to the statistics that the first process has begun.
+        server = lab.start([shutil.which("nginx"), "-c", conf], name="nginx", options=PATIENT,
+                           wrap=["sh", "-c", 'umask 0; exec "$@"', "sh"])
+        server.finish()
+
+        def master():
+            return int(pid_file.exists() and pid_file.read_text() or 0)
+
+        eventually("the daemon is there", master, 30)
+        first = master()
+        try:
+            eventually("it listens", lambda: listening(port), 20)
+            client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go", options=PATIENT)
+            client.await_words("in the lane" if lab.lane != "tcp" else "begun", 30)
+            replace(master)
+            client.await_words("again", 30)
+            (lab.folder / "go").touch()
+            require("every byte right" in client.finish(), client.end_of_output())
+            lab.expect_lane(client.stats(), bytes_each=300000)
+            os.kill(master(), signal.SIGQUIT)
+            eventually("all have ended", lambda: not any_of_group(first), 60)
+        finally:
+            if any_of_group(first):
+                os.killpg(first, signal.SIGKILL)
+        carried_by(lab, server, client.stats()["flows"][lab.carrier])
+
+    return case
+
+
+def any_of_group(group):
+    try:
+        os.killpg(group, 0)
+        return True
+    except ProcessLookupError:
+        return False
 
 
 def memcached(lab):
@@ -236,7 +288,9 @@ def memcached(lab):
 CASES = {
     "socat": socat,
     "inetd": inetd,
-    "nginx": nginx,
+    "socket_activation": socket_activation,
+    "nginx": nginx(reload_nginx),
+    "nginx_upgrade": nginx(upgrade_nginx),
     "memcached": memcached,
     "prefork": in_children("prefork"),
     "fork_per_connection": in_children("fork"),
