@@ -252,6 +252,7 @@ void EpollSet::remove(Watch& watch) {
   watch.own = {};
   watch.flow->unobserve(watch);
   if (watch.queued) std::erase(ready_, &watch);
+  if (std::exchange(watch.between, false)) std::erase(between_, &watch);
   const std::pair<int, const engine::Flow*> key{watch.fd, watch.flow.get()};
   watch.flow.reset();
   spare_ = watches_.extract(key);
@@ -317,9 +318,20 @@ void EpollSet::changed(Watch& watch, uint32_t what) {
     what |= watch.wanted.events & EPOLLET ? unreported | EPOLLIN : ~0u;
     if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
   }
+  if (!kernel && watch.flow->kernel_follows() && !std::exchange(watch.between, true)) between_.push_back(&watch);
   if (kernel || watch.fired) return;
   if ((woken_by(what) & (watch.wanted.events | kAlways)) == 0 || ready_events(watch) == 0) return;
   queue(watch);
+}
+
+// What the kernel knows of those the service will tell, as edges too; who waits for a level asks now.
+void EpollSet::look_between() {
+  std::erase_if(between_, [](Watch* watch) {
+    watch->between = !watch->in_kernel && watch->flow->kernel_follows();
+    return !watch->between;
+  });
+  for (auto* watch : between_)
+    if (!(watch->wanted.events & EPOLLET) && !watch->fired && ready_events(*watch) != 0) queue(*watch);
 }
 
 void EpollSet::queue(Watch& watch) {

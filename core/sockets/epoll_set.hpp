@@ -101,6 +101,7 @@ class EpollSet {
     bool in_kernel = false;
     bool fired = false;   // for the last time, unless it is armed again
     bool queued = false;
+    bool between = false;
   };
   enum class Exposed { perhaps, no, yes };
 
@@ -120,6 +121,7 @@ class EpollSet {
   void changed(Watch& watch, uint32_t what);
   void flow_shut(Watch& watch);
   void queue(Watch& watch);
+  void look_between();
   void ring();
   bool unaware() const;
   void remove(Watch& watch);
@@ -146,6 +148,7 @@ class EpollSet {
   std::map<uint64_t, Watch*> marked_;  // those in the kernel's set
   uint64_t next_mark_;
   std::deque<Watch*> ready_;
+  std::vector<Watch*> between_;  // neither in a lane nor in the kernel's set: bytes are in front of the kernel's
   size_t out_of_kernel_ = 0;
   size_t sources_ = 0;
   int sleepers_ = 0;

@@ -98,6 +98,7 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       engine.flush();
       engine.poll();
     }
+    if (!between_.empty()) look_between();
     const bool over = deadline && now() >= *deadline;
     if (!over && exposed_ == Exposed::perhaps) exposed_ = Exposed::no;
     auto found = gather(events, capacity, over || looks_.due() || inner_ready() ? Kernel::looked_at : Kernel::beside_flows);
