@@ -1,6 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,15 +20,28 @@
 /// Rules).
 namespace rsock::config {
 
+/// What the ends of links know and others do not.
+using Secret = std::array<std::uint8_t, 32>;
+
 struct Config {
   Rules rules;
   Options options;
+  std::vector<Secret> secrets;  ///< in the file that options.secret names (secrets.hpp): none, one or two
+};
+
+/// Where something is written. No file: nowhere, it is the default.
+struct Place {
+  std::string file;  ///< as diagnostics call it
+  unsigned line = 0;
 };
 
 /// Invariant: when there is an error, or memory ran out, `config` is Config{}: nothing is selected.
 struct Parsed {
   Config config;
   std::vector<Diagnostic> errors;  ///< in the order of the text; all that were found
+  std::vector<std::string> files;  ///< that were read
+  std::vector<Place> rules;        ///< of each of config.rules.all()
+  std::vector<Place> options;      ///< of each row of the option table
 };
 
 /// Reads a configuration in TOML, of which it keeps the rules for `program_name` (without its folder). Errors
@@ -34,6 +52,17 @@ Parsed parse(std::string_view text, std::string_view file_name, std::string_view
 
 /// The same, with the rules for all programs: for showing them, not for matching.
 Parsed parse_for_every_program(std::string_view text, std::string_view file_name) noexcept;
+
+/// One of several texts that make a configuration together.
+struct Part {
+  std::string file_name;  ///< used in diagnostics and places
+  std::string text;
+  std::string fault;  ///< why there is no text that could be read; empty: there is
+};
+
+/// The same for all parts, one after the other: their rules stand in this order, and of an option that several set the last
+/// counts. A part with a fault is an error. Without a name of a program: for every one.
+Parsed parse(std::span<const Part> parts, std::optional<std::string_view> program_name) noexcept;
 
 inline constexpr std::size_t kTextLimit = 256 * 1024;  ///< bytes
 inline constexpr std::size_t kLineLimit = 1024;        ///< bytes

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 
 namespace rsock::config {
 namespace {
@@ -70,6 +71,11 @@ std::string to_string(const Diagnostic& diagnostic) noexcept {
 std::string quoted(std::string_view text) {
   const std::string_view kept = cut(text, kQuotedLimit);
   return fmt::format("\"{}{}\"", printable(kept), kept.size() < text.size() ? "..." : "");
+}
+
+std::string reason(int error) {
+  const char* description = ::strerrordesc_np(error);
+  return description != nullptr ? description : fmt::format("error {}", error);
 }
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> known) noexcept {

@@ -23,6 +23,9 @@ std::string to_string(const Diagnostic& diagnostic) noexcept;
 /// May throw std::bad_alloc.
 std::string quoted(std::string_view text);
 
+/// What errno `error` means: strerror(3) without its shared buffer and its locale. May throw std::bad_alloc.
+std::string reason(int error);
+
 /// The one of `known` that `word` is most likely a slip for; empty when none is close.
 /// Close is a number of inserted, deleted, replaced or swapped letters up to a third of the word, at least
 /// one.

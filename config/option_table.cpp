@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::uint64_t kKiB = 1024, kMiB = 1024 * kKiB, kGiB = 1024 * kMiB;
 
+/// By number.
+constexpr std::array<std::string_view, 2> kIoUringWords = {"refuse", "tcp"};
+
 constexpr std::array kTable = {
     Option{"rendezvous_ms", &Options::rendezvous_ms, 2000, 10, 60000, false,
            "How long the connecting end waits to be dialled."},
@@ -35,6 +38,10 @@ constexpr std::array kTable = {
            "Whether whoever dials must have the address of the flow's peer."},
     Option{"device", &Options::device, 0, 0, 63, false,
            "The name of the RDMA device to use; any device when empty."},
+    Option{"io_uring", &Options::io_uring, 0, 0, kIoUringWords.size() - 1, false,
+           "Whether a program that asks for a ring of io_uring is refused it, or has its flows on TCP."},
+    Option{"secret", &Options::secret, 0, 0, 1000, false,
+           "The path of a file of 32 random bytes that peers over RDMA must know; any peer when empty."},
 };
 
 constexpr bool is_sane(const Option& option) {
@@ -67,6 +74,11 @@ struct Kind<std::string> {
   static constexpr std::string_view name = "string", unit = "";
 };
 
+template <>
+struct Kind<IoUring> {
+  static constexpr std::string_view name = "word", unit = "";
+};
+
 template <typename T>
 struct Member;
 template <typename T>
@@ -94,9 +106,17 @@ std::string value_text(const Option& option, std::uint64_t value) {
   return with_field(option, [&]<typename T>(T Options::*) -> std::string {
     if constexpr (std::is_same_v<T, bool>) return value != 0 ? "true" : "false";
     if constexpr (std::is_same_v<T, std::string>) return "\"\"";
+    if constexpr (std::is_same_v<T, IoUring>) return fmt::format("\"{}\"", kIoUringWords[value]);
     if constexpr (std::is_same_v<T, std::size_t>) return size_text(value);
     return fmt::format("{}", value);
   });
+}
+
+/// Within an argument of a man(7) request.
+std::string quotes_for_man(std::string_view text) {
+  std::string out;
+  for (const char letter : text) out += letter == '"' ? std::string("\\(dq") : std::string(1, letter);
+  return out;
 }
 
 std::string_view unit(const Option& option) {
@@ -114,6 +134,7 @@ bool has_range(const Option& option) {
 }
 
 std::string range_text(const Option& option) {
+  if (std::holds_alternative<IoUring Options::*>(option.field)) return fmt::format("{}", fmt::join(kIoUringWords, " or "));
   std::string out = fmt::format("{} to {}", value_text(option, option.min), value_text(option, option.max));
   if (unit(option) != "bytes") out += fmt::format(" {}", unit(option));
   if (option.power_of_two) out += ", a power of two";
@@ -159,6 +180,14 @@ std::optional<Complaint> assign_text(Options& options, const Option& option, std
   return std::nullopt;
 }
 
+std::optional<Complaint> assign_word(Options& options, const Option& option, IoUring Options::*field, const OptionValue& value) {
+  const auto* text = std::get_if<std::string_view>(&value);
+  const auto word = text ? std::ranges::find(kIoUringWords, *text) : kIoUringWords.end();
+  if (word == kIoUringWords.end()) return Complaint{fmt::format("{} must be {}", option.name, range_text(option))};
+  options.*field = static_cast<IoUring>(word - kIoUringWords.begin());
+  return std::nullopt;
+}
+
 template <typename T>
 std::optional<Complaint> assign_number(Options& options, const Option& option, T Options::*field,
                                        const OptionValue& value) {
@@ -195,6 +224,8 @@ std::optional<Complaint> assign(Options& options, const Option& option, const Op
   return with_field(option, [&]<typename T>(T Options::*field) -> std::optional<Complaint> {
     if constexpr (std::is_same_v<T, std::string>) {
       return assign_text(options, option, field, value);
+    } else if constexpr (std::is_same_v<T, IoUring>) {
+      return assign_word(options, option, field, value);
     } else if constexpr (std::is_same_v<T, bool>) {
       const bool* truth = std::get_if<bool>(&value);
       if (truth == nullptr) return wrong_type(option);
@@ -204,6 +235,24 @@ std::optional<Complaint> assign(Options& options, const Option& option, const Op
       return assign_number(options, option, field, value);
     }
   });
+}
+
+OptionValue value_of(const Options& options, const Option& option) {
+  return with_field(option, [&]<typename T>(T Options::*field) -> OptionValue {
+    const T& value = options.*field;
+    if constexpr (std::is_same_v<T, bool>) return value;
+    if constexpr (std::is_same_v<T, std::string>) return std::string_view(value);
+    if constexpr (std::is_same_v<T, IoUring>) return kIoUringWords[static_cast<std::size_t>(value)];
+    if constexpr (std::is_same_v<T, std::size_t>) return static_cast<std::int64_t>(value);
+    if constexpr (std::is_class_v<T> && !std::is_same_v<T, std::string>) return static_cast<std::int64_t>(value.count());
+  });
+}
+
+std::string shown(const Options& options, const Option& option) {
+  const auto value = value_of(options, option);
+  if (const auto* text = std::get_if<std::string_view>(&value)) return fmt::format("\"{}\"", *text);
+  if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
+  return value_text(option, static_cast<std::uint64_t>(std::get<std::int64_t>(value)));
 }
 
 std::string describe_options() {
@@ -221,7 +270,7 @@ std::string man_section() {
   for (const Option& option : kTable) {
     out += fmt::format(
         ".TP\n.BR {} \" = {}\"\n{}\n", option.name,
-        option.initial == 0 && !has_range(option) ? "\\(dq\\(dq" : value_text(option, option.initial),
+        quotes_for_man(value_text(option, option.initial)),
         option.sentence);
     if (has_range(option)) out += fmt::format("({}.)\n", range_text(option));
   }

@@ -49,43 +49,51 @@ std::string unknown_key(std::string_view key, std::span<const std::string_view> 
   return fmt::format("unknown key {}; known are: {}", quoted(key), fmt::join(known, ", "));
 }
 
-/// Walks a parsed document, gathering rules, options and complaints.
+/// Walks parsed documents, gathering rules, options and complaints.
 class Walk {
  public:
-  explicit Walk(std::string_view file_name) : file_name_(file_name) {}
+  Walk() : set_(option_table().size()) {}
 
+  void part(const std::string& file_name, std::string_view text, const std::string& fault);
+
+  /// The rules for which `wanted` holds. Ends the walk.
+  template <typename Predicate>
+  Parsed finish(Predicate wanted) {
+    ring_order();
+    Parsed parsed;
+    parsed.files = std::move(files_);
+    if (!errors_.empty()) {
+      parsed.errors = in_order();
+      return parsed;
+    }
+    std::vector<Rule> rules;
+    for (std::size_t i = 0; i < rules_.size(); ++i) {
+      if (!wanted(rules_[i])) continue;
+      rules.push_back(std::move(rules_[i]));
+      parsed.rules.push_back(std::move(rule_places_[i]));
+    }
+    parsed.config = {Rules(std::move(rules)), std::move(options_), {}};
+    for (auto& [part, place, value] : set_) parsed.options.push_back(std::move(place));
+    return parsed;
+  }
+
+ private:
   void document(const toml::table& root);
   void complain(toml::source_position where, std::string message) {
     complain(where.line, where.column, std::move(message));
   }
   void complain(unsigned line, unsigned column, std::string message) {
-    errors_.push_back({file_name_, line, column, std::move(message)});
+    errors_.emplace_back(part_, Diagnostic{file_name_, line, column, std::move(message)});
   }
-
-  /// The rules for which `wanted` holds. Ends the walk.
-  template <typename Predicate>
-  Parsed finish(Predicate wanted) {
-    Parsed parsed;
-    if (errors_.empty()) {
-      std::erase_if(rules_, [&](const Rule& rule) { return !wanted(rule); });
-      parsed.config = {Rules(std::move(rules_)), std::move(options_)};
-    }
-    std::stable_sort(errors_.begin(), errors_.end(), [](const Diagnostic& a, const Diagnostic& b) {
-      return std::tie(a.line, a.column) < std::tie(b.line, b.column);
-    });
-    parsed.errors = std::move(errors_);
-    return parsed;
-  }
-
- private:
   void rules(const toml::node& node);
   void rule(const toml::table& table);
   void endpoint(Rule& rule, Rule::Side side, const toml::node& node);
   void program(Rule& rule, const toml::node& node);
   void lane(Rule& rule, const toml::node& node);
   void options(const toml::node& node);
-  void option(const Option& option, const toml::node& node);
-  void ring_order(const toml::table& table);
+  void option(std::size_t index, const toml::key& key, const toml::node& node);
+  void ring_order();
+  void secret_path(const toml::table& table);
 
   /// The text of `node`, or a complaint.
   std::optional<std::string_view> text(std::string_view key, const toml::node& node) {
@@ -94,11 +102,47 @@ class Walk {
     return std::nullopt;
   }
 
+  std::vector<Diagnostic> in_order();
+
+  /// Where an option was set last.
+  struct Setting {
+    unsigned part = 0;
+    Place place = {};  // of the key
+    toml::source_position value = {};
+  };
+
+  unsigned part_ = 0;  // parts count from 1
+  std::vector<std::string> files_;
   std::string file_name_;
   std::vector<Rule> rules_;
+  std::vector<Place> rule_places_;  // of each of rules_
   Options options_;
-  std::vector<Diagnostic> errors_;
+  std::vector<Setting> set_;  // for each row of the table
+  std::vector<std::pair<unsigned, Diagnostic>> errors_;  // each with its part
 };
+
+void Walk::part(const std::string& file_name, std::string_view text, const std::string& fault) {
+  ++part_;
+  file_name_ = file_name;
+  if (fault.empty()) files_.push_back(file_name);
+  if (!fault.empty())
+    complain(0, 0, fault);
+  else if (auto refusal = refuse(text))
+    complain(refusal->line, refusal->column, std::move(refusal->message));
+  else if (const toml::parse_result result = toml::parse(text))
+    document(result.table());
+  else
+    complain(result.error().source().begin, std::string(result.error().description()));
+}
+
+std::vector<Diagnostic> Walk::in_order() {
+  std::stable_sort(errors_.begin(), errors_.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.line, a.second.column) < std::tie(b.first, b.second.line, b.second.column);
+  });
+  std::vector<Diagnostic> errors;
+  for (auto& [part, error] : errors_) errors.push_back(std::move(error));
+  return errors;
+}
 
 void Walk::document(const toml::table& root) {
   for (const auto& [key, node] : root) {
@@ -151,6 +195,7 @@ void Walk::rule(const toml::table& table) {
     complain(table.source().begin, "a rule needs listen or connect");
   }
   rules_.push_back(std::move(rule));
+  rule_places_.push_back({file_name_, table.source().begin.line});
 }
 
 void Walk::endpoint(Rule& rule, Rule::Side side, const toml::node& node) {
@@ -195,12 +240,13 @@ void Walk::options(const toml::node& node) {
     if (row == names.end())
       complain(key.source().begin, unknown_key(key.str(), names));
     else
-      option(option_table()[static_cast<std::size_t>(row - names.begin())], value);
+      option(static_cast<std::size_t>(row - names.begin()), key, value);
   }
-  ring_order(*table);
+  secret_path(*table);
 }
 
-void Walk::option(const Option& row, const toml::node& node) {
+void Walk::option(std::size_t index, const toml::key& key, const toml::node& node) {
+  const Option& row = option_table()[index];
   OptionValue value;
   if (const auto* integer = node.as_integer()) {
     value = integer->get();
@@ -214,28 +260,39 @@ void Walk::option(const Option& row, const toml::node& node) {
   }
   if (auto complaint = assign(options_, row, value))
     complain(node.source().begin, std::move(complaint->text));
+  else
+    set_[index] = {part_, {file_name_, key.source().begin.line}, node.source().begin};
 }
 
-/// Only values that were accepted are compared, so that one mistake is told once.
-void Walk::ring_order(const toml::table& table) {
+/// Only values that were accepted are compared, so that one mistake is told once: where the later of the two was set.
+void Walk::ring_order() {
   if (options_.ring_min <= options_.ring_max) return;
-  const toml::node* node = table.get("ring_max");
-  if (node == nullptr) node = table.get("ring_min");
-  complain(node->source().begin,
-           fmt::format("ring_max ({}) is less than ring_min ({})", options_.ring_max, options_.ring_min));
+  const auto set = [&](std::string_view name) -> const Setting& {
+    return set_[static_cast<std::size_t>(std::ranges::find(option_table(), name, &Option::name) - option_table().begin())];
+  };
+  const Setting& least = set("ring_min");
+  const Setting& most = set("ring_max");
+  const Setting& last = most.part >= least.part ? most : least;
+  part_ = last.part;
+  file_name_ = last.place.file;
+  complain(last.value, fmt::format("ring_max ({}) is less than ring_min ({})", options_.ring_max, options_.ring_min));
 }
 
-template <typename Predicate>
-Parsed parse_where(std::string_view text, std::string_view file_name, Predicate wanted) noexcept {
+/// Programs have folders of their own.
+void Walk::secret_path(const toml::table& table) {
+  const toml::node* node = table.get("secret");
+  if (node == nullptr || options_.secret.empty() || options_.secret.starts_with('/')) return;
+  complain(node->source().begin,
+           fmt::format("secret = {} is no absolute path", quoted(options_.secret)));
+}
+
+/// The rules for `program_name`; without one, for every program. `gather` hands parts to a Walk.
+template <typename Gather>
+Parsed parse_where(std::optional<std::string_view> program_name, Gather gather) noexcept {
   try {
-    Walk walk(file_name);
-    if (auto refusal = refuse(text))
-      walk.complain(refusal->line, refusal->column, std::move(refusal->message));
-    else if (const toml::parse_result result = toml::parse(text))
-      walk.document(result.table());
-    else
-      walk.complain(result.error().source().begin, std::string(result.error().description()));
-    return walk.finish(wanted);
+    Walk walk;
+    gather(walk);
+    return walk.finish([&](const Rule& rule) { return !program_name || rule.applies_to(*program_name); });
   } catch (...) {
     return {};
   }
@@ -244,11 +301,17 @@ Parsed parse_where(std::string_view text, std::string_view file_name, Predicate 
 }  // namespace
 
 Parsed parse(std::string_view text, std::string_view file_name, std::string_view program_name) noexcept {
-  return parse_where(text, file_name, [&](const Rule& rule) { return rule.applies_to(program_name); });
+  return parse_where(program_name, [&](Walk& walk) { walk.part(std::string(file_name), text, {}); });
 }
 
 Parsed parse_for_every_program(std::string_view text, std::string_view file_name) noexcept {
-  return parse_where(text, file_name, [](const Rule&) { return true; });
+  return parse_where(std::nullopt, [&](Walk& walk) { walk.part(std::string(file_name), text, {}); });
+}
+
+Parsed parse(std::span<const Part> parts, std::optional<std::string_view> program_name) noexcept {
+  return parse_where(program_name, [&](Walk& walk) {
+    for (const Part& part : parts) walk.part(part.file_name, part.text, part.fault);
+  });
 }
 
 }  // namespace rsock::config

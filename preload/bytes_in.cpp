@@ -1,11 +1,20 @@
 // read, recv and their kin.
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <array>
+#include <cstring>
+#include <optional>
+
 #include "core/base/clock.hpp"
+#include "core/base/time_left.hpp"
+#include "preload/passing.hpp"
 #include "preload/program_vector.hpp"
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
@@ -26,17 +35,26 @@ Access access_for(int flags) {
   return flags & MSG_TRUNC ? Access::none : Access::write;
 }
 
-// What one call reads at most, unless it insists. No ring holds more, and the rest of a large buffer need not be
-// looked at.
-size_t most_for(int flags) {
+// What one call reads at most, unless it insists: what is there, since a program takes a read that falls
+// short for one that left nothing. The rest of a large buffer need not be looked at.
+size_t most_for(int fd, size_t asked, int flags) {
   constexpr size_t kAtATime = 2 << 20;
-  return flags & (MSG_WAITALL | MSG_TRUNC) ? kMostBytes : kAtATime;
+  if (flags & (MSG_WAITALL | MSG_TRUNC)) return kMostBytes;
+  return asked > kAtATime ? std::max(kAtATime, sockets::readable_bytes(fd)) : kAtATime;
+}
+
+size_t asked_by(const iovec* parts, size_t count) {
+  if (count > kMostParts) return 0;
+  size_t sum = 0;
+  iovec part;
+  for (size_t i = 0; i < count && get(part, parts + i); ++i) sum += std::min(part.iov_len, kMostBytes);
+  return sum;
 }
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive(int fd, void* buffer, size_t size, int flags, Libc libc) {
   if (only_libc_can(flags)) return libc();
-  const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
+  const ProgramVector to(buffer, size, access_for(flags), most_for(fd, size, flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
   return answer.served() ? finish(answer.result()) : counted(fd, libc(), flags);
@@ -50,7 +68,8 @@ template <class Libc>
 
 template <class Libc>
 [[gnu::noinline]] ssize_t read_parts(int fd, const iovec* parts, int count, Libc libc) {
-  const ProgramVector to(parts, static_cast<unsigned>(count), Access::write, most_for(0));
+  const auto number = static_cast<unsigned>(count);
+  const ProgramVector to(parts, number, Access::write, most_for(fd, asked_by(parts, number), 0));
   if (to.error()) return fail(to.error());
   if (to.empty()) return libc();
   const auto answer = sockets::receive(fd, to.parts(), 0);
@@ -69,17 +88,17 @@ template <class Libc>
 // TCP gives no address: recvfrom(2) says that its size is 0.
 int no_address(const sockaddr* address, socklen_t* size) {
   if (!address) return 0;
-  if (!writable(size, sizeof *size)) return EFAULT;
-  if (static_cast<int>(*size) < 0) return EINVAL;
-  *size = 0;
-  return 0;
+  socklen_t room;
+  if (!get(room, size)) return EFAULT;
+  if (static_cast<int>(room) < 0) return EINVAL;
+  return put(size, socklen_t{0}) ? 0 : EFAULT;
 }
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_from(int fd, void* buffer, size_t size, int flags, sockaddr* address,
                                        socklen_t* address_size, Libc libc) {
   if (only_libc_can(flags)) return libc();
-  const ProgramVector to(buffer, size, access_for(flags), most_for(flags));
+  const ProgramVector to(buffer, size, access_for(flags), most_for(fd, size, flags));
   if (to.error()) return fail(to.error());
   const auto answer = sockets::receive(fd, to.parts(), flags);
   if (!answer.served()) return counted(fd, libc(), flags);
@@ -87,54 +106,79 @@ template <class Libc>
   return finish(answer.result());
 }
 
-// TCP has no address and no control data to give.
-void tell_nothing_more(msghdr& message, int flags) {
-  message.msg_flags = flags & MSG_CMSG_CLOEXEC;
-  message.msg_controllen = 0;
-  if (message.msg_name) message.msg_namelen = 0;
+// As the kernel puts what it has to say into the program's buffer for control data: cut where that is too small, left out where
+// it is no memory. The bytes of the buffer that are used.
+size_t put_unread(const msghdr& message, int unread, int& flags) {
+  if (!message.msg_control || message.msg_controllen < sizeof(cmsghdr)) {
+    flags |= MSG_CTRUNC;
+    return 0;
+  }
+  constexpr size_t kWhole = CMSG_LEN(sizeof unread), kSpace = CMSG_SPACE(sizeof unread);
+  const auto size = std::min(message.msg_controllen, kWhole);
+  if (size < kWhole) flags |= MSG_CTRUNC;
+  const cmsghdr head{size, IPPROTO_TCP, TCP_CM_INQ};
+  std::array<unsigned char, kWhole> told;
+  std::memcpy(told.data(), &head, sizeof head);
+  std::memcpy(told.data() + sizeof head, &unread, sizeof unread);
+  if (!put_bytes(message.msg_control, told.data(), size)) return 0;
+  return std::min(message.msg_controllen, kSpace);
+}
+
+// TCP has no address to give, and of control data only what was not read. `given`: our copy of the program's
+// header. False: EFAULT.
+bool tell_nothing_more(msghdr* message, const msghdr& given, int flags, std::optional<int> unread) {
+  int told = flags & MSG_CMSG_CLOEXEC;
+  const auto used = unread ? put_unread(given, *unread, told) : size_t{0};
+  return put(&message->msg_flags, told) && put(&message->msg_controllen, used) &&
+         (!given.msg_name || put(&message->msg_namelen, socklen_t{0}));
 }
 
 template <class Libc>
 [[gnu::noinline]] ssize_t receive_message(int fd, msghdr* message, int flags, Libc libc) {
   if (only_libc_can(flags)) return libc();
-  if (!writable(message, sizeof *message)) return fail(EFAULT);
-  if (flags & kCompat || (message->msg_name && static_cast<int>(message->msg_namelen) < 0)) return fail(EINVAL);
-  const ProgramVector to(message->msg_iov, message->msg_iovlen, access_for(flags), most_for(flags), EMSGSIZE);
+  msghdr own;
+  if (!writable(message, sizeof *message) || !get(own, message)) return fail(EFAULT);
+  if (flags & kCompat || (own.msg_name && static_cast<int>(own.msg_namelen) < 0)) return fail(EINVAL);
+  const auto most = most_for(fd, asked_by(own.msg_iov, own.msg_iovlen), flags);
+  const ProgramVector to(own.msg_iov, own.msg_iovlen, access_for(flags), most, EMSGSIZE);
   if (to.error()) return fail(to.error());
-  const auto answer = sockets::receive(fd, to.parts(), flags);
+  std::optional<int> unread;
+  const auto answer = sockets::receive(fd, to.parts(), flags, &unread);
   if (!answer.served()) return counted(fd, libc(), flags);
-  if (answer.result()) tell_nothing_more(*message, flags);
+  if (answer.result() && !tell_nothing_more(message, own, flags, unread)) return fail(EFAULT);
   return finish(answer.result());
+}
+[[gnu::noinline]] ssize_t receive_message(int fd, msghdr* message, int flags) {
+  return receive_message(fd, message, flags, [=] { return real::recvmsg(fd, message, flags); });
 }
 
 // Given by a `libc` that only tells its caller of the pass.
 constexpr ssize_t kPassed = -2;
 
 bool is_time(const timespec* time) {
-  return writable(time, sizeof *time) && time->tv_sec >= 0 &&
-         static_cast<unsigned long>(time->tv_nsec) < 1'000'000'000;
+  timespec own;
+  return get(own, time) && own.tv_sec >= 0 && static_cast<unsigned long>(own.tv_nsec) < 1'000'000'000;
 }
 
 // The timeout of recvmmsg(2): looked at after each message, and what is left of it goes back to the program.
 class Deadline {
  public:
-  explicit Deadline(timespec* left) : left_(left) {
-    if (!left) return;
-    constexpr time_t kEver = 1'000'000'000;
-    end_ = rsock::now() + std::chrono::seconds(std::min(left->tv_sec, kEver)) +
-           std::chrono::nanoseconds(left->tv_nsec);
+  explicit Deadline(timespec* time) : time_(time) {
+    if (time) (void)get(left_, time);  // it was there
   }
   bool passed() {
-    if (!left_) return false;
-    const auto left = std::max(end_ - rsock::now(), rsock::Duration::zero());
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-    *left_ = {seconds.count(), (left - seconds).count()};
-    return left == rsock::Duration::zero();
+    if (!time_) return false;
+    const auto before = std::exchange(looked_, rsock::now());
+    rsock::take_off(left_, looked_ - before);
+    return left_.tv_sec == 0 && left_.tv_nsec == 0;
   }
+  // False where the program's memory does not take it.
+  bool tell() const { return !time_ || put(time_, left_); }
 
  private:
-  timespec* left_;
-  rsock::Time end_{};
+  timespec* time_;
+  timespec left_{};
+  rsock::Time looked_ = rsock::now();
 };
 
 // recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass at the first message leaves all of
@@ -148,7 +192,7 @@ template <class Libc>
   int error = 0;
   socklen_t size = sizeof error;
   if (!sockets::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size).served())
-    real::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    (void)rsock::sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, size);
   if (error) return fail(error);
   Deadline deadline(timeout);
   unsigned done = 0;
@@ -162,16 +206,21 @@ template <class Libc>
     const ssize_t got = receive_message(fd, &one.msg_hdr, how, [&] { return done ? real::recvmsg(fd, &one.msg_hdr, how) : kPassed; });
     if (got == kPassed && done == 0) {
       const int all = libc();
-      for (int i = 0; i < all; ++i) counted(fd, messages[i].msg_len, flags);
+      unsigned length = 0;
+      for (int i = 0; i < all && get(length, &messages[i].msg_len); ++i) counted(fd, length, flags);
       return all;
     }
     if (got < 0) break;
-    one.msg_len = static_cast<unsigned>(got);
+    if (!put(&one.msg_len, static_cast<unsigned>(got))) {
+      fail(EFAULT);
+      break;
+    }
     ++done;
     if (flags & MSG_WAITFORONE) flags |= MSG_DONTWAIT;
     if (deadline.passed()) break;
   }
   if (done == 0) return -1;
+  if (!deadline.tell()) return fail(EFAULT);
   errno = saved;
   return static_cast<int>(done);
 }
@@ -238,13 +287,16 @@ RSOCK_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t ob
 }
 
 RSOCK_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
-  if (find(fd)) return receive_message(fd, message, flags, [=] { return real::recvmsg(fd, message, flags); });
-  return real::recvmsg(fd, message, flags);
+  if (find(fd)) return receive_message(fd, message, flags);
+  const ssize_t got = real::recvmsg(fd, message, flags);
+  return got >= 0 && has_control(message) ? adopt_received(got, message) : got;
 }
 
 RSOCK_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
   if (find(fd))
     return receive_messages(fd, messages, count, flags, timeout,
                             [=] { return real::recvmmsg(fd, messages, count, flags, timeout); });
-  return real::recvmmsg(fd, messages, count, flags, timeout);
+  const int got = real::recvmmsg(fd, messages, count, flags, timeout);
+  look_for_received_descriptors(messages, got);
+  return got;
 }

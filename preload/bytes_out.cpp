@@ -8,7 +8,7 @@
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
@@ -25,9 +25,8 @@ ssize_t finish_sending(const rsock::Result<size_t>& result, int flags) {
     siginfo.si_signo = SIGPIPE;
     siginfo.si_code = SI_USER;
     siginfo.si_pid = rsock::sys::process_id();
-    siginfo.si_uid = getuid();
-    real::syscall(SYS_rt_tgsigqueueinfo, siginfo.si_pid, rsock::sys::thread_id(), SIGPIPE,
-                  reinterpret_cast<long>(&siginfo), 0, 0);
+    siginfo.si_uid = static_cast<uid_t>(rsock::system_call(SYS_getuid));
+    rsock::system_call(SYS_rt_tgsigqueueinfo, siginfo.si_pid, rsock::sys::thread_id(), SIGPIPE, &siginfo);
   }
   return finish(result);
 }
@@ -82,22 +81,28 @@ template <class Libc>
 
 template <class Libc>
 [[gnu::noinline]] ssize_t transmit_message(int fd, const msghdr* message, int flags, Libc libc) {
-  if (!readable(message, sizeof *message)) return fail(EFAULT);
+  msghdr own;
+  if (!get(own, message)) return fail(EFAULT);
   if (flags & kCompat) return fail(EINVAL);
-  if (message->msg_controllen && !readable(message->msg_control, message->msg_controllen)) return libc();
-  if (message->msg_name && !is_address(message->msg_name, message->msg_namelen)) return libc();
+  if (own.msg_controllen && !readable(own.msg_control, own.msg_controllen)) return libc();
+  if (own.msg_name && !is_address(own.msg_name, own.msg_namelen)) return libc();
   leave_lane_for(fd, flags);
-  const ProgramVector from(message->msg_iov, message->msg_iovlen, Access::read, kMostBytes, EMSGSIZE);
+  const ProgramVector from(own.msg_iov, own.msg_iovlen, Access::read, kMostBytes, EMSGSIZE);
   if (from.error()) return fail(from.error());
-  const auto answer = sockets::transmit(fd, from.parts(), flags, message);
+  const auto answer = sockets::transmit(fd, from.parts(), flags, &own);
   return answer.served() ? finish_sending(answer.result(), flags) : counted(fd, libc());
 }
 
 // How many bytes it asks to be sent, as far as that can be known before it is looked at.
-size_t size_of(const msghdr& message) {
+size_t size_of(const msghdr* message) {
+  msghdr own;
+  if (!get(own, message) || own.msg_iovlen > kMostParts) return 0;
   size_t sum = 0;
-  if (message.msg_iovlen > kMostParts || !readable(message.msg_iov, message.msg_iovlen * sizeof(iovec))) return 0;
-  for (size_t i = 0; i < message.msg_iovlen; ++i) sum += message.msg_iov[i].iov_len;
+  for (size_t i = 0; i < own.msg_iovlen; ++i) {
+    iovec part;
+    if (!get(part, own.msg_iov + i)) return 0;
+    sum += part.iov_len;
+  }
   return sum;
 }
 
@@ -117,15 +122,19 @@ template <class Libc>
       fail(EFAULT);
       break;
     }
-    const size_t asked = size_of(one.msg_hdr);
+    const size_t asked = size_of(&one.msg_hdr);
     const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [&] { return done ? real::sendmsg(fd, &one.msg_hdr, flags) : kPassed; });
     if (sent == kPassed && done == 0) {
       const int all = libc();
-      for (int i = 0; i < all; ++i) counted(fd, messages[i].msg_len);
+      unsigned length = 0;
+      for (int i = 0; i < all && get(length, &messages[i].msg_len); ++i) counted(fd, length);
       return all;
     }
     if (sent < 0) break;
-    one.msg_len = static_cast<unsigned>(sent);
+    if (!put(&one.msg_len, static_cast<unsigned>(sent))) {
+      fail(EFAULT);
+      break;
+    }
     ++done;
     if (static_cast<size_t>(sent) < asked) break;  // the next would come in its midst
   }
@@ -148,7 +157,8 @@ constexpr sockets::Pipes kPipes{
     [](int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
       return real::splice(in, in_offset, out, out_offset, size, flags);
     },
-    [](int in, int out, size_t size, unsigned flags) { return real::tee(in, out, size, flags); }};
+    [](int in, int out, size_t size, unsigned flags) { return real::tee(in, out, size, flags); },
+    [](pollfd* list, nfds_t count, int timeout) { return real::poll(list, count, timeout); }};
 
 // With an offset it is an error, which libc knows.
 [[gnu::noinline]] ssize_t splice_concerned(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
@@ -163,9 +173,11 @@ constexpr sockets::Pipes kPipes{
 
 template <class Libc>
 [[gnu::noinline]] ssize_t transmit_file(int out, int in, off64_t* offset, size_t count, Libc libc) {
-  if (offset && !writable(offset, sizeof *offset)) return fail(EFAULT);
+  off64_t at = 0;
+  if (offset && (!writable(offset, sizeof *offset) || !get(at, offset))) return fail(EFAULT);
   Uncancellable here;
-  const auto answer = sockets::transmit_file(out, in, offset, std::min(count, kMostBytes));
+  const auto answer = sockets::transmit_file(out, in, offset ? &at : nullptr, std::min(count, kMostBytes));
+  if (offset && !put(offset, at)) return fail(EFAULT);
   return answer.served() ? finish_sending(answer.result(), 0) : counted(out, libc());
 }
 

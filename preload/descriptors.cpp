@@ -5,11 +5,14 @@
 #include <climits>
 
 #include "core/base/own.hpp"
+#include "preload/open_descriptors.hpp"
+#include "preload/passing.hpp"
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
+#include "preload/waiting.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 namespace own = rsock::own;
 using namespace rsock::preload;
 
@@ -29,11 +32,29 @@ bool only_libc() {
   return fd;
 }
 
+// Nothing that is accepted here is selected, as is known already.
+[[gnu::always_inline]] inline bool of_no_rule(int listener) {
+  return !find(listener) && sockets::met(listener);
+}
+
+// A listener that is met for the first time came from another process, by a way that shows nothing of it.
 [[gnu::noinline]] int accepted(int listener, int fd, int flags) {
   if (fd < 0 || sockets::in_borrowed_memory()) return fd;
+  if (!sockets::met(listener)) {
+    note(listener);
+    sockets::listening(listener);
+    if (!find(listener)) return fd;
+  }
   note(fd);
   sockets::accepted(listener, fd, flags);
   return fd;
+}
+
+template <const auto& libc, class... Flags>
+[[gnu::noinline]] int accept_concerned(int listener, sockaddr* address, socklen_t* size, Flags... flags) {
+  ensure_started();
+  const int fd = with_room<libc>(listener, address, size, flags...);
+  return sockets::idle() ? fd : accepted(listener, fd, (0 | ... | flags));
 }
 
 // Tells of a connect(2) that a cancellation ended, too: like one that a signal ended, it goes on in the
@@ -58,7 +79,8 @@ class Connecting {
   if (sockets::in_borrowed_memory() || size > sizeof(sockaddr_storage) || !readable(address, size))
     return real::connect(fd, address, size);
   // Dissolves the connection: the kernel's, with nothing in a lane.
-  if (size >= sizeof address->sa_family && address->sa_family == AF_UNSPEC) to_tcp(fd);
+  sa_family_t family;
+  if (size >= sizeof family && get(family, &address->sa_family) && family == AF_UNSPEC) to_tcp(fd);
   if (find(fd)) {
     Uncancellable here;
     sockets::end_known(fd);
@@ -90,15 +112,14 @@ bool not_open(int fd) {
 }
 
 [[gnu::noinline]] int dup_concerned(int from) {
-  const int made = real::dup(from);
+  const int made = with_room<real::dup>(from);
   if (made >= 0 && !sockets::in_borrowed_memory()) copied(from, made);
   return made;
 }
 
 [[gnu::noinline]] void flows_closing(unsigned first, unsigned last) {
-  const int end = static_cast<int>(
-      std::min<unsigned>(last, static_cast<unsigned>(highest.load(std::memory_order_relaxed))));
-  for (unsigned fd = first; static_cast<int>(fd) <= end && fd <= last; ++fd)
+  const long end = std::min<long>({last, highest.load(std::memory_order_relaxed), sockets::kTableSize - 1});
+  for (long fd = first; fd <= end; ++fd)
     if (find(static_cast<int>(fd))) sockets::before_close(static_cast<int>(fd));
 }
 
@@ -132,17 +153,23 @@ int around_own(unsigned first, unsigned last, Close close) {
 [[gnu::noinline]] void closefrom_concerned(int first) {
   Uncancellable here;
   flows_closing(static_cast<unsigned>(first), ~0U);
-  around_own(static_cast<unsigned>(first), ~0U, [](unsigned from, unsigned to) {
-    if (real::close_range(from, to, 0) < 0)  // an old kernel
-      for (long fd = from; fd <= std::min<long>(to, sysconf(_SC_OPEN_MAX)); ++fd) real::close(static_cast<int>(fd));
-    return 0;
+  const bool closed =
+      around_own(static_cast<unsigned>(first), ~0U,
+                 [](unsigned from, unsigned to) { return real::close_range(from, to, 0); }) == 0;
+  if (closed) return;
+  // An old kernel, or a sandbox as old.
+  const bool found = each_open_descriptor([=](int fd) {
+    if (fd >= first && !own::keeps(fd)) real::close(fd);
   });
+  if (found) return;
+  for (long fd = first; fd < sysconf(_SC_OPEN_MAX); ++fd)
+    if (!own::keeps(static_cast<int>(fd))) real::close(static_cast<int>(fd));
 }
 
 // What was at `to` is closed only by a dup that succeeds.
 template <class Libc>
 [[gnu::noinline]] int dup_onto(int from, int to, Libc libc) {
-  if (from == to || sockets::in_borrowed_memory() || real::fcntl(from, F_GETFD, nullptr) < 0) return libc();
+  if (from == to || sockets::in_borrowed_memory() || !rsock::sys::fcntl(from, F_GETFD, 0)) return libc();
   if (find(to)) sockets::before_close(to);
   const int made = libc();
   if (made >= 0 && find(from)) copied(from, made);
@@ -153,7 +180,7 @@ template <class Libc>
 
 RSOCK_EXPORT int socket(int domain, int type, int protocol) noexcept {
   ensure_started();
-  const int fd = real::socket(domain, type, protocol);
+  const int fd = with_room<real::socket>(domain, type, protocol);
   return sockets::idle() ? fd : made(fd, domain, type);
 }
 
@@ -168,15 +195,13 @@ RSOCK_EXPORT int listen(int fd, int backlog) noexcept {
 }
 
 RSOCK_EXPORT int accept(int listener, sockaddr* address, socklen_t* size) {
-  ensure_started();
-  if (find(listener)) return accepted(listener, real::accept(listener, address, size), 0);
-  return real::accept(listener, address, size);
+  if (of_no_rule(listener)) return with_room<real::accept>(listener, address, size);
+  return accept_concerned<real::accept>(listener, address, size);
 }
 
 RSOCK_EXPORT int accept4(int listener, sockaddr* address, socklen_t* size, int flags) {
-  ensure_started();
-  if (find(listener)) return accepted(listener, real::accept4(listener, address, size, flags), flags);
-  return real::accept4(listener, address, size, flags);
+  if (of_no_rule(listener)) return with_room<real::accept4>(listener, address, size, flags);
+  return accept_concerned<real::accept4>(listener, address, size, flags);
 }
 
 RSOCK_EXPORT int connect(int fd, const sockaddr* address, socklen_t size) {
@@ -188,11 +213,12 @@ RSOCK_EXPORT_ALIAS(__connect, connect);
 
 RSOCK_EXPORT int pidfd_getfd(int process, int theirs, unsigned flags) noexcept {
   ensure_started();
-  const int fd = real::pidfd_getfd(process, theirs, flags);
+  const int fd = with_room<real::pidfd_getfd>(process, theirs, flags);
   if (fd < 0 || sockets::in_borrowed_memory()) return fd;
   const Uncancellable here;
   const int before = errno;
   sockets::taken(theirs, fd);
+  adopt_if_listener(fd);
   errno = before;
   return fd;
 }
@@ -224,20 +250,22 @@ RSOCK_EXPORT void closefrom(int first) noexcept {
 }
 
 RSOCK_EXPORT int dup(int from) noexcept {
-  return find(from) ? dup_concerned(from) : real::dup(from);
+  return find(from) ? dup_concerned(from) : with_room<real::dup>(from);
 }
 
-// The library does not give up a number of its own, which is as good as one beyond the limit.
+// What the library cannot give back is as good as a number beyond the limit.
 RSOCK_EXPORT int dup2(int from, int to) noexcept {
-  if (not_open(to)) return fail(EBADF);
+  if (not_open(to) && (!made_room() || not_open(to))) return fail(EBADF);
   if (find(from) || find(to)) return dup_onto(from, to, [=] { return real::dup2(from, to); });
+  if (to >= table_size.load(std::memory_order_relaxed)) return has_number(real::dup2(from, to));
   return real::dup2(from, to);
 }
 RSOCK_EXPORT_ALIAS(__dup2, dup2);
 
 RSOCK_EXPORT int dup3(int from, int to, int flags) noexcept {
-  if (not_open(to)) return fail(EBADF);
+  if (not_open(to) && (!made_room() || not_open(to))) return fail(EBADF);
   if ((find(from) || find(to)) && (flags & ~O_CLOEXEC) == 0)
     return dup_onto(from, to, [=] { return real::dup3(from, to, flags); });
+  if (to >= table_size.load(std::memory_order_relaxed)) return has_number(real::dup3(from, to, flags));
   return real::dup3(from, to, flags);
 }

@@ -11,8 +11,8 @@
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
-using rsock::preload::find;
+namespace sockets = rsock::preload::sockets;
+using rsock::preload::find, rsock::preload::with_room;
 
 RSOCK_EXPORT int bind(int fd, const sockaddr* address, socklen_t size) noexcept {
   if (find(fd)) {
@@ -60,5 +60,5 @@ RSOCK_EXPORT ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* o
   return real::copy_file_range(in, in_at, out, out_at, size, flags);
 }
 
-RSOCK_EXPORT int epoll_create(int size) noexcept { return real::epoll_create(size); }
-RSOCK_EXPORT int epoll_create1(int flags) noexcept { return real::epoll_create1(flags); }
+RSOCK_EXPORT int epoll_create(int size) noexcept { return with_room<real::epoll_create>(size); }
+RSOCK_EXPORT int epoll_create1(int flags) noexcept { return with_room<real::epoll_create1>(flags); }

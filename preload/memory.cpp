@@ -1,5 +1,5 @@
-// Memory that the program takes away or protects is no longer known to be good. The kernel is called directly: allocators call
-// these before the next definitions can be looked for.
+// Memory that the program takes away or protects is no longer known to be good. Until the library has started the kernel is called
+// directly: allocators call these before the next definitions can be looked for.
 //
 // A thread that uses memory which another takes away meanwhile is on its own, as everywhere.
 
@@ -7,33 +7,25 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "core/base/system_call.hpp"
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
 
+namespace real = rsock::real;
 using namespace rsock::preload;
 
 namespace {
 
-#if !defined(__x86_64__)
-#error "system calls are made as on x86-64"
-#endif
-
-long in_kernel(long number, long a, long b, long c = 0, long d = 0, long e = 0, long f = 0) {
-  long result;
-  register long r10 asm("r10") = d;
-  register long r8 asm("r8") = e;
-  register long r9 asm("r9") = f;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-  if (result >= 0 || result < -4095) return result;
-  return fail(static_cast<int>(-result));
+bool may_pass_on() {
+  return started.load(std::memory_order_acquire);
 }
 
-long address(const void* at) {
-  return static_cast<long>(reinterpret_cast<uintptr_t>(at));
+template <class... Arguments>
+long in_kernel(long number, Arguments... arguments) {
+  const long answer = rsock::system_call(number, arguments...);
+  return rsock::is_error(answer) ? fail(static_cast<int>(-answer)) : answer;
 }
+
 void* pointer(long value) {
   return reinterpret_cast<void*>(value);
 }
@@ -41,15 +33,16 @@ void* pointer(long value) {
 }  // namespace
 
 RSOCK_EXPORT int munmap(void* at, size_t size) noexcept {
-  const auto result = in_kernel(SYS_munmap, address(at), static_cast<long>(size));
+  const int result = may_pass_on() ? real::munmap(at, size) : static_cast<int>(in_kernel(SYS_munmap, at, size));
   memory::forget(at, size);
-  return static_cast<int>(result);
+  return result;
 }
 
 RSOCK_EXPORT int mprotect(void* at, size_t size, int protection) noexcept {
-  const auto result = in_kernel(SYS_mprotect, address(at), static_cast<long>(size), protection);
+  const int result =
+      may_pass_on() ? real::mprotect(at, size, protection) : static_cast<int>(in_kernel(SYS_mprotect, at, size, protection));
   memory::forget(at, size);
-  return static_cast<int>(result);
+  return result;
 }
 
 RSOCK_EXPORT void* mremap(void* at, size_t size, size_t new_size, int flags, ...) noexcept {
@@ -57,15 +50,17 @@ RSOCK_EXPORT void* mremap(void* at, size_t size, size_t new_size, int flags, ...
   va_start(arguments, flags);
   void* new_at = va_arg(arguments, void*);
   va_end(arguments);
-  const auto result = in_kernel(SYS_mremap, address(at), static_cast<long>(size), static_cast<long>(new_size), flags, address(new_at));
+  void* result = may_pass_on() ? real::mremap(at, size, new_size, flags, new_at)
+                               : pointer(in_kernel(SYS_mremap, at, size, new_size, flags, new_at));
   memory::forget(at, size);
   if (flags & MREMAP_FIXED) memory::forget(new_at, new_size);
-  return pointer(result);
+  return result;
 }
 
 RSOCK_EXPORT void* mmap(void* at, size_t size, int protection, int flags, int fd, off_t offset) noexcept {
-  const auto result = in_kernel(SYS_mmap, address(at), static_cast<long>(size), protection, flags, fd, offset);
+  void* result = may_pass_on() ? real::mmap(at, size, protection, flags, fd, offset)
+                               : pointer(in_kernel(SYS_mmap, at, size, protection, flags, fd, offset));
   if (flags & MAP_FIXED) memory::forget(at, size);
-  return pointer(result);
+  return result;
 }
 RSOCK_EXPORT_ALIAS(mmap64, mmap);

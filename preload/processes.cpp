@@ -11,10 +11,23 @@
 #include "preload/signals.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
+
+// ---- the end of the main thread, of which libc tells if it comes in order; before it the ends of others do not matter
+struct Ending {
+  ~Ending() {
+    const int saved = errno;
+    sockets::thread_ends(0);
+    errno = saved;
+  }
+};
+
+void notice_end_of_thread() {
+  static thread_local const Ending ending;
+}
 
 // ---- fork ----
 // As pthread_atfork handlers they run for every function of libc that forks. They are among the first to be
@@ -33,6 +46,7 @@ void after_in_parent() {
 }
 void after_in_child() {
   if (!announced) return;
+  notice_end_of_thread();
   forget_other_threads_handlers();
   sockets::after_fork_in_child();
 }
@@ -48,9 +62,12 @@ int become(Exec exec) {
     Uncancellable here;
     sockets::before_exec();
   }
-  errno = saved;
-  exec();
-  saved = errno;
+  {
+    const Starting here;
+    errno = saved;
+    exec();
+    saved = errno;
+  }
   sockets::exec_failed();
   errno = saved;
   return -1;
@@ -62,6 +79,13 @@ void before_spawn() {
   if (nothing_concerns_us()) return;
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (find(fd)) to_tcp(fd, rsock::Reason::shared);
+}
+
+// These give the error itself: that of an action, too, in the child, which has copies of our descriptors.
+template <const auto& libc, class... Arguments>
+int spawn(Arguments... arguments) {
+  const int error = libc(arguments...);
+  return error == EMFILE && made_room() ? libc(arguments...) : error;
 }
 
 // The arguments of execl and its kin, `first` and what follows up to a null pointer.
@@ -99,6 +123,7 @@ void finish_once() {
 namespace rsock::preload {
 
 void register_hooks() {
+  notice_end_of_thread();
   pthread_atfork(before_fork, after_in_parent, after_in_child);
   // Registered before main, and in no library's name: exit(3) runs it after every handler and destructor of
   // the program and its libraries, all of which may still use sockets.
@@ -201,13 +226,15 @@ RSOCK_EXPORT int posix_spawn(pid_t* child, const char* path, const posix_spawn_f
                              const posix_spawnattr_t* attributes, char* const* arguments,
                              char* const* environment) {
   before_spawn();
-  return real::posix_spawn(child, path, actions, attributes, arguments, environment);
+  const Starting here;
+  return spawn<real::posix_spawn>(child, path, actions, attributes, arguments, environment);
 }
 RSOCK_EXPORT int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_t* actions,
                               const posix_spawnattr_t* attributes, char* const* arguments,
                               char* const* environment) {
   before_spawn();
-  return real::posix_spawnp(child, file, actions, attributes, arguments, environment);
+  const Starting here;
+  return spawn<real::posix_spawnp>(child, file, actions, attributes, arguments, environment);
 }
 // Here the program says that the new one shall have the descriptor; the child's own dup2 is inside libc.
 RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd,
@@ -217,11 +244,13 @@ RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* ac
 }
 RSOCK_EXPORT int system(const char* command) {
   before_spawn();
+  const Starting here;
   return real::system(command);
 }
 RSOCK_EXPORT FILE* popen(const char* command, const char* mode) {
   before_spawn();
-  return real::popen(command, mode);
+  const Starting here;
+  return with_room<real::popen>(command, mode);
 }
 
 RSOCK_EXPORT int rsock_prctl(int option, long a, long b, long c, long d) __asm__("prctl");

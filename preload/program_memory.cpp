@@ -3,38 +3,50 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-#include "preload/real.hpp"
+#include <cerrno>
+
+#include "core/base/copy.hpp"
+#include "core/base/system_call.hpp"
+
+namespace rsock::preload {
+
+bool get_bytes(void* to, const void* from, size_t size) {
+  if (!readable(from, size)) return false;
+  if (copy(to, from, size)) return true;
+  memory::forget(from, size);
+  return false;
+}
+
+bool put_bytes(void* to, const void* from, size_t size) {
+  if (!writable(to, size)) return false;
+  if (copy(to, from, size)) return true;
+  memory::forget(to, size);
+  return false;
+}
+
+}  // namespace rsock::preload
 
 namespace rsock::preload::memory {
 namespace {
-
-long in(uintptr_t address) {
-  return static_cast<long>(address);
-}
 
 // Both let the kernel touch the word at `address` in a call that changes nothing. Only EFAULT is a verdict: a
 // sandbox may forbid the calls.
 bool can_read(uintptr_t address) {
   constexpr long kNoSuchHow = -1;  // looked at after the set was read
   constexpr long kSetSize = 8;
-  return real::syscall(SYS_rt_sigprocmask, kNoSuchHow, in(address & ~uintptr_t{7}), 0, kSetSize, 0, 0) == 0 ||
-         errno != EFAULT;
+  return system_call(SYS_rt_sigprocmask, kNoSuchHow, address & ~uintptr_t{7}, nullptr, kSetSize) != -EFAULT;
 }
 bool can_write(uintptr_t address) {
   static constinit uint32_t nobody_waits = 0;
   // Adds 0 atomically, then would wake waiters of a word that holds 0x7ff: none, or one for nothing.
   constexpr long kAddZero = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0x7ff);
-  return real::syscall(SYS_futex, in(reinterpret_cast<uintptr_t>(&nobody_waits)),
-                       FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, in(address & ~uintptr_t{3}),
-                       kAddZero) >= 0 ||
-         errno != EFAULT;
+  return system_call(SYS_futex, &nobody_waits, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, nullptr, address & ~uintptr_t{3}, kAddZero) !=
+         -EFAULT;
 }
 
 bool good_page(uintptr_t address, Use use) {
   if (remembers(address, use)) return true;
-  const int saved = errno;
   const bool good = use == Use::read ? can_read(address) : can_write(address);
-  errno = saved;
   const uintptr_t page = address >> kPageBits;
   if (good) remembered[static_cast<size_t>(use)][page % kRemembered].store(page, std::memory_order_relaxed);
   return good;

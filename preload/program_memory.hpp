@@ -5,15 +5,43 @@
 // A page that was found good is remembered for the process, so a buffer that is used again costs a comparison, until
 // the program unmaps or protects it (memory.cpp). Any thread, any signal handler; errno untouched. Children of fork
 // inherit what is remembered, which is still true there.
+//
+// That it may be touched is a guess: another thread may take it away, and who cuts a file that the program
+// has mapped need not be in the process. So nothing of the program's is touched but by get() and put(), and
+// by the core's copies, which recover.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <type_traits>
 
 namespace rsock::preload {
 
 bool readable(const void* at, size_t size);
 bool writable(const void* at, size_t size);
+
+// What the program points to, copied to our memory and back. False: EFAULT.
+bool get_bytes(void* to, const void* from, size_t size);
+bool put_bytes(void* to, const void* from, size_t size);
+template <class T>
+[[nodiscard]] bool get(T& to, const void* from) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  return get_bytes(&to, from, sizeof to);
+}
+template <class T>
+[[nodiscard]] bool get_all(std::span<T> to, const void* from) {
+  return get_bytes(to.data(), from, to.size_bytes());
+}
+template <class T>
+[[nodiscard]] bool put(void* to, const T& from) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  return put_bytes(to, &from, sizeof from);
+}
+template <class T>
+[[nodiscard]] bool put_all(void* to, std::span<T> from) {
+  return put_bytes(to, from.data(), from.size_bytes());
+}
 
 namespace memory {
 

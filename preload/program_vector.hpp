@@ -4,7 +4,9 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -29,12 +31,21 @@ enum class Access { read, write, none };  // what will be done to the buffers; n
 class ProgramVector {
  public:
   ProgramVector(const iovec* at, size_t count, Access access, size_t most = kMostBytes, int too_many = EINVAL) {
-    if (count > kMostParts)
+    if (count > kMostParts) {
       error_ = too_many;
-    else if (!readable(at, count * sizeof *at))
-      error_ = EFAULT;
+      return;
+    }
+    try {
+      if (count > few_.size()) many_.resize(count);
+    } catch (const std::bad_alloc&) {
+      error_ = ENOMEM;
+      return;
+    }
+    const std::span own(many_.empty() ? few_.data() : many_.data(), count);
+    if (get_all(own, at))
+      take(own, access, most);
     else
-      take({at, count}, access, most);
+      error_ = EFAULT;
   }
   ProgramVector(const void* buffer, size_t size, Access access, size_t most = kMostBytes)
       : one_{const_cast<void*>(buffer), std::min(size, kMostBytes)}, parts_(&one_, 1) {
@@ -69,32 +80,29 @@ class ProgramVector {
     return part.iov_len;
   }
 
-  void take(std::span<const iovec> parts, Access access, size_t most) {
+  void take(std::span<iovec> parts, Access access, size_t most) {
     for (const iovec& part : parts)
       if (static_cast<ssize_t>(part.iov_len) < 0) error_ = EINVAL;
     if (error_) return;
     for (const iovec& part : parts)
       if (memory::beyond_programs(part.iov_base, std::min(part.iov_len, kMostBytes))) error_ = EFAULT;
     if (error_) return;
+    parts_ = parts;
     for (size_t i = 0; i < parts.size(); ++i) {
       const iovec part{parts[i].iov_base, std::min(parts[i].iov_len, most - total_)};
       const size_t good = usable(part, access);
       total_ += good;
       cut_ = good < part.iov_len;
-      if (good < parts[i].iov_len) return shorten(parts.first(i + 1), good);
+      if (good == parts[i].iov_len) continue;
+      parts[i].iov_len = good;
+      parts_ = parts.first(i + 1);
+      return;
     }
-    parts_ = parts;
-  }
-
-  // Of the last one, `good` bytes are left.
-  void shorten(std::span<const iovec> parts, size_t good) {
-    own_.assign(parts.begin(), parts.end());
-    own_.back().iov_len = good;
-    parts_ = own_;
   }
 
   iovec one_{};
-  std::vector<iovec> own_;
+  std::array<iovec, 8> few_;  // our copies, which stay what they were when they were checked
+  std::vector<iovec> many_;
   std::span<const iovec> parts_;
   size_t total_ = 0;
   bool cut_ = false;

@@ -9,7 +9,9 @@
 #include <atomic>
 #include <cerrno>
 
-#include "core/sockets/sockets.hpp"
+#include "core/base/limit.hpp"
+#include "core/base/own.hpp"
+#include "preload/guarded.hpp"
 #include "preload/real.hpp"
 #include "preload/start.hpp"
 
@@ -49,6 +51,9 @@ inline int fail(int error) {
   return -1;
 }
 
+inline bool failed(long result) { return result < 0; }
+inline bool failed(const void* result) { return !result; }
+
 // No cancellation while it lives: around what may block inside a function that is no cancellation point in
 // libc, and under whose frame an unwinding would end the program.
 class Uncancellable {
@@ -61,6 +66,38 @@ class Uncancellable {
  private:
   int before_ = 0;
 };
+
+// A call found no free descriptor, and gave EMFILE. True if it is to be repeated.
+[[gnu::noinline]] inline bool made_room() {
+  const int error = errno;
+  Uncancellable here;
+  const bool made = sockets::make_room();
+  errno = error;
+  return made;
+}
+
+[[gnu::noinline]] inline void few_left() {
+  const int error = errno;
+  Uncancellable here;
+  sockets::make_room_soon();
+  errno = error;
+}
+
+template <const auto& libc, class... Arguments>
+[[gnu::noinline]] auto once_more_with_room(Arguments... arguments) {
+  const auto result = libc(arguments...);
+  if (failed(result)) return errno == EMFILE && made_room() ? libc(arguments...) : result;
+  if constexpr (std::is_same_v<decltype(result), const int>)
+    if (result >= sys::crowded_from.load(std::memory_order_relaxed)) few_left();
+  return result;
+}
+
+// A call of libc's that makes a descriptor, once more if it was the library that left it none. Where the library has none itself, by a
+// tail jump.
+template <const auto& libc, class... Arguments>
+auto with_room(Arguments... arguments) {
+  return own::any() ? once_more_with_room<libc>(arguments...) : libc(arguments...);
+}
 
 // The flow at `fd`, if any, goes back to TCP, where libc's own call will find it.
 [[gnu::noinline]] inline void to_tcp(int fd, Reason reason = Reason::unserved_call) {

@@ -16,7 +16,7 @@
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
@@ -35,6 +35,7 @@ constinit Kept kept[NSIG];
 struct KeptDefault {
   std::atomic<int> flags{0};
   std::atomic<uint64_t> mask{0};
+  std::atomic<bool> ignored{false};  // it is SIG_IGN
 };
 constinit KeptDefault defaults[NSIG];
 constinit std::atomic<bool> interrupts[NSIG];  // siginterrupt(3)
@@ -74,11 +75,18 @@ bool ends_process(int signal) {
 // The first process of a namespace is spared by the kernel where it has the default, and where it has a handler it is not.
 bool is_spared() { return rsock::sys::process_id() == 1; }
 
+// Their faults may be ours to recover from, whatever the program wants of the signal.
+bool is_of_memory(int signal) {
+  return signal == SIGSEGV || signal == SIGBUS;
+}
+
 // What the kernel calls where the program wants the default. Nothing else runs in this thread any more. A fault comes where it came,
 // so that a debugger finds all as it was.
 void end_process(int signal, siginfo_t* siginfo, void* context) {
-  if (sockets::put_off(signal, *siginfo, context)) return;
-  if (is_spared() && siginfo->si_code <= 0) return;
+  if (sockets::recovers(signal, *siginfo, context)) return;
+  const bool ignored = is_spared() || defaults[signal].ignored.load(std::memory_order_relaxed);
+  if (ignored && !sockets::is_fault(signal, *siginfo)) return;
+  if (sockets::put_off_end(signal, *siginfo, context)) return;
   sockets::finish_in_handler();
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
@@ -87,11 +95,15 @@ void end_process(int signal, siginfo_t* siginfo, void* context) {
 }
 
 uint64_t& first_signals(sigset_t& set) { return *reinterpret_cast<uint64_t*>(&set); }
+uint64_t first_signals(const sigset_t& set) {
+  return *reinterpret_cast<const uint64_t*>(&set);
+}
 
 // From the program's action, a default, to the kernel's.
 struct sigaction to_kernel_as_default(int signal, struct sigaction action) {
   defaults[signal].flags.store(action.sa_flags, std::memory_order_relaxed);
   defaults[signal].mask.store(first_signals(action.sa_mask), std::memory_order_relaxed);
+  defaults[signal].ignored.store(action.sa_handler == SIG_IGN, std::memory_order_relaxed);
   action.sa_sigaction = end_process;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigfillset(&action.sa_mask);
@@ -99,6 +111,7 @@ struct sigaction to_kernel_as_default(int signal, struct sigaction action) {
 }
 
 bool wants_stand_in(int signal, const struct sigaction& action) {
+  if (is_of_memory(signal)) return !is_function(action);
   return action.sa_handler == SIG_DFL && ends_process(signal) && !is_spared();
 }
 
@@ -114,13 +127,14 @@ bool use_up(int signal) {
     if (wants_stand_in(signal, action)) action = to_kernel_as_default(signal, action);
     real::sigaction(signal, &action, nullptr);
   }
-  if (!first) real::syscall(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), signal, 0, 0, 0);
+  if (!first) rsock::system_call(SYS_tgkill, rsock::sys::process_id(), rsock::sys::thread_id(), signal);
   errno = saved;
   return first;
 }
 
 // What the kernel calls. No cleanups: a handler may end the thread, or jump.
 void stand_in(int signal, siginfo_t* siginfo, void* context) {
+  if (sockets::recovers(signal, *siginfo, context)) return;
   if (sockets::put_off(signal, *siginfo, context)) return;
   const int flags = kept[signal].flags.load(std::memory_order_relaxed);
   if ((flags & static_cast<int>(SA_RESETHAND)) && !use_up(signal)) return;
@@ -128,7 +142,7 @@ void stand_in(int signal, siginfo_t* siginfo, void* context) {
   const auto* mask = sockets::signals.mask.exchange(nullptr, std::memory_order_relaxed);  // of the call that is interrupted
   kept[signal].handler.load(std::memory_order_relaxed)(signal, siginfo, context);
   sockets::signals.mask.store(mask, std::memory_order_relaxed);
-  sockets::handler_returns(ran);
+  sockets::handler_returns(ran, context);
 }
 
 // From the program's action to the kernel's.
@@ -145,7 +159,7 @@ struct sigaction to_kernel(int signal, const struct sigaction& action) {
 // And back. `handler`, `flags`: what was kept.
 void to_program(int signal, struct sigaction& action, Handler handler, int flags) {
   if (action.sa_sigaction == end_process) {
-    action.sa_handler = SIG_DFL;
+    action.sa_handler = defaults[signal].ignored.load(std::memory_order_relaxed) ? SIG_IGN : SIG_DFL;
     action.sa_flags = defaults[signal].flags.load(std::memory_order_relaxed);
     first_signals(action.sa_mask) = defaults[signal].mask.load(std::memory_order_relaxed);
     return;
@@ -194,6 +208,28 @@ sighandler_t change(int signal, sighandler_t handler, int flags, bool blocks_its
   return change(signal, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
 }
 
+constinit std::atomic<int> starting{0};  // threads that start programs
+
+// What the program ignores is ignored by the kernel, or by the stand-in again.
+void ignore_by_kernel(bool by_kernel) {
+  for (const int signal : {SIGSEGV, SIGBUS}) {
+    struct sigaction action;
+    if (!defaults[signal].ignored.load(std::memory_order_relaxed) ||
+        real::sigaction(signal, nullptr, &action) != 0)
+      continue;
+    if (by_kernel ? action.sa_sigaction != end_process : action.sa_handler != SIG_IGN) continue;
+    if (by_kernel)
+      to_program(signal, action, nullptr, 0);
+    else
+      action = to_kernel_as_default(signal, action);
+    real::sigaction(signal, &action, nullptr);
+  }
+}
+
+void may_change_mask(int how, const sigset_t* set) {
+  if (set) rsock::mask_changes(how == SIG_UNBLOCK ? 0 : first_signals(*set));
+}
+
 }  // namespace
 
 namespace rsock::preload {
@@ -213,8 +249,33 @@ void stand_in_for_handlers() {
   }
 }
 
+// A child of vfork has actions of its own, and leaves the lock and the count alone.
+Starting::Starting() {
+  if (sockets::idle()) return;
+  rsock::mask_changes(rsock::kFaults);  // what a child of vfork knows of its mask is not so for its parent
+  if (sockets::in_borrowed_memory()) {
+    ignore_by_kernel(true);
+  } else {
+    const Changing now;
+    if (starting.fetch_add(1, std::memory_order_relaxed) == 0) ignore_by_kernel(true);
+  }
+}
+
+Starting::~Starting() {
+  if (sockets::idle()) return;
+  const int saved = errno;
+  if (sockets::in_borrowed_memory()) {
+    ignore_by_kernel(false);
+  } else {
+    const Changing now;
+    if (starting.fetch_sub(1, std::memory_order_relaxed) == 1) ignore_by_kernel(false);
+  }
+  errno = saved;
+}
+
 void forget_other_threads_handlers() {
   changing.clear(std::memory_order_relaxed);
+  if (starting.exchange(0, std::memory_order_relaxed) > 0) ignore_by_kernel(false);
 }
 
 }  // namespace rsock::preload
@@ -240,6 +301,7 @@ RSOCK_EXPORT_ALIAS(__sysv_signal, sysv_signal);
 
 RSOCK_EXPORT sighandler_t sigset(int signal, sighandler_t handler) noexcept {
   // SIG_HOLD only blocks.
+  if (handler == SIG_HOLD) rsock::mask_changes(rsock::kFaults);
   if (sockets::idle() || handler == SIG_HOLD) {
     const auto was = real::sigset(signal, handler);
     struct sigaction now{};
@@ -262,5 +324,41 @@ RSOCK_EXPORT int siginterrupt(int signal, int on) noexcept {
     for (auto* flags : {&kept[signal].flags, &defaults[signal].flags})
       on ? flags->fetch_and(~SA_RESTART) : flags->fetch_or(SA_RESTART);
   }
+  return result;
+}
+
+// ---- A thread's mask is its own business. Only that it may block faults now is noted: see
+// core/base/copy.hpp.
+
+RSOCK_EXPORT int sigprocmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  may_change_mask(how, set);
+  return real::sigprocmask(how, set, before);
+}
+
+RSOCK_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  may_change_mask(how, set);
+  return real::pthread_sigmask(how, set, before);
+}
+
+RSOCK_EXPORT int sigblock(int mask) noexcept {
+  rsock::mask_changes(static_cast<unsigned>(mask));
+  return real::sigblock(mask);
+}
+
+RSOCK_EXPORT int sigsetmask(int mask) noexcept {
+  rsock::mask_changes(static_cast<unsigned>(mask));
+  return real::sigsetmask(mask);
+}
+
+RSOCK_EXPORT int sighold(int signal) noexcept {
+  rsock::mask_changes(rsock::kFaults);
+  return real::sighold(signal);
+}
+
+// It returns when another context comes back to this one, with this one's mask.
+RSOCK_EXPORT int swapcontext(ucontext_t* here, const ucontext_t* there) noexcept {
+  rsock::mask_changes(rsock::kFaults);
+  const int result = real::swapcontext(here, there);
+  rsock::mask_changes(rsock::kFaults);
   return result;
 }

@@ -1,22 +1,27 @@
 #include "preload/start.hpp"
 
-#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <unwind.h>
 
-#include <charconv>
-#include <cstring>
+#include <algorithm>
 
-#include "config/source.hpp"
+#include "config/host_reader.hpp"
+#include "config/secrets.hpp"
 #include "core/base/log.hpp"
-#include "core/base/unique_fd.hpp"
+#include "preload/open_descriptors.hpp"
+#include "preload/passing.hpp"
 #include "preload/processes.hpp"
 #include "preload/shell.hpp"
 #include "preload/signals.hpp"
+
+// The name by which copies of the library know each other: the loader finds that of the first one.
+RSOCK_EXPORT const char rsock_serves;
+const char rsock_serves = 0;
+extern "C" __attribute__((visibility("hidden"), alias("rsock_serves"))) const char own_rsock_serves;
 
 namespace rsock::preload {
 namespace {
@@ -31,49 +36,28 @@ const char* text_of(const char* name) {
   return value ? value : "";
 }
 
-template <class Pointer>
-Pointer next(real::Name name) {
-  return reinterpret_cast<Pointer>(real::next_definition(name));
+// Where the library is preloaded twice, by two paths, the program's calls reach the first copy and go on to the second, which has
+// nothing to do for them: two engines in one process would be in each other's way.
+bool serves() {
+  return dlsym(RTLD_DEFAULT, "rsock_serves") == &own_rsock_serves;
 }
 
-std::variant<std::string, int> read_file(const std::string& path) {
-  const auto opened = sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
-  if (!opened) return opened.error();
-  const UniqueFd file(*opened);
-  std::string text;
-  char part[4096];
-  // One more than a configuration may have is enough for parse() to refuse it.
-  while (text.size() <= config::kTextLimit) {
-    const auto got = sys::read(file.get(), part, sizeof part);
-    if (!got) return got.error();
-    if (*got == 0) break;
-    text.append(part, *got);
-  }
-  return text;
+// What the library calls for itself is libc's own, whoever else has taken it over.
+Kernel libcs() {
+  void* const libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  const auto bind = [&](auto& function, const char* name) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(libc, name));
+  };
+  Kernel found;
+  bind(found.epoll_pwait2, "epoll_pwait2");
+  bind(found.ppoll, "ppoll");
+  bind(found.clock_gettime, "clock_gettime");
+  return found;
 }
 
 // All listeners: at the start those that the program before this one handed down.
 void adopt_listeners() {
-  const auto opened = sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (!opened) return;
-  const UniqueFd folder(*opened);
-  alignas(dirent64) char part[4096];
-  for (;;) {
-    const long got =
-        real::syscall(SYS_getdents64, folder.get(), reinterpret_cast<long>(part), sizeof part, 0, 0, 0);
-    if (got <= 0) return;
-    for (long at = 0; at < got;) {
-      const auto* entry = reinterpret_cast<const dirent64*>(part + at);
-      at += entry->d_reclen;
-      int fd = -1, is_listener = 0;
-      std::from_chars(entry->d_name, entry->d_name + std::strlen(entry->d_name), fd);
-      socklen_t size = sizeof is_listener;
-      if (fd < 0 || !sys::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listener, size) || !is_listener)
-        continue;
-      note(fd);
-      sockets::listening(fd);
-    }
-  }
+  each_open_descriptor(adopt_if_listener);
 }
 
 // Where the rules are, and whose they are: as it was at the start, whatever the program does to its environment, its name or its
@@ -92,17 +76,31 @@ config::Source find_rules() {
   return source;
 }
 
-// For an operator. There was a file, or nothing would be selected and nobody would ask: that it is gone is a mistake.
+config::Parsed read_at_start() {
+  auto& source = origin->source;
+  auto parsed = config::load(source, config::host_reader(sys::effective_user()), origin->program);
+  source.must_exist = source.must_exist || std::ranges::find(parsed.files, source.text_or_path) != parsed.files.end();
+  if (!config::wants_secrets(parsed.config)) return parsed;
+  const auto file = rsock::read_file(parsed.config.options.secret.c_str(), config::kSecretsMost);
+  config::take_secrets(parsed, source.name(), file, sys::effective_user());
+  return parsed;
+}
+
+// For an operator. There was a file, or nothing would be selected and nobody would ask: that it is gone is a mistake, and so it is that
+// nothing is left beside one that never was.
 config::Parsed read_again() {
+  const auto reader = config::host_reader(sys::effective_user());
   auto source = origin->source;
+  auto parsed = config::load(source, reader, origin->program);
+  if (!parsed.files.empty() || !parsed.errors.empty()) return parsed;
   source.must_exist = true;
-  return config::load(source, read_file, origin->program);
+  return config::load(source, reader, origin->program);
 }
 
 void start_with(std::string_view program) {
   origin = new Origin{find_rules(), std::string(program)};
   // In force until the process ends.
-  static auto& parsed = *new config::Parsed(config::load(origin->source, read_file, program));
+  static auto& parsed = *new config::Parsed(read_at_start());
   for (const auto& diagnostic : parsed.errors) log::error("{}", config::to_string(diagnostic));
   sockets::start(parsed.config, program, text_of("RSOCK_STATS_FILE"), {read_again, adopt_listeners});
   register_hooks();
@@ -129,14 +127,14 @@ void start() {
   const int saved = errno;
   real::bind_all();
   prepare_unwinder();
-  kernel.words = next<decltype(kernel.words)>(real::Name::syscall);
-  kernel.epoll_pwait2 = next<decltype(kernel.epoll_pwait2)>(real::Name::epoll_pwait2);
-  kernel.ppoll = next<decltype(kernel.ppoll)>(real::Name::ppoll);
   // Without memory for it there is nothing to select; the program must not notice.
-  try {
-    log::configure(text_of("RSOCK_LOG"), program_invocation_short_name);
-    start_with(program_invocation_short_name);
-  } catch (...) {
+  if (serves()) {
+    try {
+      kernel = libcs();
+      log::configure(text_of("RSOCK_LOG"), program_invocation_short_name);
+      start_with(program_invocation_short_name);
+    } catch (...) {
+    }
   }
   started.store(true, std::memory_order_release);
   errno = saved;

@@ -11,12 +11,15 @@
 
 #include <cstring>
 
+#include "core/base/copy.hpp"
+#include "preload/io_uring.hpp"
 #include "preload/processes.hpp"
 #include "preload/program_memory.hpp"
 #include "preload/shell.hpp"
+#include "preload/waiting.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
@@ -44,17 +47,9 @@ long call(R (*named)(A...), const Arguments& it) {
   (std::index_sequence_for<A...>{});
 }
 
-// pselect6 has its mask behind a pointer, with its size.
-long pselect6(const Arguments& it) {
-  struct Mask {
-    const sigset_t* set;
-    size_t size;
-  };
-  Uncancellable here;
-  const auto* mask = as<const Mask*>(it.f);
-  if (mask && !readable(mask, sizeof *mask)) return fail(EFAULT);
-  return pselect(as<int>(it.a), as<fd_set*>(it.b), as<fd_set*>(it.c), as<fd_set*>(it.d),
-                 as<const timespec*>(it.e), mask ? mask->set : nullptr);
+// epoll_pwait and epoll_pwait2 by number have the size of the mask behind it.
+bool has_mask_of_wrong_size(const Arguments& it) {
+  return it.e != 0 && as<size_t>(it.f) != kMaskSize;
 }
 
 // The kernel's struct sigaction is not libc's.
@@ -69,17 +64,19 @@ long rt_sigaction(const Arguments& it) {
   const auto* wanted = as<const Action*>(it.b);
   auto* before = as<Action*>(it.c);
   if (as<size_t>(it.d) != sizeof wanted->mask) return fail(EINVAL);
-  if ((wanted && !readable(wanted, sizeof *wanted)) || (before && !writable(before, sizeof *before))) return fail(EFAULT);
+  Action own{};
+  if ((wanted && !get(own, wanted)) || (before && !writable(before, sizeof *before))) return fail(EFAULT);
   struct sigaction changed{}, was{};
   if (wanted) {
-    changed.sa_handler = wanted->handler;
-    changed.sa_flags = static_cast<int>(wanted->flags & ~kRestorer);
-    std::memcpy(&changed.sa_mask, &wanted->mask, sizeof wanted->mask);
+    changed.sa_handler = own.handler;
+    changed.sa_flags = static_cast<int>(own.flags & ~kRestorer);
+    std::memcpy(&changed.sa_mask, &own.mask, sizeof own.mask);
   }
   const int result = sigaction(as<int>(it.a), wanted ? &changed : nullptr, &was);
   if (result == 0 && before) {
-    *before = {was.sa_handler, static_cast<unsigned long>(was.sa_flags), nullptr, 0};
-    std::memcpy(&before->mask, &was.sa_mask, sizeof before->mask);
+    own = {was.sa_handler, static_cast<unsigned long>(was.sa_flags), nullptr, 0};
+    std::memcpy(&own.mask, &was.sa_mask, sizeof own.mask);
+    if (!put(before, own)) return fail(EFAULT);
   }
   return result;
 }
@@ -94,10 +91,6 @@ long rt_sigaction(const Arguments& it) {
       return call(readv, it);
     case SYS_recvfrom:
       return call(recvfrom, it);
-    case SYS_recvmsg:
-      return call(recvmsg, it);
-    case SYS_recvmmsg:
-      return call(recvmmsg, it);
     case SYS_write:
       return call(write, it);
     case SYS_writev:
@@ -115,10 +108,10 @@ long rt_sigaction(const Arguments& it) {
     case SYS_setsockopt:
       return call(setsockopt, it);
     case SYS_epoll_pwait:
-      return call(epoll_pwait, it);
+      return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait, it);
 #ifdef SYS_epoll_pwait2
     case SYS_epoll_pwait2:
-      return call(epoll_pwait2, it);
+      return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait2, it);
 #endif
 #ifdef SYS_epoll_wait
     case SYS_epoll_wait:
@@ -150,10 +143,10 @@ long rt_sigaction(const Arguments& it) {
 #define RSOCK_ALWAYS_NAMED(X)                                                                       \
   X(socket)                                                                                         \
   X(close)                                                                                          \
-  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap) X(mprotect) X(sendmsg) X(sendmmsg) X(splice) \
-      X(epoll_ctl) X(ppoll) X(execve) X(execveat) X(pidfd_getfd)
+  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap) X(mprotect) X(recvmsg) X(recvmmsg) X(sendmsg) \
+      X(sendmmsg) X(splice) X(epoll_ctl) X(execve) X(execveat) X(pidfd_getfd)
 #ifdef SYS_poll
-#define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(select) X(dup2)
+#define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(dup2)
 #else
 #define RSOCK_ALWAYS_NAMED_OLD(X)
 #endif
@@ -164,10 +157,20 @@ bool always_named(long number, long first) {
     RSOCK_ALWAYS_NAMED(RSOCK_CASE)
     RSOCK_ALWAYS_NAMED_OLD(RSOCK_CASE)
 #undef RSOCK_CASE
+    case SYS_ppoll:
     case SYS_pselect6:
+#ifdef SYS_select
+    case SYS_select:
+#endif
+    case SYS_mmap:
+    case SYS_mremap:
+    case SYS_exit:
     case SYS_exit_group:
     case SYS_prctl:
     case SYS_seccomp:
+    case SYS_io_uring_setup:
+      return true;
+    case SYS_rt_sigprocmask:
       return true;
     case SYS_rt_sigaction:
       return !sockets::idle() && first != 32 && first != 33;  // libc's own signals
@@ -185,18 +188,77 @@ bool always_named(long number, long first) {
     RSOCK_ALWAYS_NAMED(RSOCK_CASE)
     RSOCK_ALWAYS_NAMED_OLD(RSOCK_CASE)
 #undef RSOCK_CASE
+    case SYS_exit:
+      sockets::thread_ends(as<int>(a));
+      return real::syscall(number, a, b, c, d, e, f);
     case SYS_exit_group:
       _exit(as<int>(a));
     case SYS_rt_sigaction:
       return rt_sigaction(it);
+    case SYS_rt_sigprocmask: {
+      if (b) rsock::mask_changes(rsock::kFaults);
+      return real::syscall(number, a, b, c, d, e, f);
+    }
     case SYS_prctl:
       before_prctl(as<int>(a), b, c);
       return real::syscall(number, a, b, c, d, e, f);
     case SYS_seccomp:
       before_seccomp(a, c);
       return real::syscall(number, a, b, c, d, e, f);
+    case SYS_mmap:
+      return as_word(mmap(as<void*>(a), as<size_t>(b), as<int>(c), as<int>(d), as<int>(e), f));
+    case SYS_mremap:
+      return as_word(mremap(as<void*>(a), as<size_t>(b), as<size_t>(c), as<int>(d), as<void*>(e)));
+    case SYS_ppoll:
+      return call(ppoll_by_number, it);
+#ifdef SYS_select
+    case SYS_select:
+      return call(select_by_number, it);
+#endif
+    case SYS_io_uring_setup:
+      return may_make_ring() ? with_room<real::syscall>(number, a, b, c, d, e, f) : fail(ENOSYS);
     default:
-      return pselect6(it);
+      return call(pselect6_by_number, it);
+  }
+}
+
+bool makes_descriptor(long number) {
+  switch (number) {
+#ifdef SYS_open
+    case SYS_open:
+    case SYS_creat:
+    case SYS_pipe:
+    case SYS_eventfd:
+    case SYS_signalfd:
+    case SYS_epoll_create:
+    case SYS_inotify_init:
+#endif
+    case SYS_openat:
+    case SYS_openat2:
+    case SYS_open_by_handle_at:
+    case SYS_pipe2:
+    case SYS_socketpair:
+    case SYS_dup:
+    case SYS_fcntl:
+    case SYS_eventfd2:
+    case SYS_signalfd4:
+    case SYS_timerfd_create:
+    case SYS_epoll_create1:
+    case SYS_inotify_init1:
+    case SYS_fanotify_init:
+    case SYS_memfd_create:
+    case SYS_pidfd_open:
+    case SYS_userfaultfd:
+    case SYS_perf_event_open:
+    case SYS_mq_open:
+    case SYS_bpf:
+    case SYS_open_tree:
+    case SYS_fsopen:
+    case SYS_fspick:
+    case SYS_fsmount:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -207,5 +269,6 @@ RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, lon
 long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (always_named(number, a)) return named(number, a, b, c, d, e, f);
   if (find(as<int>(a))) return on_first(number, a, b, c, d, e, f);
+  if (makes_descriptor(number)) return with_room<real::syscall>(number, a, b, c, d, e, f);
   return real::syscall(number, a, b, c, d, e, f);
 }

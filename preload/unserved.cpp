@@ -6,22 +6,23 @@
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
 
 template <class Control>
 void to_tcp_for(Control* control) {
-  if (!nothing_concerns_us() && readable(control, sizeof *control)) to_tcp(control->aio_fildes);
+  int fd;
+  if (!nothing_concerns_us() && get(fd, &control->aio_fildes)) to_tcp(fd);
 }
 
 template <class Control>
 void to_tcp_for(Control* const* list, int count) {
-  if (nothing_concerns_us() || count <= 0 || !readable(list, static_cast<size_t>(count) * sizeof *list))
-    return;
-  for (int i = 0; i < count; ++i)
-    if (list[i]) to_tcp_for(list[i]);
+  if (nothing_concerns_us()) return;
+  Control* control;
+  for (int i = 0; i < count && get(control, list + i); ++i)
+    if (control) to_tcp_for(control);
 }
 
 }  // namespace

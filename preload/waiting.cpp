@@ -1,27 +1,23 @@
-// poll, select, epoll and their kin. A call that waits for nothing of concern goes to libc as it is; so does
+// poll, epoll and their kin. A call that waits for nothing of concern goes to libc as it is; so does
 // one whose arguments the kernel will refuse.
+
+#include "preload/waiting.hpp"
 
 #include <sys/single_threaded.h>
 
+#include <array>
 #include <tuple>
+#include <vector>
 
-#include "preload/program_memory.hpp"
+#include "core/base/copy.hpp"
+#include "core/base/time_left.hpp"
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
-namespace sockets = rsock::sockets;
+namespace sockets = rsock::preload::sockets;
 using namespace rsock::preload;
 
 namespace {
-
-// A null pointer means for ever, or no mask, and is sound.
-bool sound(const timespec* time) {
-  return !time || (readable(time, sizeof *time) && time->tv_sec >= 0 &&
-                   static_cast<unsigned long>(time->tv_nsec) < 1'000'000'000);
-}
-bool sound(const sigset_t* mask) {
-  return !mask || readable(mask, 8);
-}
 
 // Milliseconds as poll and epoll_wait take them: negative is for ever.
 class Timeout {
@@ -34,18 +30,63 @@ class Timeout {
   timespec time_;
 };
 
+// Our copy of the program's list: short as a rule.
+class List {
+ public:
+  List(const pollfd* programs, nfds_t count) {
+    if (count > few_.size()) many_.resize(count);
+    list_ = {many_.empty() ? few_.data() : many_.data(), count};
+    good_ = get_all(list_, programs);
+  }
+  List(const List&) = delete;
+  List& operator=(const List&) = delete;
+  bool good() const { return good_; }
+  std::span<pollfd> operator*() const { return list_; }
+  // What was found is told; false: EFAULT.
+  bool tell(pollfd* programs) const {
+    for (size_t i = 0; i < list_.size(); ++i)
+      if (!put(&programs[i].revents, list_[i].revents)) return false;
+    return true;
+  }
+
+ private:
+  std::array<pollfd, 16> few_;
+  std::vector<pollfd> many_;
+  std::span<pollfd> list_;
+  bool good_ = false;
+};
+
 bool concerns(const pollfd* fds, nfds_t count) {
-  if (count > sockets::kTableSize || !writable(fds, count * sizeof *fds)) return false;
-  for (nfds_t i = 0; i < count; ++i)
-    if (find(fds[i].fd)) return true;
+  if (count > sockets::kTableSize) return false;
+  std::array<pollfd, 16> some;
+  for (nfds_t at = 0; at < count; at += some.size()) {
+    const std::span part(some.data(), std::min<size_t>(some.size(), count - at));
+    if (!get_all(part, fds + at)) return false;
+    for (const auto& one : part)
+      if (find(one.fd)) return readable(fds, count * sizeof *fds);
+  }
   return false;
 }
 
+// The kernel waits also where it can write no answer, or part of it, and says so afterwards.
+sockets::Answer<int> poll_in_lanes(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  return sockets::guarded([&]() -> sockets::Answer<int> {
+    const List list(fds, count);
+    if (!list.good()) return sockets::Answer<int>::pass();
+    const auto answer = sockets::poll((*list).data(), count, timeout, mask);
+    if (!answer.served() || (!answer.result() && !answer.result().is(EINTR))) return answer;
+    if (!list.tell(fds)) return rsock::Errno{EFAULT};
+    return answer;
+  });
+}
+
 template <class Libc>
-[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
-                                     Libc libc) {
-  if (!sound(timeout) || !sound(mask)) return libc();
-  const auto answer = sockets::poll(fds, count, timeout, mask);
+[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout,
+                                     const sigset_t* programs_mask, Libc libc) {
+  const TimeLimit time(timeout);
+  const SignalMask mask(programs_mask);
+  if (!time.sound() || !mask.sound()) return libc();
+  const auto answer = poll_in_lanes(fds, count, time, mask);
   return answer.served() ? finish(answer.result()) : libc();
 }
 
@@ -61,93 +102,28 @@ template <class Libc>
   return real::ppoll(fds, count, timeout, mask);
 }
 
-struct Sets {
-  fd_set *reads, *writes, *excepts;
-};
-
-// The descriptors of concern in one set. Sets may be larger than FD_SETSIZE: programs make their own.
-template <class Do>
-bool each_concerned(int count, fd_set* set, Do what) {
-  using Word = unsigned long;
-  constexpr int kBits = 8 * sizeof(Word);
-  const int words = (std::min(count, highest.load(std::memory_order_relaxed) + 1) + kBits - 1) / kBits;
-  const auto* bits = reinterpret_cast<const Word*>(set);
-  if (!set || !writable(set, static_cast<size_t>(words) * sizeof(Word))) return false;
-  for (int i = 0; i < words; ++i)
-    for (Word word = bits[i]; word; word &= word - 1) {
-      const int fd = i * kBits + __builtin_ctzl(word);
-      if (fd < count && find(fd) && !what(fd)) return true;
-    }
-  return false;
-}
-
-bool concerns(int count, Sets sets) {
-  if (count <= 0) return false;
-  const auto stop = [](int) { return false; };
-  return each_concerned(count, sets.reads, stop) || each_concerned(count, sets.writes, stop) ||
-         each_concerned(count, sets.excepts, stop);
-}
-
-// The kernel takes a count beyond what it has descriptors, and touches less of the sets then. Where that is so, and where a set is
-// no memory at all, it has the call, and the flows wait there.
-bool whole(int count, fd_set* set) {
-  return !set || writable(set, (static_cast<size_t>(count) + 63) / 64 * 8);
-}
-bool only_kernel_can(int count, Sets sets) {
-  if (whole(count, sets.reads) && whole(count, sets.writes) && whole(count, sets.excepts)) return false;
-  const auto leave = [](int fd) { return to_tcp(fd), true; };
-  each_concerned(count, sets.reads, leave);
-  each_concerned(count, sets.writes, leave);
-  each_concerned(count, sets.excepts, leave);
-  return true;
-}
-
-[[gnu::noinline]] int select_concerned(int count, Sets sets, timeval* timeout) {
-  if ((timeout && (!writable(timeout, sizeof *timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0)) ||
-      only_kernel_can(count, sets))
-    return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
-  timespec left{};
-  if (timeout) left = {timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
-  const auto answer =
-      sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, nullptr);
-  if (!answer.served()) return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
-  if (timeout) *timeout = {left.tv_sec, left.tv_nsec / 1000};
-  return finish(answer.result());
-}
-
-[[gnu::noinline]] int pselect_concerned(int count, Sets sets, const timespec* timeout, const sigset_t* mask) {
-  if (!sound(timeout) || !sound(mask) || only_kernel_can(count, sets))
-    return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
-  timespec left = timeout ? *timeout : timespec{};
-  const auto answer =
-      sockets::select(count, sets.reads, sets.writes, sets.excepts, timeout ? &left : nullptr, mask);
-  if (!answer.served()) return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
-  return finish(answer.result());
-}
-
-[[gnu::noinline]] int select_or(int count, Sets sets, timeval* timeout) {
-  if (concerns(count, sets)) return select_concerned(count, sets, timeout);
-  return real::select(count, sets.reads, sets.writes, sets.excepts, timeout);
-}
-
-[[gnu::noinline]] int pselect_or(int count, Sets sets, const timespec* timeout, const sigset_t* mask) {
-  if (concerns(count, sets)) return pselect_concerned(count, sets, timeout, mask);
-  return real::pselect(count, sets.reads, sets.writes, sets.excepts, timeout, mask);
-}
-
 [[gnu::noinline]] int epoll_ctl_concerned(int set, int operation, int fd, epoll_event* event) {
-  if (operation != EPOLL_CTL_DEL && !readable(event, sizeof *event))
-    return real::epoll_ctl(set, operation, fd, event);
+  epoll_event own{};
+  if (operation != EPOLL_CTL_DEL && !get(own, event)) return real::epoll_ctl(set, operation, fd, event);
   note(set);
-  const auto answer = sockets::epoll_ctl(set, operation, fd, event);
+  const auto answer = sockets::epoll_ctl(set, operation, fd, &own);
   return answer.served() ? finish(answer.result()) : real::epoll_ctl(set, operation, fd, event);
 }
 
 // Programs may say that there is room for more events than there is. The kernel writes what it has.
 int room(epoll_event* events, int capacity) {
-  while (capacity > 0 && !writable(events, static_cast<size_t>(capacity) * sizeof *events)) capacity /= 2;
-  return capacity;
+  for (;; capacity /= 2) {
+    const auto usable = memory::usable(events, static_cast<size_t>(capacity) * sizeof *events, memory::Use::write);
+    capacity = static_cast<int>(usable / sizeof *events);
+    // What comes as an edge comes once: it should find its place.
+    epoll_event last;
+    if (capacity == 0 || rsock::copy(&last, events + capacity - 1, sizeof last)) return capacity;
+  }
 }
+
+// What is found at a time goes by memory of ours, so that no lock is held where the program's cannot be
+// touched.
+constexpr int kMostAtATime = 128;
 
 // Where there is no memory for events, a wait is in order until there is one.
 template <class Libc>
@@ -160,15 +136,22 @@ template <class Libc>
 
 template <class Libc>
 [[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity,
-                                           const timespec* timeout, const sigset_t* mask, Libc libc) {
+                                           const timespec* timeout, const sigset_t* programs_mask,
+                                           Libc libc) {
+  const TimeLimit time(timeout);
+  const SignalMask mask(programs_mask);
   constexpr int kMostEvents = static_cast<int>(0x7fffffff / sizeof(epoll_event));
   constexpr auto kKernelsOwn = uintptr_t{1} << 63;
-  if (capacity <= 0 || capacity > kMostEvents || !sound(timeout) || !sound(mask)) return libc();
+  if (capacity <= 0 || capacity > kMostEvents || !time.sound() || !mask.sound()) return libc();
   if (reinterpret_cast<uintptr_t>(events) & kKernelsOwn) return libc();
-  capacity = room(events, capacity);
-  if (capacity == 0) return wait_for_a_fault(set, timeout, mask, libc);
-  const auto answer = sockets::epoll_wait(set, events, capacity, timeout, mask);
-  return answer.served() ? finish(answer.result()) : libc();
+  capacity = room(events, std::min(capacity, kMostAtATime));
+  if (capacity == 0) return wait_for_a_fault(set, time, mask, libc);
+  std::array<epoll_event, kMostAtATime> found;
+  const auto answer = sockets::epoll_wait(set, found.data(), capacity, time, mask);
+  if (!answer.served()) return libc();
+  if (answer.result() && !rsock::copy(events, found.data(), static_cast<size_t>(*answer.result()) * sizeof *events))
+    return fail(EFAULT);
+  return finish(answer.result());
 }
 
 // ---- epoll_wait and its kin in three forms: a set of concern; libc's own; and one that is of no concern, but may become so while
@@ -192,8 +175,14 @@ template <class Libc>
 template <class... More>
 [[gnu::noinline, gnu::cold]] int came_back(int found, int set, epoll_event* events, More... more) {
   if (found <= 0) return found;
-  found = sockets::epoll_waited(set, events, found);
-  return found == 0 ? wait_concerned(set, events, more...) : found;
+  const auto left = sockets::guarded([&]() -> rsock::Result<int> {
+    std::vector<epoll_event> own(static_cast<size_t>(found));
+    if (!get_all(std::span(own), events)) return rsock::Errno{EFAULT};
+    const int count = rsock::sockets::epoll_waited(set, own.data(), found);
+    if (!put_all(events, std::span(own).first(static_cast<size_t>(count)))) return rsock::Errno{EFAULT};
+    return count;
+  });
+  return left && *left == 0 ? wait_concerned(set, events, more...) : finish(left);
 }
 
 // Its arguments are kept in memory for the rare case that they are needed again, not in registers that would have to be saved.
@@ -243,18 +232,6 @@ RSOCK_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
   return ppoll_or(fds, count, timeout, mask);
 }
 
-RSOCK_EXPORT int select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timeval* timeout) {
-  if (nothing_concerns_us()) return real::select(count, reads, writes, excepts, timeout);
-  return select_or(count, {reads, writes, excepts}, timeout);
-}
-RSOCK_EXPORT_ALIAS(__select, select);
-
-RSOCK_EXPORT int pselect(int count, fd_set* reads, fd_set* writes, fd_set* excepts, const timespec* timeout,
-                         const sigset_t* mask) {
-  if (nothing_concerns_us()) return real::pselect(count, reads, writes, excepts, timeout, mask);
-  return pselect_or(count, {reads, writes, excepts}, timeout, mask);
-}
-
 RSOCK_EXPORT int epoll_ctl(int set, int operation, int fd, epoll_event* event) noexcept {
   if (find(fd) || find(set)) return epoll_ctl_concerned(set, operation, fd, event);
   return real::epoll_ctl(set, operation, fd, event);
@@ -272,3 +249,26 @@ RSOCK_EXPORT int epoll_pwait2(int set, epoll_event* events, int capacity, const 
                               const sigset_t* mask) {
   return wait_in<real::epoll_pwait2>(set, events, capacity, timeout, mask);
 }
+
+namespace rsock::preload {
+
+long ppoll_by_number(pollfd* fds, nfds_t count, timespec* timeout, const sigset_t* mask, size_t mask_size) {
+  const auto kernel = [=] {
+    return real::syscall(SYS_ppoll, as_word(fds), as_word(count), as_word(timeout), as_word(mask), as_word(mask_size), 0);
+  };
+  if (nothing_concerns_us() || !concerns(fds, count) || (mask && mask_size != kMaskSize)) return kernel();
+  const TimeLimit time(timeout);
+  const SignalMask programs(mask);
+  if (!time.sound() || !programs.sound()) return kernel();
+  const auto begun = now();
+  const auto answer = poll_in_lanes(fds, count, time, programs);
+  if (!answer.served()) return kernel();
+  if (timeout) {
+    timespec left = *static_cast<const timespec*>(time);
+    take_off(left, now() - begun);
+    (void)put(timeout, left);  // as the kernel, which says nothing of it where it cannot
+  }
+  return finish(answer.result());
+}
+
+}  // namespace rsock::preload

@@ -1,14 +1,17 @@
 #include "tools/check_config.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <variant>
+#include <optional>
 
-#include "config/config.hpp"
+#include "config/host_reader.hpp"
+#include "config/secrets.hpp"
+#include "core/base/kernel.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -17,15 +20,23 @@ struct FileCloser {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
 
-/// At most one byte more than a configuration may have, so that devices and pipes without end are refused,
-/// too.
-std::variant<std::string, int> read_file(const std::string& path) {
-  const std::unique_ptr<std::FILE, FileCloser> file(std::fopen(path.c_str(), "re"));
-  if (!file) return errno;
-  std::string text(config::kTextLimit + 1, '\0');
-  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  if (std::ferror(file.get()) != 0) return errno;
-  return text;
+Result<File> read_patiently(const std::string& path) {
+  const std::unique_ptr<std::FILE, FileCloser> opened(std::fopen(path.c_str(), "re"));
+  if (!opened) return Errno{errno};
+  File file;
+  if (::fstat(::fileno(opened.get()), &file.facts) != 0) return Errno{errno};
+  file.bytes.resize(config::kTextLimit + 1);
+  file.bytes.resize(std::fread(file.bytes.data(), 1, file.bytes.size(), opened.get()));
+  if (std::ferror(opened.get()) != 0) return Errno{errno};
+  return file;
+}
+
+}  // namespace
+
+config::Reader patient_reader() {
+  auto reader = config::host_reader(sys::effective_user());
+  reader.file = read_patiently;
+  return reader;
 }
 
 ExitStatus complain(const std::vector<config::Diagnostic>& errors) {
@@ -33,13 +44,14 @@ ExitStatus complain(const std::vector<config::Diagnostic>& errors) {
   return kFailure;
 }
 
-}  // namespace
-
 ExitStatus check_config(const std::string& path) {
-  const auto text = read_file(path);
-  if (const int* error = std::get_if<int>(&text))
-    return complain({{path, 0, 0, fmt::format("cannot be read: {}", std::strerror(*error))}});
-  const auto parsed = config::parse_for_every_program(std::get<std::string>(text), path);
+  auto reader = patient_reader();
+  const auto file = reader.file(path);
+  if (!file) return complain({{path, 0, 0, fmt::format("cannot be read: {}", std::strerror(file.error()))}});
+  reader.file = [&](const std::string&) { return file; };
+  auto parsed = config::load({config::Source::Kind::file, path, true}, reader, std::nullopt);
+  if (const auto& secret = parsed.config.options.secret; !secret.empty())
+    config::take_secrets(parsed, path, rsock::read_file(secret.c_str(), config::kSecretsMost), sys::effective_user());
   if (!parsed.errors.empty()) return complain(parsed.errors);
   for (const config::Rule& rule : parsed.config.rules.all()) fmt::print("{}\n", config::to_string(rule));
   if (parsed.config.rules.all().empty()) fmt::print("no rules: nothing is selected\n");

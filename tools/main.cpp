@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <exception>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,9 +17,17 @@
 #include "config/option_table.hpp"
 #include "core/base/kernel.hpp"
 #include "tools/check_config.hpp"
+#include "tools/command.hpp"
+#include "tools/completion.hpp"
+#include "tools/doctor/doctor.hpp"
+#include "tools/enable.hpp"
 #include "tools/exit_status.hpp"
+#include "tools/explain.hpp"
+#include "tools/look.hpp"
+#include "tools/manual.hpp"
 #include "tools/operate.hpp"
 #include "tools/run.hpp"
+#include "tools/show_config.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -26,20 +36,32 @@ namespace {
 struct CommandLine {
   CLI::App app{"Move selected TCP flows of unmodified programs onto RDMA", "rsock"};
   std::string config_path;
-  bool man = false;
+  bool man = false, manual = false;
   bool all = false;
+  double within = 10;  // seconds
   RunArguments run_arguments;
   OperateArguments operate_arguments;
+  LookArguments look_arguments;
+  ExplainArguments explain_arguments;
   CLI::App* check = nullptr;
   CLI::App* run = nullptr;
   CLI::App* options = nullptr;
   CLI::App* lane = nullptr;
   CLI::App* reload = nullptr;
+  CLI::App* list = nullptr;
   CLI::App* flows = nullptr;
+  CLI::App* links = nullptr;
+  CLI::App* stats = nullptr;
+  CLI::App* top = nullptr;
+  CLI::App* explain = nullptr;
+  CLI::App* completions = nullptr;
+  std::string shell;
+  std::vector<Command> others;
 
   CommandLine() {
     app.set_version_flag("--version", "rsock " RSOCK_VERSION);
     app.require_subcommand(0, 1);
+    app.add_flag("--man", manual, "Print the COMMANDS section of the manual page")->group("");
     app.failure_message([](const CLI::App*, const CLI::Error& error) {
       return fmt::format("rsock: {}\nsee rsock --help\n", error.what());
     });
@@ -49,6 +71,20 @@ struct CommandLine {
         app.add_subcommand("options", "Print the keys of the [options] table: defaults, ranges, meaning");
     options->add_flag("--man", man, "as the OPTIONS section of a manual page");
     add_operators();
+    add_lookers();
+    add_explain();
+    add_completion();
+    others.push_back(add_config(app));
+    others.push_back(add_doctor(app));
+    for (auto& command : add_units(app)) others.push_back(std::move(command));
+  }
+
+  /// What takes flows off their lanes is not for all processes by mistake.
+  const OperateArguments& selected_processes() const {
+    const auto& [pid, which, program] = operate_arguments.selection;
+    if (operate_arguments.lane == "tcp" && !pid && program.empty() && !all)
+      throw CLI::RequiredError("--pid, --program or --all");
+    return operate_arguments;
   }
 
  private:
@@ -68,10 +104,20 @@ struct CommandLine {
         ->type_name("LANE");
     run->add_option("--stats", run_arguments.stats, "write the program's counters there")->type_name("FILE");
     run->add_option("--log", run_arguments.log, "what to log, and where")->type_name("LEVEL[:FILE]");
+    auto* require = run->add_option("--require", run_arguments.requirement.lane,
+                                    "end the program if no flow of it gets there in time: rdma, shm, or auto for either");
+    require->check(CLI::IsMember({"auto", "rdma", "shm"}))->type_name("LANE");
+    run->add_option("--within", within, "the time for --require (default 10s): 5s, 500ms, 2m")
+        ->needs(require)
+        ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}}) & CLI::Range(0.0, 86400.0))
+        ->type_name("TIME");
     run->prefix_command();
     run->footer(
         "PROGRAM and its arguments come last: rsock run --listen '*:6379' -- redis-server --save ''\n"
-        "Without --listen and --connect, the configuration file says which flows are selected.");
+        "Without --listen and --connect, the configuration file says which flows are selected.\n"
+        "With --require, rsock stays beside PROGRAM, hands on signals, and looks where the flows of it and of its children are.\n"
+        "Exit status: that of PROGRAM; 126 it cannot be run, 127 there is none, 2 a wrong command line. With --require also:\n"
+        "128+N signal N ended PROGRAM, 3 no flow got into LANE.");
   }
 
   void add_operators() {
@@ -83,21 +129,84 @@ struct CommandLine {
     add_port(lane);
     add_timeout(lane);
     lane->footer(
-        "`rsock lane tcp` returns when the flows are on TCP at both ends; no byte is lost. New flows stay on TCP as well,\n"
-        "for that port if one is given, until `rsock lane auto`. One line is printed for each process.\n" +
+        "`rsock lane tcp` has to be told for which processes it is: --pid, --program or --all.\n"
+        "It returns when the flows are on TCP at both ends; no byte is lost, and it is enough to say it at one end. New flows stay\n"
+        "on TCP as well, for that port if one is given, and so do those of children, until `rsock lane auto`. Then flows enter lanes\n"
+        "again, also those that never were in one: at once if it was said to the end that accepted them, else within five seconds.\n"
+        "One line is printed for each process.\n" +
         std::string(kWhoAndStatus));
     reload = app.add_subcommand("reload", "Make running programs read their rules again");
     add_selection(reload);
     add_timeout(reload);
     reload->footer(
-        "Each process reads what it read at its start: the file of RSOCK_CONFIG, else /etc/rsock/rsock.toml. A file with\n"
-        "a mistake changes nothing. The rules decide about new connections; flows that no rule selects any more go back\n"
+        "Each process reads what it read at its start: the file of RSOCK_CONFIG, else /etc/rsock/rsock.toml, and the files\n"
+        "conf.d/*.toml beside it. A file with a mistake changes nothing. The rules decide about new connections; flows that no rule selects any more go back\n"
         "to TCP. [options] take effect at the next start of the program only.\n" +
         std::string(kWhoAndStatus));
-    flows = app.add_subcommand("list", "Print the programs in which librsock is active, and where their flows are");
+    list = app.add_subcommand("list", "Print the programs in which librsock is active, and where their flows are");
+    add_selection(list);
+    add_port(list);
+    list->footer(
+        "`rsock explain REASON` tells what is behind a reason in the last column. Programs that have the library and no control\n"
+        "socket come last, and no other command reaches them: no rule has selected a flow or listener of theirs yet, their\n"
+        "configuration has a mistake (`rsock check-config`), or they have no descriptor left.\n" +
+        std::string(kWhoAndStatus));
+  }
+
+  void add_lookers() {
+    flows = app.add_subcommand("flows", "Print each flow of running programs: its lane, its ends, its bytes, and why it is on TCP");
     add_selection(flows);
     add_port(flows);
-    flows->footer(kWhoAndStatus);
+    add_json(flows);
+    flows->footer(
+        "Bytes are those that the program read and wrote, by whatever way, since a rule selected the flow; the rings are in bytes.\n"
+        "full: how often a write found no room for all of it in the ring. `rsock explain REASON` tells what is behind a reason.\n" +
+        std::string(kWhoAndStatus));
+    links = app.add_subcommand("links", "Print the links of running programs, each of which carries flows to one peer");
+    add_selection(links);
+    add_json(links);
+    links->footer(
+        "credits: messages that the peer can take now. memory: bytes that count against the option max_pinned; over RDMA they are\n"
+        "pinned. inline: bytes of a message that the device takes with the order. returns: flows that went from the link back to TCP.\n" +
+        std::string(kWhoAndStatus));
+    stats = app.add_subcommand("stats", "Print the counters of running programs, summed by program");
+    add_selection(stats);
+    auto* json = add_json(stats);
+    stats->add_flag("--prometheus", look_arguments.prometheus, "in the text format of Prometheus")->excludes(json);
+    stats->footer(
+        "They are those of the statistics that a process writes at its end, see librsock(7), of the processes that run now.\n"
+        "For node_exporter's textfile collector: rsock stats --prometheus >FILE.tmp; mv FILE.tmp FILE.prom\n" +
+        std::string(kWhoAndStatus));
+    top = app.add_subcommand("top", "Show flows of running programs and their rates, anew each second");
+    add_selection(top);
+    add_port(top);
+    top->add_option("--count", look_arguments.count, "end after so many times (default: at SIGINT)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1000000000));
+    top->footer("The fastest flows come first; rates are in bytes a second.\n" + std::string(kWhoAndStatus));
+  }
+
+  CLI::Option* add_json(CLI::App* command) { return command->add_flag("--json", look_arguments.json, "as JSON"); }
+
+  void add_completion() {
+    completions = app.add_subcommand("completion", "Print a script that completes the command line of rsock in a shell");
+    completions->add_option("SHELL", shell, "whose script it is")
+        ->required()
+        ->check(CLI::IsMember(std::vector<std::string>(std::begin(kShells), std::end(kShells))));
+    completions->footer("In bash, for the shell that runs: source <(rsock completion bash)");
+  }
+
+  void add_explain() {
+    explain = app.add_subcommand("explain", "Tell why flows are on TCP, how to see that, and what helps");
+    explain->add_option("REASON", explain_arguments.reason, "as `rsock list` and the statistics name it; none: all are listed")
+        ->type_name("");
+    auto* json = explain->add_flag("--json", explain_arguments.json, "as JSON");
+    auto* markdown =
+        explain->add_flag("--markdown", explain_arguments.markdown, "the list of all as a table in Markdown, as in the README");
+    auto* in_manual = explain->add_flag("--man", explain_arguments.man, "the list of all as a section of a manual page");
+    markdown->excludes(json)->excludes(explain->get_option("REASON"));
+    in_manual->excludes(json)->excludes(markdown)->excludes(explain->get_option("REASON"));
+    explain->footer("Exit status: 0 told, 2 there is no such reason, or a wrong command line.");
   }
 
   static constexpr const char* kWhoAndStatus =
@@ -127,8 +236,8 @@ struct CommandLine {
         ->check(CLI::Range(0.0, 3600.0));
   }
 
-  void add_list(const char* name, std::vector<std::string>& list, const char* description) {
-    run->add_option(name, list, description)->type_name("RULE")->allow_extra_args(false);
+  void add_list(const char* name, std::vector<std::string>& rules, const char* description) {
+    run->add_option(name, rules, description)->type_name("RULE")->allow_extra_args(false);
   }
 };
 
@@ -161,12 +270,28 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
   line.app.parse(static_cast<int>(split.ours.size()), split.ours.data());
   if (line.run->parsed()) {
     line.run_arguments.command = command(split, line.run->remaining());
+    line.run_arguments.requirement.within = std::chrono::duration<double>(line.within);
     return run(line.run_arguments);
   }
   if (line.check->parsed()) return check_config(line.config_path);
-  if (line.lane->parsed()) return lane(line.operate_arguments);
+  if (line.lane->parsed()) return lane(line.selected_processes());
   if (line.reload->parsed()) return reload(line.operate_arguments);
-  if (line.flows->parsed()) return list(line.operate_arguments);
+  if (line.list->parsed()) return list(line.operate_arguments);
+  if (line.flows->parsed()) return flows(line.operate_arguments, line.look_arguments);
+  if (line.links->parsed()) return links(line.operate_arguments, line.look_arguments);
+  if (line.stats->parsed()) return statistics(line.operate_arguments, line.look_arguments);
+  if (line.top->parsed()) return top(line.operate_arguments, line.look_arguments);
+  if (line.explain->parsed()) return explain(line.explain_arguments);
+  if (line.completions->parsed()) {
+    fmt::print("{}", completion(line.app, line.shell));
+    return kSuccess;
+  }
+  for (const auto& [command, run] : line.others)
+    if (command->parsed()) return run();
+  if (line.manual) {
+    fmt::print("{}", manual_of_commands(line.app));
+    return kSuccess;
+  }
   if (!line.options->parsed()) throw CLI::RequiredError("A command");
   fmt::print("{}", line.man ? config::man_section() : config::describe_options());
   return kSuccess;
@@ -177,7 +302,7 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
 
 int main(int argc, char** argv) {
   using namespace rsock::tools;
-  rsock::kernel = {&::syscall, &::epoll_pwait2, &::ppoll};
+  rsock::kernel = {&::epoll_pwait2, &::ppoll, &::clock_gettime};
   try {
     CommandLine line;
     try {

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/loaded.hpp"
+
 namespace rsock::tools {
 namespace {
 
@@ -18,23 +20,23 @@ using wire::Order;
 
 /// A process that was told something, and what it says.
 struct Told {
-  const Process* process;
+  Process* process;
   std::optional<ControlAnswer> answer;
   std::uint32_t moved = 0;
   Clock::time_point done{};
 };
 
-std::uint32_t off_tcp(const wire::FlowCounts& flows) { return flows.rdma + flows.shm + flows.entering + flows.leaving; }
-
 std::string_view s(std::uint32_t count) { return count == 1 ? "" : "s"; }
 
 /// All are told before any is waited for.
-std::vector<Told> tell(const std::vector<Process>& processes, Order order, std::uint16_t port) {
+std::vector<Told> tell(std::vector<Process>& processes, Order order, std::uint16_t port) {
+  std::vector<Process*> asked;
+  for (auto& process : processes) asked.push_back(&process);
+  auto answers = Process::ask(asked, order, port);
   std::vector<Told> all;
-  for (const auto& process : processes) {
-    auto answer = process.ask(order, port);
-    const auto moved = answer ? answer->moved : 0;
-    all.push_back({&process, std::move(answer), moved, Clock::now()});
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const auto moved = answers[i] ? answers[i]->moved : 0;
+    all.push_back({asked[i], std::move(answers[i]), moved, Clock::now()});
   }
   return all;
 }
@@ -46,12 +48,19 @@ void await(std::vector<Told>& all, const OperateArguments& arguments,
   const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arguments.timeout));
   auto pause = kFirstPause;
   for (;;) {
-    bool waiting = false;
+    std::vector<Process*> asked;
+    std::vector<Told*> whose;
     for (auto& told : all) {
       if (!told.answer || told.answer->refused || settled(told.answer->flows)) continue;
-      told.answer = told.process->ask(Order::tell, arguments.port);
-      told.done = Clock::now();
-      waiting = waiting || (told.answer && !settled(told.answer->flows));
+      asked.push_back(told.process);
+      whose.push_back(&told);
+    }
+    auto answers = Process::ask(asked, Order::tell, arguments.port);
+    bool waiting = false;
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      whose[i]->answer = std::move(answers[i]);
+      whose[i]->done = Clock::now();
+      waiting = waiting || (whose[i]->answer && !settled(whose[i]->answer->flows));
     }
     if (!waiting || Clock::now() >= deadline) return;
     ::usleep(static_cast<useconds_t>(pause.count()));
@@ -59,30 +68,22 @@ void await(std::vector<Told>& all, const OperateArguments& arguments,
   }
 }
 
-ExitStatus nobody(const Selection& selection) {
-  std::string who = "no process with librsock active";
-  if (selection.pid) who += fmt::format(" has the id {}", *selection.pid);
-  if (!selection.program.empty()) who += fmt::format(" is called {}", selection.program);
-  fmt::print(stderr, "rsock: {} here, or it is not yours\n", who);
-  return kUsage;
-}
-
 /// True if it answered.
 bool answered(const Told& told) {
-  if (!told.answer) fmt::print(stderr, "rsock: {} does not answer\n", told.process->name());
+  if (!told.answer) silent(*told.process);
   return told.answer.has_value();
 }
 
 std::string reasons(const ControlAnswer& answer) {
   std::string text;
   for (const auto& [reason, flows] : answer.stay) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", reason, flows);
-  return text;
+  return on_one_line(std::move(text));
 }
 
-ExitStatus to_tcp(const std::vector<Process>& processes, const OperateArguments& arguments) {
+ExitStatus to_tcp(std::vector<Process>& processes, const OperateArguments& arguments) {
   const auto begin = Clock::now();
   auto all = tell(processes, Order::leave, arguments.port);
-  await(all, arguments, [](const auto& flows) { return off_tcp(flows) == 0; });
+  await(all, arguments, [](const auto& flows) { return flows.off_tcp() == 0; });
   auto status = kSuccess;
   for (const auto& told : all) {
     if (!answered(told)) {
@@ -91,7 +92,7 @@ ExitStatus to_tcp(const std::vector<Process>& processes, const OperateArguments&
     }
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(told.done - begin).count();
     const auto& flows = told.answer->flows;
-    const auto left = off_tcp(flows);
+    const auto left = flows.off_tcp();
     const auto moved = told.moved - std::min(told.moved, left);
     fmt::print("{}: {} flow{} left their lanes in {} ms, {} on TCP\n", told.process->name(), moved, s(moved), took, flows.tcp);
     if (left == 0) continue;
@@ -102,7 +103,7 @@ ExitStatus to_tcp(const std::vector<Process>& processes, const OperateArguments&
   return status;
 }
 
-ExitStatus to_lanes(const std::vector<Process>& processes, const OperateArguments& arguments) {
+ExitStatus to_lanes(std::vector<Process>& processes, const OperateArguments& arguments) {
   auto status = kSuccess;
   for (const auto& told : tell(processes, Order::enter, arguments.port)) {
     if (!answered(told)) {
@@ -118,14 +119,27 @@ ExitStatus to_lanes(const std::vector<Process>& processes, const OperateArgument
 
 }  // namespace
 
+ExitStatus nobody(const Selection& selection) {
+  std::string who = "no process with librsock active";
+  if (selection.pid) who += fmt::format(" has the id {}", *selection.pid);
+  if (!selection.program.empty()) who += fmt::format(" is called {}", selection.program);
+  fmt::print(stderr, "rsock: {} here, or it is not yours\n", who);
+  return kUsage;
+}
+
+ExitStatus silent(const Process& process) {
+  fmt::print(stderr, "rsock: {} does not answer\n", process.name());
+  return kFailure;
+}
+
 ExitStatus lane(const OperateArguments& arguments) {
-  const auto processes = Process::find(arguments.selection);
+  auto processes = Process::find(arguments.selection);
   if (processes.empty()) return nobody(arguments.selection);
   return arguments.lane == "tcp" ? to_tcp(processes, arguments) : to_lanes(processes, arguments);
 }
 
 ExitStatus reload(const OperateArguments& arguments) {
-  const auto processes = Process::find(arguments.selection);
+  auto processes = Process::find(arguments.selection);
   if (processes.empty()) return nobody(arguments.selection);
   auto all = tell(processes, Order::reload, 0);
   await(all, arguments, [](const auto& flows) { return flows.leaving == 0; });
@@ -134,7 +148,7 @@ ExitStatus reload(const OperateArguments& arguments) {
     if (!answered(told)) {
       status = kFailure;
     } else if (told.answer->refused) {
-      fmt::print(stderr, "{}rsock: {} keeps its rules\n", told.answer->complaint, told.process->name());
+      fmt::print(stderr, "{}rsock: {} keeps its rules\n", printable(told.answer->complaint), told.process->name());
       status = kFailure;
     } else {
       const auto& flows = told.answer->flows;
@@ -149,8 +163,9 @@ ExitStatus reload(const OperateArguments& arguments) {
 }
 
 ExitStatus list(const OperateArguments& arguments) {
-  const auto processes = Process::find(arguments.selection);
-  if (processes.empty()) return nobody(arguments.selection);
+  auto processes = Process::find(arguments.selection);
+  const auto waiting = only_loaded(arguments.selection, processes);
+  if (processes.empty() && waiting.empty()) return nobody(arguments.selection);
   fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", "pid", "program", "rdma", "shm", "tcp", "enter", "leave", "why on tcp");
   auto status = kSuccess;
   for (const auto& told : tell(processes, Order::tell, arguments.port)) {
@@ -163,6 +178,8 @@ ExitStatus list(const OperateArguments& arguments) {
     fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", told.process->pid(), name.substr(0, name.rfind('[')), flows.rdma,
                flows.shm, flows.tcp, flows.entering, flows.leaving, reasons(*told.answer));
   }
+  for (const auto& [pid, program] : waiting)
+    fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", pid, program, "-", "-", "-", "-", "-", "no control socket");
   return status;
 }
 

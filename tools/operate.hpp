@@ -16,6 +16,11 @@ struct OperateArguments {
   double timeout = 10;     ///< seconds that flows may take to leave their lanes
 };
 
+/// Says on stderr that there is no such process.
+ExitStatus nobody(const Selection& selection);
+/// Says on stderr that it does not answer.
+ExitStatus silent(const Process& process);
+
 /// `rsock lane`, `rsock reload`, `rsock list`: one line on stdout for each process, what went wrong on stderr. kSuccess when all was
 /// done; kFailure when a process did not do it, or flows did not leave in time; kUsage when there is no such process.
 ExitStatus lane(const OperateArguments& arguments);

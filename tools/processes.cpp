@@ -2,43 +2,126 @@
 
 #include <fmt/format.h>
 #include <fnmatch.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cctype>
 #include <utility>
 
 namespace rsock::tools {
 namespace {
 
-constexpr auto kPatience = std::chrono::milliseconds(3000);  // with a process that is to answer
-
-/// Its program may call itself whatever it likes.
-std::string printable(std::string text) {
-  for (char& c : text)
-    if (!std::isprint(static_cast<unsigned char>(c))) c = '?';
-  return text;
-}
+constexpr auto kDoorPatience = std::chrono::milliseconds(1000);  // where many others knock
+constexpr control::Caller::Patience kPatience{std::chrono::milliseconds(1000), std::chrono::milliseconds(3000)};
+constexpr auto kReading = std::chrono::seconds(30);  // all pages
 
 }  // namespace
 
-std::optional<wire::ControlAnswer> Process::ask(wire::Order order, std::uint16_t port) const {
-  return caller_.ask({order, port}, kPatience);
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (c != '\n' && !std::isprint(static_cast<unsigned char>(c))) c = '?';
+  return text;
+}
+
+std::string on_one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', '?');
+  return printable(std::move(text));
+}
+
+std::vector<std::optional<wire::ControlAnswer>> Process::ask(std::span<Process* const> processes, wire::Order order, std::uint16_t port) {
+  std::vector<control::Caller*> callers;
+  for (auto* process : processes) callers.push_back(&process->caller_);
+  return control::Caller::ask_all(callers, {order, port}, kPatience);
+}
+
+namespace {
+
+/// Reads pages until there is no more of them. A process may go on for ever: it is read so far.
+class Reading {
+ public:
+  Reading(wire::Order order, std::uint16_t port) : request{order, port} {}
+  bool goes_on() const { return more_ && pages_ < kMostPages; }
+  void take(const std::optional<wire::ControlPage>& page) {
+    more_ = page && page->next > request.number;
+    told.complete = page && page->next == 0;
+    if (!page) return;
+    ++pages_;
+    request.number = page->next;
+    std::string_view text = page->text;
+    for (std::size_t end; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1)) told.lines.emplace_back(text.substr(0, end));
+  }
+
+  wire::ControlRequest request;
+  Process::Told told;
+
+ private:
+  static constexpr int kMostPages = 8192;
+  bool more_ = true;
+  int pages_ = 0;
+};
+
+}  // namespace
+
+std::vector<Process::Told> Process::read(std::span<Process> processes, wire::Order order, std::uint16_t port) {
+  std::vector<Reading> readings(processes.size(), Reading(order, port));
+  const auto deadline = std::chrono::steady_clock::now() + kReading;
+  for (;;) {
+    std::vector<control::Caller*> callers;
+    std::vector<wire::ControlRequest> requests;
+    std::vector<Reading*> whose;
+    for (std::size_t i = 0; i < processes.size(); ++i) {
+      if (!readings[i].goes_on()) continue;
+      callers.push_back(&processes[i].caller_);
+      requests.push_back(readings[i].request);
+      whose.push_back(&readings[i]);
+    }
+    if (whose.empty() || std::chrono::steady_clock::now() >= deadline) break;
+    const auto pages = control::Caller::ask_pages(callers, requests, kPatience);
+    for (std::size_t i = 0; i < whose.size(); ++i) whose[i]->take(pages[i]);
+  }
+  std::vector<Told> all;
+  for (auto& reading : readings) all.push_back(std::move(reading.told));
+  return all;
 }
 
 std::string Process::name() const { return fmt::format("{}[{}]", printable(program_), pid_); }
 
+namespace {
+
+// Each process costs a descriptor.
+void raise_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+bool Selection::fits(const std::string& called) const {
+  return program.empty() || ::fnmatch(program.c_str(), called.c_str(), 0) == 0;
+}
+
 std::vector<Process> Process::find(const Selection& selection) {
+  raise_limit();
+  auto called = control::Caller::call_all(kDoorPatience);
+  if (selection.pid) std::erase_if(called, [&](const auto& one) { return one.process() != 0 && one.process() != *selection.pid; });
+  if (selection.which) std::erase_if(called, [&](const auto& one) { return !selection.which(one.process()); });
+  std::vector<control::Caller*> callers;
+  for (auto& one : called) callers.push_back(&one);
+  const auto told = control::Caller::ask_all(callers, {wire::Order::tell}, kPatience);
   std::vector<Process> found;
-  for (auto& caller : control::Caller::call_all(kPatience)) {
-    Process process(std::move(caller));
-    if (selection.pid && process.pid_ != *selection.pid) continue;
-    if (const auto told = process.ask(wire::Order::tell)) {
-      process.program_ = told->program;
+  for (std::size_t i = 0; i < called.size(); ++i) {
+    // It does not hear us, has ended, or is something else. One that is merely silent may be stopped.
+    if (!told[i] && called[i].hung_up()) continue;
+    Process process(std::move(called[i]));
+    if (told[i]) {
+      process.program_ = told[i]->program.substr(0, told[i]->program.find('\n'));
       // The process ids of another namespace are not known here.
-      if (process.pid_ == 0) process.pid_ = static_cast<pid_t>(told->process);
-    } else if (process.caller_.hung_up()) {
-      continue;  // it does not hear us, or has ended
+      if (process.pid_ == 0) process.pid_ = static_cast<pid_t>(told[i]->process);
     }
-    if (!selection.program.empty() && ::fnmatch(selection.program.c_str(), process.program_.c_str(), 0) != 0) continue;
+    if (selection.pid && process.pid_ != *selection.pid) continue;
+    if (!selection.fits(process.program_)) continue;
     found.push_back(std::move(process));
   }
   return found;

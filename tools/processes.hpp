@@ -2,7 +2,9 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,10 +12,18 @@
 
 namespace rsock::tools {
 
+/// What another process says may be anything: here without what a terminal obeys, but for the ends of lines.
+std::string printable(std::string text);
+/// The same for a text that has to be one line.
+std::string on_one_line(std::string text);
+
 /// Which processes a command is meant for; none named: all.
 struct Selection {
-  std::optional<pid_t> pid;
-  std::string program;  ///< fnmatch(3) pattern on the program's name; empty: every program
+  std::optional<pid_t> pid = {};
+  std::function<bool(pid_t)> which = {};  ///< those whose id it accepts; none: all
+  std::string program = {};  ///< fnmatch(3) pattern on the program's name; empty: every program
+
+  bool fits(const std::string& called) const;  ///< by `program` alone
 };
 
 /// A process in which librsock is active and that may be commanded.
@@ -22,12 +32,20 @@ class Process {
   /// All in this network namespace; one that is stopped is among them, with an unknown name.
   static std::vector<Process> find(const Selection& selection);
 
-  /// Nothing when it does not answer in time, or not in order.
-  std::optional<wire::ControlAnswer> ask(wire::Order order, std::uint16_t port = 0) const;
+  /// All at once, with one time limit. Nothing from one that does not answer in time, or not in order.
+  static std::vector<std::optional<wire::ControlAnswer>> ask(std::span<Process* const> processes, wire::Order order,
+                                                             std::uint16_t port = 0);
+
+  struct Told {
+    std::vector<std::string> lines;
+    bool complete = false;  ///< it answered to the end
+  };
+  /// What is told a page at a time, of all at once; in lines, of which nothing is known.
+  static std::vector<Told> read(std::span<Process> processes, wire::Order order, std::uint16_t port = 0);
 
   /// "redis-server[4711]", printable.
   std::string name() const;
-  const std::string& program() const { return program_; }
+  std::string program() const { return printable(program_); }
   pid_t pid() const { return pid_; }
 
  private:

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -18,6 +16,8 @@
 #include "config/endpoint.hpp"
 #include "config/lane.hpp"
 #include "config/source.hpp"
+#include "core/base/log.hpp"
+#include "tools/configured.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -25,7 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLibrary = "librsock.so";
-constexpr std::array<std::string_view, 4> kLogLevels = {"error", "warning", "info", "debug"};
 
 /// What the user wrote makes no sense.
 struct UsageError : std::runtime_error {
@@ -59,26 +58,14 @@ std::string absolute(std::string_view path) {
   return fs::absolute(path).string();
 }
 
-std::string log_text(std::string_view log) {
-  const auto colon = log.find(':');
-  const std::string_view level = log.substr(0, colon);
-  if (std::find(kLogLevels.begin(), kLogLevels.end(), level) == kLogLevels.end())
-    throw UsageError(fmt::format("--log: unknown level {}; levels are: {}", config::quoted(level),
-                                 fmt::join(kLogLevels, ", ")));
-  if (colon == log.npos) return std::string(log);
-  if (colon + 1 == log.size()) throw UsageError("--log: a file name must follow the colon");
-  return fmt::format("{}:{}", level, absolute(log.substr(colon + 1)));
-}
-
-/// The library that belongs to this command; its plain name, for ld.so to search, when it is in none of its
-/// places.
-std::string find_library() {
-  std::error_code error;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (const fs::path& place : {folder, folder / ".." / "lib", fs::path(RSOCK_INSTALLED_LIBRARY_FOLDER)})
-    if (const fs::path file = (place / kLibrary).lexically_normal(); fs::exists(file, error))
-      return file.string();
-  return kLibrary;
+std::string log_text(std::string_view setting) {
+  const auto colon = setting.find(':');
+  const std::string_view level = setting.substr(0, colon);
+  if (!log::level_named(level))
+    throw UsageError(fmt::format("--log: unknown level {}; levels are: {}", config::quoted(level), log::kLevelWords));
+  if (colon == setting.npos) return std::string(setting);
+  if (colon + 1 == setting.size()) throw UsageError("--log: a file name must follow the colon");
+  return fmt::format("{}:{}", level, absolute(setting.substr(colon + 1)));
 }
 
 /// LD_PRELOAD separates by colons and spaces, and has no way to quote them (ld.so(8)).
@@ -101,6 +88,17 @@ std::vector<Variable> environment(const RunArguments& arguments) {
   return variables;
 }
 
+}  // namespace
+
+std::string find_library() {
+  std::error_code error;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  for (const fs::path& place : {folder, folder / ".." / "lib", folder / RSOCK_LIBRARY_FROM_COMMAND})
+    if (const fs::path file = (place / kLibrary).lexically_normal(); fs::exists(file, error))
+      return file.string();
+  return kLibrary;
+}
+
 ExitStatus become(const std::vector<std::string>& command) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
@@ -111,11 +109,11 @@ ExitStatus become(const std::vector<std::string>& command) {
   return error == ENOENT ? kNoSuchProgram : kCannotRun;
 }
 
-}  // namespace
-
 ExitStatus run(const RunArguments& arguments) {
   try {
     for (const auto& [name, value] : environment(arguments)) ::setenv(name, value.c_str(), 1);
+    if (arguments.listen.empty() && arguments.connect.empty()) tell_of_configuration(arguments.command.front());
+    if (!arguments.requirement.lane.empty()) return run_required(arguments.requirement, arguments.command);
     return become(arguments.command);
   } catch (const UsageError& error) {
     fmt::print(stderr, "rsock: {}\n", error.what());

@@ -1,16 +1,15 @@
 #pragma once
-// Monotonic time. Durations and points in time are distinct types, in nanoseconds.
+// Monotonic time. The clock is the kernel's, whatever time a library that is preloaded with this one (libfaketime) shows the program.
 
-#include <chrono>
+#include "core/base/duration.hpp"
+#include "core/base/kernel.hpp"
 
 namespace rsock {
 
-using Clock = std::chrono::steady_clock;
-using Time = Clock::time_point;
-using Duration = Clock::duration;
-using std::chrono::microseconds;
-using std::chrono::milliseconds;
-
-inline Time now() { return Clock::now(); }
+inline Time now() {
+  timespec time;
+  kernel.clock_gettime(CLOCK_MONOTONIC, &time);
+  return Time(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+}
 
 }  // namespace rsock

@@ -1,7 +1,11 @@
 #include "core/base/kernel.hpp"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -9,6 +13,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <vector>
+
+#include "core/base/selection.hpp"
 
 namespace rsock {
 
@@ -17,14 +24,10 @@ constinit Kernel kernel{};
 namespace sys {
 namespace {
 
-// errno belongs to the program: it is put back, and errors travel as values.
+// errno belongs to the program, and is not touched: errors travel as values.
 template <class... Arguments>
 long call(long number, Arguments... arguments) {
-  const int saved = errno;
-  long result = kernel.syscall(number, arguments...);
-  if (result < 0) result = -errno;
-  errno = saved;
-  return result;
+  return system_call(number, arguments...);
 }
 
 template <class T>
@@ -52,6 +55,20 @@ Result<size_t> recv(int fd, void* buffer, size_t size, int flags) {
 Result<size_t> send(int fd, const void* buffer, size_t size, int flags) {
   return value<size_t>(call(SYS_sendto, fd, buffer, size, flags, nullptr, 0));
 }
+// The kernel copies what is skipped, too: into one small place, again and again.
+Status peek_at(int fd, uint64_t skip, void* buffer, size_t size) {
+  constexpr uint64_t kPiece = 64 << 10;
+  std::vector<std::byte> aside(std::min(skip, kPiece));
+  std::vector<iovec> pieces(skip / kPiece, {aside.data(), kPiece});
+  if (skip % kPiece) pieces.push_back({aside.data(), skip % kPiece});
+  pieces.push_back({buffer, size});
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = pieces.size();
+  const auto got = recvmsg(fd, message, MSG_PEEK | MSG_DONTWAIT);
+  if (!got) return Errno{got.error()};
+  return *got == skip + size ? Status(Done{}) : Errno{EAGAIN};
+}
 Result<size_t> read(int fd, void* buffer, size_t size) {
   return value<size_t>(call(SYS_read, fd, buffer, size));
 }
@@ -75,6 +92,7 @@ Result<int> ioctl(int fd, unsigned long request, void* argument) {
   return value<int>(call(SYS_ioctl, fd, request, argument));
 }
 Result<int> eventfd(unsigned initial, int flags) { return value<int>(call(SYS_eventfd2, initial, flags)); }
+Status socket_pair(int type, int (&ends)[2]) { return status(call(SYS_socketpair, AF_UNIX, type, 0, ends)); }
 Result<int> epoll_create() { return value<int>(call(SYS_epoll_create1, EPOLL_CLOEXEC)); }
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   return status(call(SYS_epoll_ctl, set, operation, fd, event));
@@ -83,11 +101,40 @@ bool at_urgent_mark(int fd) {
   int mark = 0;
   return ioctl(fd, SIOCATMARK, &mark) && mark;
 }
+Result<uint8_t> tcp_state(int fd) {
+  uint8_t state = 0;  // the first field
+  socklen_t size = sizeof state;
+  if (const auto told = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, size); !told) return Errno{told.error()};
+  return state;
+}
+bool peer_has_ended(uint8_t state) {
+  return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT || state == TCP_CLOSE;
+}
+
+namespace {
+
+// Where the process may have no descriptor any more, poll is refused: select tells of bytes and room, and TCP's state of ends.
+uint32_t readiness_by_select(int fd) {
+  const pollfd asked{fd, POLLIN | POLLOUT | POLLPRI, 0};
+  Selection selection({&asked, 1});
+  const auto found = selection.select({}, nullptr);
+  if (!found) return found.is(EBADF) ? POLLNVAL : 0;
+  uint32_t ready = static_cast<uint16_t>(selection.revents(fd));
+  if (ready & POLLIN) ready |= POLLRDNORM;
+  if (ready & POLLOUT) ready |= POLLWRNORM;
+  const auto state = tcp_state(fd);
+  if (!state) return ready;
+  return ready | (peer_has_ended(*state) ? POLLRDHUP : 0) | (*state == TCP_CLOSE ? POLLHUP : 0);
+}
+
+}  // namespace
+
 uint32_t readiness(int fd) {
   constexpr short kAll = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND;
   pollfd asked{fd, kAll, 0};
-  const timespec none{};
-  return call(SYS_ppoll, &asked, 1, &none, nullptr, 0) > 0 ? static_cast<uint16_t>(asked.revents) : 0;
+  const auto found = poll_now({&asked, 1});
+  if (found.is(EINVAL)) return readiness_by_select(fd);
+  return found && *found > 0 ? static_cast<uint16_t>(asked.revents) : 0;
 }
 Result<int> epoll_poll(int set, epoll_event* events, int capacity) {
   return epoll_sleep(set, events, capacity, 0);
@@ -114,23 +161,63 @@ Status getpeername(int fd, sockaddr_storage& address) {
   socklen_t size = sizeof address;
   return status(call(SYS_getpeername, fd, &address, &size));
 }
+Status stat_of(int fd, struct stat& facts) { return status(call(SYS_fstat, fd, &facts)); }
+Status file_system_of(int fd, struct statfs& facts) { return status(call(SYS_fstatfs, fd, &facts)); }
+bool is_sealed(int fd) {
+  constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW;
+  const auto seals = fcntl(fd, F_GET_SEALS, 0);
+  return seals && (*seals & kSealed) == kSealed;
+}
+uid_t effective_user() { return static_cast<uid_t>(call(SYS_geteuid)); }
 int process_id() { return static_cast<int>(call(SYS_getpid)); }
 int thread_id() { return static_cast<int>(call(SYS_gettid)); }
+void futex_sleep(const std::atomic<uint32_t>& word, uint32_t value, Duration most) {
+  const timespec time{most / std::chrono::seconds(1), (most % std::chrono::seconds(1)).count()};
+  call(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, &time, nullptr, 0);
+}
+void futex_wake(const std::atomic<uint32_t>& word, int most) { call(SYS_futex, &word, FUTEX_WAKE_PRIVATE, most, nullptr, nullptr, 0); }
+void die_by(int signal) {
+  const uint64_t action[4] = {};  // the kernel's: SIG_DFL, no flags
+  const uint64_t others = ~(1ull << (signal - 1));
+  call(SYS_rt_sigaction, signal, action, nullptr, sizeof others);
+  call(SYS_rt_sigprocmask, SIG_SETMASK, &others, nullptr, sizeof others);
+  for (;;) call(SYS_tgkill, process_id(), thread_id(), signal);
+}
 
 Result<void*> map(size_t size, int flags, int fd) {
-  const long at = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0L);
-  if (at < 0 && at > -4096) return Errno{static_cast<int>(-at)};
+  const long at = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (is_error(at)) return Errno{static_cast<int>(-at)};
   return reinterpret_cast<void*>(at);
 }
 void unmap(void* at, size_t size) { call(SYS_munmap, at, size); }
-void random(void* bytes, size_t size) {
-  auto* next = static_cast<char*>(bytes);
+Status advise(void* at, size_t size, int advice) { return status(call(SYS_madvise, at, size, advice)); }
+
+namespace {
+
+// Calls `take` until the whole span is filled; the first error that is not an interruption.
+template <class Take>
+Status fill(char* next, size_t size, Take take) {
   while (size > 0) {
-    const long got = call(SYS_getrandom, next, size, 0);
-    if (got <= 0) continue;
-    next += got;
-    size -= static_cast<size_t>(got);
+    const Result<size_t> got = take(next, size);
+    if (got.is(EINTR)) continue;
+    if (!got) return Errno{got.error()};
+    if (*got == 0) return Errno{EIO};
+    next += *got, size -= *got;
   }
+  return Done{};
+}
+
+}  // namespace
+
+// A sandbox may refuse the call and have the device, or the other way round.
+Status random(void* bytes, size_t size) {
+  auto* const begin = static_cast<char*>(bytes);
+  if (fill(begin, size, [](char* to, size_t room) { return value<size_t>(call(SYS_getrandom, to, room, 0)); })) return Done{};
+  const auto device = open("/dev/urandom", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+  if (!device) return Errno{device.error()};
+  const auto filled = fill(begin, size, [&](char* to, size_t room) { return read(*device, to, room); });
+  (void)close(*device);
+  return filled;
 }
 
 namespace {

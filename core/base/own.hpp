@@ -21,6 +21,8 @@ bool keeps(int fd);
 extern thread_local constinit bool trusted __attribute__((tls_model("initial-exec")));
 // What is asked first, by a comparison.
 inline bool may_keep(int fd) { return fd >= lowest.load(std::memory_order_relaxed); }
+// The library has some.
+inline bool any() { return lowest.load(std::memory_order_relaxed) != INT_MAX; }
 // The first one that is kept, from `fd` on; -1 if there is none.
 int next(int fd);
 

@@ -29,6 +29,7 @@ class Durations {
  public:
   void add(Duration duration);
   uint64_t count() const;
+  uint64_t sum() const { return sum_.get(); }  // microseconds
   // The least number of microseconds that `share` of all did not exceed, rounded up to the bucket's end; 0 if there were none.
   uint64_t percentile(double share) const;
   void clear();
@@ -38,6 +39,7 @@ class Durations {
   static size_t bucket(uint64_t us);
   static uint64_t end_of(size_t bucket);
   std::array<Counter, kBuckets> buckets_;
+  Counter sum_;
 };
 
 struct Statistics {

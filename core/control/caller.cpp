@@ -2,92 +2,172 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
-#include <memory>
+#include <map>
 #include <string>
 #include <string_view>
+
+#include "core/base/proc.hpp"
+#include "core/base/socket_owner.hpp"
 
 namespace rsock::control {
 namespace {
 
 constexpr auto kPause = milliseconds(10);
 constexpr unsigned kListens = 0x10000;  // __SO_ACCEPTCON of the kernel, as /proc/net/unix shows it
+// A process listens at one name. A few more, since the id of one that has ended may be another's by now.
+constexpr size_t kMostOfProcess = 4;
+constexpr size_t kMostOfUser = 2048;
+constexpr size_t kNameSize = sizeof(wire::kControlPrefix) - 1 + 16;
 
-timespec span(Duration duration) {
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);
-  return {seconds.count(), std::chrono::nanoseconds(duration - seconds).count()};
+void wait(std::span<pollfd> fds, Duration most) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(most);
+  const timespec limit{seconds.count(), std::chrono::nanoseconds(most - seconds).count()};
+  kernel.syscall(SYS_ppoll, fds.data(), fds.size(), &limit, nullptr, 0);
 }
 
-// Whether `fd` becomes readable in time; without one, the time passes.
-bool readable(int fd, Duration patience) {
-  pollfd asked{fd, POLLIN, 0};
-  const auto limit = span(patience);
-  return kernel.ppoll(&asked, 1, &limit, nullptr) == 1;
+bool is_door(std::string_view name) {
+  return name.size() == kNameSize + 1 && name.starts_with(std::string("@") + wire::kControlPrefix) &&
+         name.find_first_not_of("0123456789abcdef", name.size() - 16) == name.npos;
 }
 
-// The names of control sockets, without the '@' for the zero byte. A line of /proc/net/unix: address, count, protocol, flags, type, state,
-// inode, name.
-std::vector<std::string> doors() {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/net/unix", "re"), std::fclose);
-  const std::string prefix = std::string("@") + wire::kControlPrefix;
-  std::vector<std::string> found;
-  char line[256], name[sizeof(sockaddr_un::sun_path)];
-  while (file && std::fgets(line, sizeof line, file.get())) {
+// Calls `take` with each name at which somebody listens, without the '@' for the zero byte. A line of /proc/net/unix: address, count,
+// protocol, flags, type, state, inode, name.
+template <class Take>
+void each_door(Take take) {
+  (void)sys::each_line("/proc/net/unix", [&](const char* line) {
     unsigned flags = 0;
-    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %*s %107s", &flags, name) != 2 || !(flags & kListens)) continue;
-    if (std::string_view(name).starts_with(prefix)) found.emplace_back(name + 1);
-  }
-  return found;
+    char name[sizeof(sockaddr_un::sun_path)];
+    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %*s %107s", &flags, name) == 2 && (flags & kListens) && is_door(name))
+      take(std::string(name + 1));
+  });
 }
+
+Status knock(int fd, const std::string& door) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path + 1, door.data(), door.size());
+  return sys::connect(fd, reinterpret_cast<sockaddr*>(&name), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + door.size()));
+}
+
+// Those who count, and of each no more than it may have.
+class Known {
+ public:
+  bool admit(const ucred& owner) {
+    // Nobody else's word is taken: anybody may open a socket of such a name. A process of root's may have become this user's since.
+    if (sys::effective_user() != 0 && !is_root_or_own(owner.uid)) return false;
+    if (owner.pid != 0 && ++of_process_[owner.pid] > kMostOfProcess) return false;
+    return ++of_user_[owner.uid] <= kMostOfUser;
+  }
+
+ private:
+  std::map<pid_t, size_t> of_process_;
+  std::map<uid_t, size_t> of_user_;
+};
 
 }  // namespace
 
-std::optional<Caller> Caller::call(const char* door, Duration patience) {
-  sockaddr_un name{};
-  name.sun_family = AF_UNIX;
-  const auto length = std::strlen(door);
-  std::memcpy(name.sun_path + 1, door, length);
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length);
-  auto fd = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return {};
-  const auto deadline = now() + patience;
-  for (;;) {
-    const auto connected = sys::connect(fd->get(), reinterpret_cast<sockaddr*>(&name), size);
-    if (connected) break;
-    if (!connected.is(EAGAIN) || now() > deadline) return {};  // EAGAIN: many callers before us
-    readable(-1, kPause);
-  }
-  ucred owner{};
-  socklen_t room = sizeof owner;
-  if (!sys::getsockopt(fd->get(), SOL_SOCKET, SO_PEERCRED, &owner, room)) return {};
-  // Nobody else's word is taken: anybody may open a socket of such a name. A process of root's may have become this user's since.
-  if (geteuid() != 0 && owner.uid != geteuid() && owner.uid != 0) return {};
-  return Caller(std::move(*fd), owner.pid);
-}
-
 std::vector<Caller> Caller::call_all(Duration patience) {
   std::vector<Caller> all;
-  for (const auto& door : doors())
-    if (auto caller = call(door.c_str(), patience)) all.push_back(std::move(*caller));
+  std::vector<std::string> crowded;  // many callers are before us
+  Known known;
+  // False where the door is to be tried again.
+  const auto call = [&](const std::string& door) {
+    auto fd = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd) return true;
+    if (const auto connected = knock(fd->get(), door); !connected) return !connected.is(EAGAIN);
+    ucred owner{};
+    socklen_t room = sizeof owner;
+    if (sys::getsockopt(fd->get(), SOL_SOCKET, SO_PEERCRED, &owner, room) && known.admit(owner))
+      all.push_back(Caller(std::move(*fd), owner.pid));
+    return true;
+  };
+  each_door([&](std::string door) {
+    if (!call(door) && crowded.size() < kMostOfUser) crowded.push_back(std::move(door));
+  });
+  for (const auto deadline = now() + patience; !crowded.empty() && now() < deadline;) {
+    wait({}, kPause);
+    std::erase_if(crowded, call);
+  }
   return all;
 }
 
-std::optional<wire::ControlAnswer> Caller::ask(const wire::ControlRequest& request, Duration patience) const {
-  const auto asked = wire::encode(request);
-  if (!sys::send(fd_.get(), asked.data(), asked.size(), MSG_NOSIGNAL) || !readable(fd_.get(), patience)) return {};
+std::vector<std::optional<wire::ControlAnswer>> Caller::ask_all(std::span<Caller* const> callers, const wire::ControlRequest& request,
+                                                                Patience patience) {
+  const std::vector<wire::ControlRequest> requests(callers.size(), request);
+  return ask(callers, requests, patience, &wire::decode_control_answer);
+}
+
+std::vector<std::optional<wire::ControlPage>> Caller::ask_pages(std::span<Caller* const> callers,
+                                                                std::span<const wire::ControlRequest> requests, Patience patience) {
+  return ask(callers, requests, patience, &wire::decode_control_page);
+}
+
+template <class Answer>
+std::vector<std::optional<Answer>> Caller::ask(std::span<Caller* const> callers, std::span<const wire::ControlRequest> requests,
+                                               Patience patience, Decode<Answer> decode) {
+  std::vector<std::optional<Answer>> answers(callers.size());
+  std::vector<pollfd> awaited;
+  std::vector<size_t> whose;
+  for (size_t i = 0; i < callers.size(); ++i) {
+    auto& one = *callers[i];
+    const auto bytes = wire::encode(requests[i]);
+    const bool asked = one.state_ != State::false_one && sys::send(one.fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!asked || one.state_ == State::silent) continue;
+    awaited.push_back({one.fd_.get(), POLLIN, 0});
+    whose.push_back(i);
+  }
+  const auto begun = now();
+  const auto wait_until = [&](Time deadline) {
+    while (std::any_of(awaited.begin(), awaited.end(), [](const auto& one) { return one.fd >= 0; }) && now() < deadline) {
+      wait(awaited, deadline - now());
+      for (size_t i = 0; i < awaited.size(); ++i) {
+        if (awaited[i].fd < 0 || awaited[i].revents == 0) continue;
+        answers[whose[i]] = callers[whose[i]]->take(decode);
+        awaited[i].fd = -1;
+      }
+    }
+  };
+  wait_until(begun + patience.with_all);
+  for (size_t i = 0; i < awaited.size(); ++i) {
+    if (awaited[i].fd < 0) continue;
+    callers[whose[i]]->state_ = State::silent;
+    if (!callers[whose[i]]->likely()) awaited[i].fd = -1;
+  }
+  wait_until(begun + patience.with_likely);
+  return answers;
+}
+
+template <class Answer>
+std::optional<Answer> Caller::take(Decode<Answer> decode) {
   std::vector<uint8_t> bytes(wire::kControlAnswerMost + 1);
-  const auto got = sys::recv(fd_.get(), bytes.data(), bytes.size(), 0);
-  if (!got || *got == 0) return {};
-  return wire::decode_control_answer({bytes.data(), *got});
+  const auto got = sys::recv(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  auto answer = got && *got > 0 ? decode({bytes.data(), *got}) : std::nullopt;
+  state_ = answer ? State::heard : State::false_one;
+  return answer;
+}
+
+// Its service thread has a name.
+bool Caller::likely() const {
+  if (process_ == 0) return false;
+  const auto folder = "/proc/" + std::to_string(process_) + "/task";
+  for (const auto& thread : sys::names_in(folder.c_str())) {
+    bool found = false;
+    (void)sys::each_line((folder + "/" + thread + "/comm").c_str(), [&](const char* line) { found = std::strcmp(line, "rsock") == 0; });
+    if (found) return true;
+  }
+  return false;
 }
 
 bool Caller::hung_up() const {
-  return (sys::readiness(fd_.get()) & (POLLHUP | POLLERR)) != 0;
+  return state_ == State::false_one || (sys::readiness(fd_.get()) & (POLLHUP | POLLERR)) != 0;
 }
 
 }  // namespace rsock::control

@@ -1,9 +1,11 @@
 #include "core/engine/engine.hpp"
 
 #include <algorithm>
+#include <cassert>
+#include <utility>
 
 #include "core/base/log.hpp"
-#include "core/engine/service.hpp"
+#include "core/engine/service/service.hpp"
 
 namespace rsock::engine {
 namespace {
@@ -13,10 +15,24 @@ constexpr size_t kMostIdleLinks = 16;  // to one address
 constexpr auto kNearSpin = microseconds(50);
 constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
 
+// Where there are no random numbers it is 0: then there are no tokens either, and no flow enters a lane.
 uint64_t random_identity() {
   uint64_t identity = 0;
-  sys::random(&identity, sizeof identity);
+  if (!sys::random(&identity, sizeof identity)) return 0;
   return identity;
+}
+
+// In the place of a source that has gone.
+class Vacant final : public fabric::Completions {
+ public:
+  int poll() override { return 0; }
+  void arm() override {}
+  void acknowledge() override {}
+  int fd() const override { return -1; }
+};
+Vacant& vacant() {
+  static auto& one = *new Vacant;  // leaked: threads may poll until the very end
+  return one;
 }
 
 }  // namespace
@@ -24,11 +40,34 @@ uint64_t random_identity() {
 Engine::Engine(const Settings& with) : settings(with), identity(random_identity()) {}
 Engine::~Engine() = default;
 
-bool Engine::poll() {
+bool Engine::poll_sources() {
   int found = 0;
   for (size_t i = 0; i < completions_.size(); ++i) found += completions_[i]->poll();
   polls.store(polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return found > 0;
+}
+
+bool Engine::poll() {
+  assert(!handling_);
+  handling_ = true;
+  bool found = poll_sources();
+  if (!ended_.empty()) decide_ends(), found = true;
+  handling_ = false;
+  return found;
+}
+
+// What the peers posted before these ends has completed already; it may be several batches.
+void Engine::decide_ends() {
+  while (!ended_.empty()) {
+    for (int rounds = 0; rounds < kMostRounds && poll_sources(); ++rounds) {
+    }
+    for (const auto& flow : std::exchange(ended_, {})) flow->decide_end();
+  }
+}
+
+void Engine::tcp_ended(Flow& flow) {
+  ended_.push_back(flow.shared_from_this());
+  if (!handling_) poll();
 }
 
 bool Engine::drain() {
@@ -52,22 +91,41 @@ void Engine::acknowledge() {
   if (asleep > 0 || guarded) arm();
 }
 
-void Engine::add_source(fabric::Completions& source) {
-  completions_.push_back(&source);
-  source_fds_.push_back(source.fd());
+size_t Engine::add_source(fabric::Completions& source) {
   armed_ = false;
+  const auto vacant = static_cast<size_t>(std::find(source_fds_.begin(), source_fds_.end(), -1) - source_fds_.begin());
+  if (vacant == source_fds_.size()) completions_.push_back(nullptr), source_fds_.push_back(-1);
+  ++source_changes_;
+  completions_[vacant] = &source;
+  source_fds_[vacant] = source.fd();
+  return vacant;
+}
+
+void Engine::vacate(const std::vector<fabric::Completions*>& sources) {
+  for (auto* source : sources) {
+    const auto at = static_cast<size_t>(std::find(completions_.begin(), completions_.end(), source) -
+                                        completions_.begin());
+    completions_[at] = &vacant();
+    source_fds_[at] = -1;
+    ++source_changes_;
+  }
 }
 
 std::shared_ptr<Flow> Engine::make_flow(Role role, int fd) {
   const auto id = next_id_++;
   auto flow = std::make_shared<Flow>(*this, id, role, fd);
-  flows_.emplace(id, flow);
+  flows_.emplace_hint(flows_.end(), id, flow);  // numbers grow
   return flow;
 }
 
 std::shared_ptr<Flow> Engine::find_flow(uint64_t id) {
   const auto found = flows_.find(id);
   return found == flows_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Flow> Engine::find_eligible(uint64_t id) {
+  auto flow = find_flow(id);
+  return flow && flow->eligible() ? flow : nullptr;
 }
 
 std::shared_ptr<Flow> Engine::find_flow(const Endpoint& local, const Endpoint& remote) {
@@ -96,7 +154,7 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
       if (local != claim.connector) continue;
       flow->set_endpoints(local, flow->remote());
     }
-    if (flow->local() != claim.connector || !flow->wanted.has(link.lane())) continue;
+    if (flow->local() != claim.connector || !flow->candidacy().wanted().has(link.lane())) continue;
     if (settings.check_peer_address && (flow->remote() != claim.acceptor || link.peer() != flow->remote().address))
       continue;
     return flow;
@@ -105,14 +163,23 @@ Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
 }
 
 Link& Engine::add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer,
-                       const wire::Greeting& greeting) {
+                       const wire::Greeting& greeting, bool dialled) {
   fail_idle_links(peer);
-  links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting));
+  links_.push_back(std::make_unique<Link>(*this, next_id_++, std::move(connection), peer, greeting, dialled));
   any_links = true;
   far_ = far_ || links_.back()->lane() != Lane::shm;
+  had_device_ = had_device_ || links_.back()->lane() == Lane::rdma;
   statistics.links.add();
   log::info("link {} to {}", links_.back()->id(), to_string(peer));
   return *links_.back();
+}
+
+bool Engine::has_keys() {
+  if (keyed_) return true;
+  auto made = keys::KeyPair::make();
+  if (!made) return false;
+  keys_ = std::move(*made);
+  return keyed_ = true;
 }
 
 // A peer costs us the links that its flows need, and a few more.
@@ -126,9 +193,17 @@ void Engine::fail_idle_links(const Address& peer) {
   }
 }
 
+void Engine::forgo_lanes(Reason reason) {
+  forgone_ = reason;
+  std::vector<std::shared_ptr<Flow>> selected;
+  for (const auto& [id, flow] : flows_)
+    if (flow->selected()) selected.push_back(flow);
+  for (const auto& flow : selected) flow->leave(reason);
+}
+
 void Engine::link_failed(Link&) {
   any_failed = true;
-  service_->wake();
+  orders.wake();
 }
 
 std::vector<Link*> Engine::links_to(const Address& peer, Lane lane) {
@@ -161,21 +236,34 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
   return dead;
 }
 
-void Engine::seek(Flow& flow) { service_->seek(flow.id()); }
-void Engine::expect(Flow& flow) { service_->expect(flow.id()); }
-void Engine::again(Flow& flow) { service_->again(flow.id()); }
+void Engine::ask_owner(Flow& flow) { orders.ask_owner(flow.id()); }
+void Engine::seek(Flow& flow) { forgone_ ? flow.settle(*forgone_) : orders.seek(flow.id()); }
+void Engine::expect(Flow& flow) { forgone_ ? flow.settle(*forgone_) : orders.expect(flow.id()); }
+void Engine::again(Flow& flow) { orders.again(flow.id()); }
 void Engine::settled(Flow& flow) {
-  if (service_) service_->not_wanted(flow.id());
+  if (service_) orders.not_wanted(flow.id());
 }
-void Engine::declined(Flow& flow) { service_->seek(flow.id()); }
-void Engine::in_cutover(Flow& flow) { service_->in_cutover(flow.id()); }
-void Engine::corked(Flow& flow) { service_->corked(flow.id()); }
-void Engine::watch(Flow& flow) { service_->watch(flow); }
-void Engine::unwatch(Flow& flow) { service_->unwatch(flow); }
+void Engine::declined(Flow& flow) { orders.seek(flow.id()); }
+void Engine::in_cutover(Flow& flow) { orders.in_cutover(flow.id()); }
+void Engine::corked(Flow& flow) { orders.corked(flow.id()); }
+void Engine::watch(Flow& flow) {
+  if (service_) service_->watch(flow);
+}
+void Engine::unwatch(Flow& flow) {
+  if (service_) service_->unwatch(flow);
+}
 
 Family* Engine::family() {
-  if (!family_ && service_) family_ = Family::make(sys::process_id(), service_->bell());
+  if (!family_ && service_ && !service_->absent()) family_ = Family::make(sys::process_id());
   return family_.get();
+}
+
+void Engine::dissolve_family() {
+  std::vector<std::shared_ptr<Flow>> shared;
+  for (const auto& [id, flow] : flows_)
+    if (flow->share()) shared.push_back(flow);
+  for (const auto& flow : shared) flow->leave(Reason::shared);
+  family_.reset();
 }
 
 void Engine::answer_family() {

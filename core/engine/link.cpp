@@ -11,27 +11,68 @@ namespace {
 
 constexpr int32_t kControlReserve = 2;  // credits that only CREDIT may use
 constexpr int32_t kDataReserve = 16;    // credits that only control messages may use
-// Messages that may wait for credits: more than a peer that takes them can ever make us say at once.
+// Messages that may wait for credits: more than a peer that takes them can ever make us say at once. A flow that has ended may leave
+// its last words waiting: what counts is how many there were at a time.
 constexpr size_t kMostQueued = 1024, kMostQueuedPerFlow = 32;
 constexpr auto kAnswer = milliseconds(250);  // of a claim, on a link that is worth another
 
 }  // namespace
 
 Link::Link(Engine& engine, uint64_t id, std::unique_ptr<fabric::Connection> connection, const Address& peer,
-           const wire::Greeting& greeting)
+           const wire::Greeting& greeting, bool dialled)
     : engine_(engine),
       id_(id),
       connection_(std::move(connection)),
       peer_(peer),
       lane_(connection_->lane()),
+      user_(connection_->user()),
       completes_at_once_(connection_->completes_at_once()),
       peer_engine_(greeting.engine),
-      receives_(greeting.receives) {
+      receives_(greeting.receives),
+      dialled_(dialled),
+      peer_key_(greeting.key) {
   connection_->attach(*this);
 }
 
 Link::~Link() {
   if (connection_) connection_->detach();
+}
+
+void Link::set_ready() {
+  if (std::exchange(ready_, true) || !dialled_ || failed_) return;
+  if (!engine_.has_keys()) return fail(Reason::link_failed);
+  const auto agreed = keys::LinkKey::agree(engine_.keys(), peer_key_, keys::End::dialler, connection_->numbers(), preshared().front());
+  if (!agreed) return protocol_fault("a key that is none");
+  secret_ = *agreed;
+  send(wire::Key{engine_.keys().own(), secret_->proof(keys::End::dialler)});
+}
+
+// The secrets of the configuration that the keys may rest on: the first is the one to show. Over shared memory the kernel tells who
+// the peer is, and none is asked for.
+std::vector<const keys::Preshared*> Link::preshared() const {
+  std::vector<const keys::Preshared*> known;
+  if (lane_ != Lane::shm)
+    for (const auto& secret : engine_.settings.secrets) known.push_back(&secret);
+  if (known.empty()) known.push_back(nullptr);
+  return known;
+}
+
+// The first message of each end.
+void Link::keyed(const wire::Key& key) {
+  if (proven_) return protocol_fault("a second key");
+  if (dialled_) {
+    proven_ = secret_ && secret_->proves(keys::End::dialled, key.proof);
+  } else {
+    for (const auto* secret : preshared())
+      if (const auto agreed = keys::LinkKey::agree(engine_.keys(), key.key, keys::End::dialled, connection_->numbers(), secret);
+          agreed && agreed->proves(keys::End::dialler, key.proof)) {
+        proven_ = true;
+        secret_ = *agreed;  // the one that the other end has used
+        send(wire::Key{engine_.keys().own(), secret_->proof(keys::End::dialled)});
+        break;
+      }
+  }
+  if (!proven_) protocol_fault("it does not know the secret");
 }
 
 Result<wire::Slot> Link::bind(Flow& flow) {
@@ -51,6 +92,7 @@ Result<wire::Slot> Link::bind(Flow& flow) {
 }
 
 void Link::free(wire::Slot slot) {
+  forget(*slots_[slot]);
   slots_[slot] = nullptr;
   free_slots_.push_back(slot);
   --bound_;
@@ -83,7 +125,7 @@ void Link::send(const wire::Body& body) {
     post_message({0, body});
   else
     queued_.push_back(body);
-  if (queued_.size() > kMostQueued + kMostQueuedPerFlow * bound_) protocol_fault("questions without credits for the answers");
+  if (queued_.size() > kMostQueued + kMostQueuedPerFlow * slots_.size()) protocol_fault("questions without credits for the answers");
 }
 
 void Link::note_claim() {
@@ -212,7 +254,7 @@ void Link::return_credits() {
 }
 
 void Link::data_landed(uint32_t immediate, uint32_t length) {
-  ready_ = heard_ = true;
+  heard_ = true;
   note_arrival();
   auto* flow = flow_at(immediate);
   if (!flow || !flow->data_landed(length)) return protocol_fault("data for no flow, or beyond its window");
@@ -220,7 +262,8 @@ void Link::data_landed(uint32_t immediate, uint32_t length) {
 }
 
 void Link::message_landed(std::span<const uint8_t> bytes) {
-  ready_ = heard_ = true;
+  heard_ = true;
+  set_ready();
   const auto message = wire::decode_message(bytes);
   if (!message) return protocol_fault("a message that cannot be read");
   returned_ = message->returned;
@@ -235,7 +278,11 @@ void Link::handle(const wire::Message& message) {
   std::visit(
       [&](const auto& body) {
         using Kind = std::remove_cvref_t<decltype(body)>;
-        if constexpr (std::is_same_v<Kind, wire::Claim>) {
+        if constexpr (std::is_same_v<Kind, wire::Key>) {
+          keyed(body);
+        } else if (!proven_ && !std::is_same_v<Kind, wire::Credit>) {
+          protocol_fault("a message before its key");
+        } else if constexpr (std::is_same_v<Kind, wire::Claim>) {
           claimed(body);
         } else if constexpr (std::is_same_v<Kind, wire::Pieces>) {
           pieces_landed(body);
@@ -259,6 +306,11 @@ void Link::pieces_landed(wire::Pieces pieces) {
 void Link::claimed(const wire::Claim& claim) {
   auto* flow = engine_.find_connector(claim, *this);
   if (!flow) return send(wire::Decline{claim.from, wire::DeclineCause::unknown_flow});
+  if (!flow->may_use(*this)) {
+    const bool known = flow->peer_user().has_value();
+    if (!known) engine_.ask_owner(*flow);  // it may be claimed again when that is found out
+    return send(wire::Decline{claim.from, known ? wire::DeclineCause::unknown_flow : wire::DeclineCause::unwilling});
+  }
   if (!flow->claimed(*this, claim)) {
     const auto cause = flow->not_yet() ? wire::DeclineCause::unwilling : wire::DeclineCause::resources;
     return send(wire::Decline{claim.from, cause});

@@ -14,6 +14,7 @@
 #include "core/base/clock.hpp"
 #include "core/base/endpoint.hpp"
 #include "core/fabric/fabric.hpp"
+#include "core/keys/link_key.hpp"
 #include "core/wire/message.hpp"
 
 namespace rsock::engine {
@@ -23,21 +24,34 @@ class Flow;
 
 class Link final : public fabric::Sink {
  public:
+  // `dialled`: by this end, which speaks first.
   Link(Engine& engine, uint64_t id, std::unique_ptr<fabric::Connection> connection, const Address& peer,
-       const wire::Greeting& greeting);
+       const wire::Greeting& greeting, bool dialled);
   ~Link();
 
   uint64_t id() const { return id_; }
   const Address& peer() const { return peer_; }
   Lane lane() const { return lane_; }
+  const std::optional<uid_t>& user() const { return user_; }  // of the peer's process, where that is known
   uint64_t peer_engine() const { return peer_engine_; }
   fabric::Connection& connection() { return *connection_; }
   std::unique_ptr<fabric::Connection> take_connection() { return std::move(connection_); }
   bool alive() const { return !failed_; }
-  // The handshake is over: this end may speak first.
-  bool ready() const { return ready_ && !failed_; }
-  void set_ready() { ready_ = true; }
+  // The handshake is over, and both keys are known: this end may claim flows.
+  bool ready() const { return ready_ && secret_ && !failed_; }
+  // The handshake is over. The end that dialled shows that it knows the secret.
+  void set_ready();
+  // What no other link has. Nothing as long as the other end's key is not known.
+  const keys::LinkKey* secret() const { return secret_ ? &*secret_ : nullptr; }
   size_t flows() const { return bound_; }
+  // For whoever looks at it.
+  struct Load {
+    size_t flows;
+    int32_t credits;
+    uint64_t returns;  // flows that went from it back to TCP
+  };
+  Load load() const { return {bound_, credits(), returns_}; }
+  void note_return() { ++returns_; }
   // Whether the peer ever answered a claim or claimed a flow, and whether it lets one wait now.
   bool answered() const { return answered_; }
   bool silent() const;
@@ -55,8 +69,6 @@ class Link final : public fabric::Sink {
   void gather(Flow& flow);
   // Posts what flows have gathered, as few messages as they fit in. For a thread that is about to wait.
   void flush();
-  // Forgets that `flow` waits for anything.
-  void forget(Flow& flow);
 
   // Asks the medium whether the peer is there still, if there are flows and nothing was heard since the last time; a failure
   // comes as of any work request. False if there is nothing to ask.
@@ -88,8 +100,12 @@ class Link final : public fabric::Sink {
   void received_one();
   void return_credits();
   void pump();
+  // Forgets that `flow` waits for anything.
+  void forget(Flow& flow);
   Flow* flow_at(wire::Slot slot);
   void handle(const wire::Message& message);
+  void keyed(const wire::Key& key);
+  std::vector<const keys::Preshared*> preshared() const;
   void pieces_landed(wire::Pieces pieces);
   void claimed(const wire::Claim& claim);
 
@@ -98,9 +114,14 @@ class Link final : public fabric::Sink {
   std::unique_ptr<fabric::Connection> connection_;
   const Address peer_;
   const Lane lane_;
+  const std::optional<uid_t> user_;
   const bool completes_at_once_;
   const uint64_t peer_engine_;
   const uint32_t receives_;
+  const bool dialled_;
+  const keys::PublicKey peer_key_;  // to the end that dialled
+  std::optional<keys::LinkKey> secret_;
+  bool proven_ = false;  // the peer has shown that it knows it, too
   bool ready_ = false, failed_ = false;
   bool answered_ = false;
   size_t claims_ = 0;    // not answered yet
@@ -124,6 +145,7 @@ class Link final : public fabric::Sink {
   std::vector<Flow*> slots_;
   std::vector<wire::Slot> free_slots_;
   size_t bound_ = 0;
+  uint64_t returns_ = 0;
 };
 
 }  // namespace rsock::engine

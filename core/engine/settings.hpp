@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/clock.hpp"
+#include "core/keys/link_key.hpp"
 
 namespace rsock::engine {
 
@@ -18,6 +20,9 @@ struct Settings {
   uint64_t max_pinned = 1 << 30;
   bool check_peer_address = true;
   std::string device;
+  bool rings_allowed = false;  // of io_uring; flows stay on TCP then
+  // Of those that peers over RDMA must know one of; the first is the one to show. None: they need not.
+  std::vector<keys::Preshared> secrets;
 };
 
 }  // namespace rsock::engine

@@ -39,10 +39,10 @@ void Share::wait(Duration most) const {
   kernel.syscall(SYS_futex, &place_, FUTEX_WAIT, static_cast<uint32_t>(Place::wanted), &time, nullptr, 0);
 }
 
-std::unique_ptr<Family> Family::make(int process, int bell) {
+std::unique_ptr<Family> Family::make(int process) {
   const auto memory = sys::map(sizeof(Memory), MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
   if (!memory) return nullptr;
-  return std::unique_ptr<Family>(new Family(process, bell, static_cast<Memory*>(*memory)));
+  return std::unique_ptr<Family>(new Family(process, static_cast<Memory*>(*memory)));
 }
 
 // One that nobody holds any more, if it is found soon; else one that was never used.
@@ -60,23 +60,35 @@ Share* Family::new_share(Share::Place where) {
   return share;
 }
 
+void Family::open_line() {
+  int ends[2];
+  if (!sys::socket_pair(SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, ends)) return;
+  parents_end_ = UniqueFd(sys::move_high(ends[0]));
+  line_ = UniqueFd(sys::move_high(ends[1]));
+}
+
+ExposedFd Family::parents_end() {
+  line_.reset();
+  return ExposedFd(std::move(parents_end_));
+}
+
 std::optional<Share::Place> Family::ask(Share& share) const {
   using Place = Share::Place;
   const auto begun = now();
   for (;;) {
     const auto place = share.place();
-    if (place == Place::owned && !share.move(Place::owned, Place::wanted)) continue;
     if (place != Place::owned && place != Place::wanted) return place;
     const auto waited = now() - begun;
     if (waited >= kPatience) return {};
+    if (place == Place::owned && !share.move(Place::owned, Place::wanted)) continue;
     // A sandbox may forbid the question: asked only when there is reason to.
     if (waited >= kLook && kernel.syscall(SYS_kill, process_, 0) != 0 && errno == ESRCH) {
       share.tell(Place::lost);  // unless it told where the flow is, at the last
       continue;
     }
     memory_->called.store(1, std::memory_order_release);
-    const uint64_t one = 1;
-    (void)sys::write(bell_, &one, sizeof one);
+    const uint8_t call = 1;
+    (void)sys::send(line_.get(), &call, sizeof call, MSG_DONTWAIT | MSG_NOSIGNAL);
     share.wait(kLook);
   }
 }

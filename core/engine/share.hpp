@@ -10,6 +10,10 @@
 //     ├───▶ taken   └───────────▶ tcp, lost
 //     └───▶ tcp
 //
+// A child calls its maker by a line of its own: a pair of sockets that is made for it before it is forked. So it can fill or shut nobody
+// else's, and what it can do to its own neither blocks nor deafens the maker. What the words say are hints to the maker: a child can
+// write anything there, at any time, and nothing follows but that a flow leaves its lane.
+//
 // holders >= the processes that have a descriptor of it: one that was killed, or became another program, may still count. While
 // others count, a process that closes the flow does not end the connection, and a taken flow stays on TCP.
 
@@ -19,6 +23,7 @@
 #include <optional>
 
 #include "core/base/clock.hpp"
+#include "core/base/exposed.hpp"
 
 namespace rsock::engine {
 
@@ -52,21 +57,26 @@ class Share {
   std::atomic<uint32_t> holders_;
 };
 
-// The shares that a process makes, and how its children call it. The memory and the bell outlive the process in its children, who
-// only ask.
+// The shares that a process makes, and how its children call it. The memory outlives the process in its children, who only ask.
 class Family {
  public:
-  // `bell`: what the maker's service thread listens to. nullptr if there is no memory to be had.
-  static std::unique_ptr<Family> make(int process, int bell);
+  // nullptr if there is no memory to be had.
+  static std::unique_ptr<Family> make(int process);
 
   // The maker, under the engine's lock.
   Share* new_share(Share::Place where);  // held by one; nullptr if there are no more
   bool called() { return memory_->called.exchange(0, std::memory_order_acq_rel) != 0; }
 
+  // The maker, around a fork: the line of the child that is to come, and the maker's end of it. If there is no descriptor for it the
+  // child writes its words without a call.
+  void open_line();
+  ExposedFd parents_end();
+  // Anybody else: its end, -1 if there is none.
+  int line() const { return line_.get(); }
+
   // Anybody else: where the flow is once the maker has left, or nothing if it did not answer in time. Blocks, for a bounded time,
   // without locks.
   std::optional<Share::Place> ask(Share& share) const;
-  int bell() const { return bell_; }
 
  private:
   static constexpr size_t kShares = 1 << 20;
@@ -74,9 +84,10 @@ class Family {
     std::atomic<uint32_t> called;
     Share shares[kShares];
   };
-  Family(int process, int bell, Memory* memory) : process_(process), bell_(bell), memory_(memory) {}
+  Family(int process, Memory* memory) : process_(process), memory_(memory) {}
 
-  const int process_, bell_;
+  const int process_;
+  UniqueFd line_, parents_end_;
   Memory* const memory_;  // never given back: children may hold parts of it
   size_t used_ = 0, next_ = 0;
 };

@@ -6,10 +6,12 @@
 #include <bit>
 #include <utility>
 
+#include "core/base/footprint.hpp"
+#include "core/base/kernel.hpp"
+
 namespace rsock::fabric {
 namespace {
 
-constexpr uint32_t kFirstChunk = 128 << 10;
 constexpr uint32_t kLargestChunk = 4 << 20;
 
 size_t order(uint32_t size) { return static_cast<size_t>(std::bit_width(size) - 1); }
@@ -25,8 +27,8 @@ bool PinnedBudget::take(uint64_t bytes) {
 std::byte* map_private(size_t size) {
   const auto base = sys::map(size, MAP_PRIVATE | MAP_ANONYMOUS);
   if (!base) return nullptr;
-  madvise(*base, size, MADV_DONTFORK);
-  madvise(*base, size, MADV_DONTDUMP);
+  (void)sys::advise(*base, size, MADV_DONTFORK);
+  (void)sys::advise(*base, size, MADV_DONTDUMP);
   return static_cast<std::byte*>(*base);
 }
 
@@ -78,6 +80,12 @@ flow::Block Arena::allocate(uint32_t size) {
     if (!add_chunk(size)) break;
   }
   return {};
+}
+
+uint64_t Arena::size() const {
+  uint64_t sum = 0;
+  for (const auto& chunk : chunks_) sum += chunk.size;
+  return sum;
 }
 
 void Arena::release(flow::Block block) {

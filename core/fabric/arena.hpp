@@ -46,6 +46,7 @@ class Arena {
 
   flow::Block allocate(uint32_t size);  // an empty block when a limit was reached
   void release(flow::Block block);
+  uint64_t size() const;  // bytes, given out or not
 
  private:
   bool add_chunk(uint32_t at_least);

@@ -2,11 +2,15 @@
 // What a link needs of the medium below it, in the words of verbs. One implementation per lane; the engine and the
 // flow machine know only this page.
 
+#include <sys/types.h>
+
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/base/endpoint.hpp"
@@ -65,6 +69,18 @@ class Connection {
   virtual uint32_t receive_depth() const = 0;
   virtual uint32_t largest_write() const = 0;
   virtual Lane lane() const = 0;
+  // What the medium itself calls the two ends: this one, and the peer's. Nobody in between is called the same by both ends.
+  virtual std::array<uint32_t, 2> numbers() const = 0;
+  // The user of the peer's process, where the medium tells: then only flows are the peer's whose socket there is that user's.
+  virtual std::optional<uid_t> user() const { return {}; }
+
+  // For whoever looks at it.
+  struct Holding {
+    std::string device = {};  // its name; empty: there is none
+    uint64_t memory = 0;      // bytes that count against the option max_pinned
+    uint32_t largest_inline = 0;  // bytes of a post that the device takes without a look at memory; 0: there is no such thing
+  };
+  virtual Holding holding() const { return {}; }
 };
 
 // Where the completions of all connections of one device arrive, or those of all peers on this host. Under the engine's lock. A
@@ -105,6 +121,10 @@ class Dialler {
  public:
   // Called once for each source of completions, when it is made.
   using Announce = std::function<void(Completions& completions)>;
+  // Why a process of `user` on this host cannot be the other end of the flow `cookie`; nothing if it may be.
+  using Doubt = std::function<std::optional<Reason>(uint64_t cookie, uid_t user)>;
+  // Handles what completed by now. Under the engine's lock, not from within a call to a Sink.
+  using Drain = std::function<void()>;
 
   virtual ~Dialler() = default;
   // Opens the point of a flow, by its ends here and there; `cookie` comes back with whoever dials it. A reason if it fails:

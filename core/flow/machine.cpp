@@ -14,10 +14,11 @@ constexpr Step in_tcp(Event event) {
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
-    case Event::ack_received:
     case Event::fault: return stay(State::tcp);
     case Event::token_seen:
+    case Event::foreign_seen:
     case Event::raw_seen:
+    case Event::no_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -26,16 +27,17 @@ constexpr Step in_tcp(Event event) {
 constexpr Step in_claimed(Event event, Facts facts) {
   switch (event) {
     case Event::accept_received:
-      if (facts.past_boundary) return stay(State::tcp);  // rule 4: C gave up before we came to read this
+      if (facts.past_boundary) return stay(State::tcp);  // C gave up before we came to read this
       return {State::confirmed, {Action::send_confirm}};
     case Event::declined:
     case Event::fault: return stay(State::tcp);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::confirm_received:
-    case Event::ack_received:
     case Event::token_seen:
+    case Event::foreign_seen:
     case Event::raw_seen:
+    case Event::no_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -44,16 +46,17 @@ constexpr Step in_claimed(Event event, Facts facts) {
 constexpr Step in_accepted(Event event, Facts facts) {
   switch (event) {
     case Event::confirm_received:
-      if (facts.past_boundary) return {State::tcp, {Action::void_received, Action::resend_all}};
-      return {State::shown, {Action::send_ack, Action::show_token}};
-    case Event::fault: return {State::tcp, {Action::void_received, Action::resend_all}};
+      if (facts.past_boundary) return stay(State::tcp);
+      return {State::shown, {Action::show_token}};
+    case Event::fault: return stay(State::tcp);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
     case Event::declined:
-    case Event::ack_received:
     case Event::token_seen:
+    case Event::foreign_seen:
     case Event::raw_seen:
+    case Event::no_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -61,15 +64,16 @@ constexpr Step in_accepted(Event event, Facts facts) {
 
 constexpr Step in_confirmed(Event event) {
   switch (event) {
-    case Event::ack_received: return {State::shown, {Action::show_token}};
     case Event::token_seen: return {State::lane, {Action::show_token}};
-    case Event::raw_seen: return {State::tcp, {Action::void_received, Action::resend_all}};
-    case Event::fault: return {State::yielded, {Action::void_received, Action::resend_all}};
+    case Event::foreign_seen: return {State::tcp, {Action::show_no}};
+    case Event::raw_seen: return stay(State::tcp);
+    case Event::fault: return stay(State::yielded);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
+    case Event::no_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -79,14 +83,14 @@ constexpr Step in_shown(Event event) {
   switch (event) {
     case Event::token_seen: return stay(State::lane);
     case Event::raw_seen:
-      return {State::tcp, {Action::void_received, Action::send_resume, Action::resend_all}};
-    case Event::fault: return {State::shown_resuming, {Action::send_resume}};
+    case Event::no_seen: return stay(State::tcp);
+    case Event::fault: return stay(State::shown_resuming);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
-    case Event::ack_received:
+    case Event::foreign_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -94,7 +98,6 @@ constexpr Step in_shown(Event event) {
 
 constexpr Step in_lane(Event event) {
   switch (event) {
-    case Event::ack_received: return stay(State::lane);  // C's token came first
     case Event::fault: return {State::resuming, {Action::send_resume}};
     case Event::resume_received: return {State::tcp, {Action::send_resume, Action::resend_rest}};
     case Event::claim_wanted:
@@ -103,22 +106,25 @@ constexpr Step in_lane(Event event) {
     case Event::declined:
     case Event::confirm_received:
     case Event::token_seen:
-    case Event::raw_seen: return bug();
+    case Event::foreign_seen:
+    case Event::raw_seen:
+    case Event::no_seen: return bug();
   }
   return bug();
 }
 
 constexpr Step in_shown_resuming(Event event) {
   switch (event) {
-    case Event::token_seen: return stay(State::resuming);
-    case Event::raw_seen: return {State::tcp, {Action::void_received, Action::resend_all}};
-    case Event::ack_received:
+    case Event::token_seen: return {State::resuming, {Action::send_resume}};
+    case Event::raw_seen:
+    case Event::no_seen: return stay(State::tcp);
     case Event::fault: return stay(State::shown_resuming);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
+    case Event::foreign_seen:
     case Event::resume_received: return bug();
   }
   return bug();
@@ -127,7 +133,6 @@ constexpr Step in_shown_resuming(Event event) {
 constexpr Step in_resuming(Event event) {
   switch (event) {
     case Event::resume_received: return {State::tcp, {Action::resend_rest}};
-    case Event::ack_received:
     case Event::fault: return stay(State::resuming);
     case Event::claim_wanted:
     case Event::claim_received:
@@ -135,7 +140,9 @@ constexpr Step in_resuming(Event event) {
     case Event::declined:
     case Event::confirm_received:
     case Event::token_seen:
-    case Event::raw_seen: return bug();
+    case Event::foreign_seen:
+    case Event::raw_seen:
+    case Event::no_seen: return bug();
   }
   return bug();
 }
@@ -144,33 +151,18 @@ constexpr Step in_yielded(Event event, Facts facts) {
   switch (event) {
     case Event::raw_seen: return stay(State::tcp);  // C gave up as well
     case Event::token_seen:
-      // C shows its token and waits for a sign. Raw bytes of ours at our N are one; if there are none, say it.
-      if (facts.raw_sent) return stay(State::yielded_seen);
-      return {State::yielded_seen, {Action::show_token, Action::send_resume}};
-    case Event::ack_received:
+    case Event::foreign_seen:
+      // C waits for a sign. Raw bytes of ours at our N are one; if there are none, say it.
+      if (facts.raw_sent) return stay(State::tcp);
+      return {State::tcp, {Action::show_no}};
     case Event::fault: return stay(State::yielded);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
+    case Event::no_seen:
     case Event::resume_received: return bug();
-  }
-  return bug();
-}
-
-constexpr Step in_yielded_seen(Event event) {
-  switch (event) {
-    case Event::resume_received: return stay(State::tcp);
-    case Event::ack_received:
-    case Event::fault: return stay(State::yielded_seen);
-    case Event::claim_wanted:
-    case Event::claim_received:
-    case Event::accept_received:
-    case Event::declined:
-    case Event::confirm_received:
-    case Event::token_seen:
-    case Event::raw_seen: return bug();
   }
   return bug();
 }
@@ -188,7 +180,6 @@ Step step(State state, Event event, Facts facts) {
     case State::shown_resuming: return in_shown_resuming(event);
     case State::resuming: return in_resuming(event);
     case State::yielded: return in_yielded(event, facts);
-    case State::yielded_seen: return in_yielded_seen(event);
     case State::broken: return stay(State::broken);
   }
   return bug();
@@ -196,15 +187,14 @@ Step step(State state, Event event, Facts facts) {
 
 std::string_view name(State state) {
   constexpr std::string_view kNames[kStates] = {"tcp",  "claimed",        "accepted", "confirmed", "shown",
-                                                "lane", "shown_resuming", "resuming", "yielded",   "yielded_seen",
-                                                "broken"};
+                                                "lane", "shown_resuming", "resuming", "yielded",   "broken"};
   return kNames[static_cast<size_t>(state)];
 }
 
 std::string_view name(Event event) {
-  constexpr std::string_view kNames[kEvents] = {
-      "claim_wanted", "claim_received", "accept_received", "declined",        "confirm_received",
-      "ack_received", "token_seen",     "raw_seen",        "resume_received", "fault"};
+  constexpr std::string_view kNames[kEvents] = {"claim_wanted", "claim_received",   "accept_received", "declined",
+                                                "confirm_received", "token_seen",  "foreign_seen",    "raw_seen",
+                                                "no_seen",      "resume_received", "fault"};
   return kNames[static_cast<size_t>(event)];
 }
 

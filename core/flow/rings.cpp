@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/copy.hpp"
+
 namespace rsock::flow {
 namespace {
 
@@ -34,7 +36,8 @@ uint64_t TxRing::limit() const {
   return current_.block ? std::max(consumed_, current_.start) + current_.block.size : written_;
 }
 
-size_t TxRing::append(std::span<const iovec> from, size_t skip) {
+Result<size_t> TxRing::append(std::span<const iovec> from, size_t skip) {
+  const auto before = written_;
   size_t done = 0;
   for (const auto& piece : from) {
     if (skip >= piece.iov_len) {
@@ -45,8 +48,13 @@ size_t TxRing::append(std::span<const iovec> from, size_t skip) {
     size_t left = piece.iov_len - skip;
     skip = 0;
     while (left > 0 && room() > 0) {
-      const auto to = stretch(current_.block, current_.start, written_, std::min<uint64_t>(left, room()));
-      std::memcpy(to.data(), bytes, to.size());
+      const auto to = stretch(current_.block, current_.start, written_,
+                              std::min<uint64_t>({left, room(), kPiece - done % kPiece}));
+      if (!copy(to.data(), bytes, to.size())) {
+        done -= done % kPiece;
+        written_ = before + done;
+        return done > 0 ? Result<size_t>(done) : Errno{EFAULT};
+      }
       bytes += to.size(), left -= to.size(), written_ += to.size(), done += to.size();
     }
     if (left > 0) break;

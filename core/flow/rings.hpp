@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/result.hpp"
 #include "core/wire/message.hpp"
 
 struct iovec;
@@ -40,6 +41,10 @@ struct Stretches {
   std::span<std::byte> parts[2];
 };
 
+// Memory of the program is copied in pieces. One in which there is a byte that cannot be touched is not
+// counted, as by the kernel, whose pieces are about as large.
+inline constexpr size_t kPiece = 32 << 10;
+
 class TxRing {
  public:
   struct Write {
@@ -53,8 +58,10 @@ class TxRing {
   void begin(Block mirror, wire::RingPlace place);
   // The receiver offers a larger ring. False if it may not do so now (an earlier offer is still in use).
   bool grow(Block mirror, wire::RingPlace place);
-  // Copies from `from`, skipping `skip` bytes of it; returns what fitted into the window.
-  size_t append(std::span<const iovec> from, size_t skip = 0);
+  // Copies from `from`, which is the program's memory, skipping `skip` bytes of it; returns what fitted into
+  // the window. EFAULT: the first of the pieces that are copied in one go cannot be read. Bytes in front of a
+  // later one are taken, and counted.
+  Result<size_t> append(std::span<const iovec> from, size_t skip = 0);
 
   // The receiver's word on what its application consumed. False if it claims bytes that were never posted.
   bool consumed(uint64_t offset);

@@ -1,11 +1,13 @@
 // Bytes of the application: recv and send and their kin, on flows that a lane may serve.
 
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "core/sockets/wait.hpp"
@@ -33,7 +35,7 @@ std::vector<iovec> rest(std::span<const iovec> pieces, size_t done) {
 
 // The first use in this process is what asks for a lane: the process that uses a connection is the one to carry it.
 void use(engine::Engine& engine, engine::Flow& flow) {
-  if (flow.used || !flow.first_use()) return;
+  if (flow.candidacy().used() || !flow.first_use()) return;
   if (flow.role() == engine::Role::acceptor) engine.seek(flow);
 }
 
@@ -44,7 +46,8 @@ std::optional<Time> limit_of(Entry& entry, int fd, int option) {
     timeval limit{};
     socklen_t size = sizeof limit;
     if (!sys::getsockopt(fd, SOL_SOCKET, option, &limit, size)) return {};
-    known = std::chrono::seconds(limit.tv_sec) + microseconds(limit.tv_usec);
+    constexpr int64_t kFar = 1'000'000'000;  // seconds, as of deadline_of
+    known = std::chrono::seconds(std::min<int64_t>(limit.tv_sec, kFar)) + microseconds(limit.tv_usec);
   }
   if (known->count() == 0) return {};
   return now() + *known;
@@ -72,7 +75,7 @@ class Call {
       kept_->hold();
       limit_ = limit_of(entry_, fd_, limit_option);
     }
-    const auto waited = wait_for(section_, kept_, wanted, limit_, since_);
+    const auto waited = wait(wanted);
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
     // The kernel restarts a call that has moved nothing and has no time limit of its own, if the handler asks for it.
     if (!waited.is(EINTR) || limit_ || done > 0 || !since_.all_restart()) return waited;
@@ -81,6 +84,15 @@ class Call {
   }
 
  private:
+  // What the call has moved is the program's, also where there is no memory to wait for more.
+  Status wait(uint32_t wanted) {
+    try {
+      return wait_for(section_, kept_, wanted, limit_, since_);
+    } catch (const std::bad_alloc&) {
+      return Errno{ENOMEM};
+    }
+  }
+
   Section& section_;
   engine::Flow& flow_;
   Entry& entry_;  // only as long as the lock has not been let go
@@ -146,30 +158,27 @@ Entry* stream_entry(Section& section, int fd) {
   return stream && !kernel_serves(entry) ? entry : nullptr;
 }
 
-}  // namespace
-
-Answer<size_t> receive(int fd, Buffers to, int flags) {
-  if (kernel_serves(find(fd))) return Answer<size_t>::pass();
-  pthread_testcancel();
-  Section section;
-  auto* entry = stream_entry(section, fd);
-  if (!entry) return Answer<size_t>::pass();
-  if (entry->kind == Entry::Kind::inherited) return Errno{ECONNRESET};
-  auto* flow = lane_flow(*entry);
-  if (!flow) return Answer<size_t>::pass();
-  auto& engine = section.engine();
-  use(engine, *flow);
-  if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
-  // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
-  if (flags & MSG_OOB) {
-    if (flow->urgent_by_kernel()) return Answer<size_t>::pass();
-    return Errno{EINVAL};
+// As the kernel keeps it, which an accepted socket has from its listener.
+bool tells_unread(Entry& entry, int fd) {
+  if (!entry.tells_unread) {
+    int on = 0;
+    socklen_t size = sizeof on;
+    entry.tells_unread = sys::getsockopt(fd, IPPROTO_TCP, TCP_INQ, &on, size) && on != 0;
   }
+  return *entry.tells_unread;
+}
+
+// What was moved is the answer, and the error behind it is for the next call to tell, as in the kernel.
+bool error_waits(engine::Flow& flow, size_t done) { return done > 0 && (flow.readiness() & EPOLLERR); }
+
+// receive() without what comes before and after.
+Answer<size_t> receive_from(Section& section, Entry& entry, int fd, Buffers to, int flags) {
+  auto& engine = section.engine();
+  auto* const flow = entry.flow.get();
   const auto wanted = total(to.parts);
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
-  if (peek) flow->look_further();
-  Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
+  Call call(section, *flow, entry, fd, flags & MSG_DONTWAIT);
   // To wait for more than is there, without taking what is there, is what the kernel alone does. Where the stream has ended there is
   // nothing to wait for.
   const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted &&
@@ -178,17 +187,18 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
   const bool least_on_kernel =
       flow->low_water() > 1 && flow->on_kernel() && call.waits() && flow->readable_bytes() < std::min(wanted, flow->low_water());
   if (gathers || least_on_kernel) {
-    leave_and_wait(section, entry->flow, Reason::unserved_call);
+    leave_and_wait(section, entry.flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
   const auto least = peek ? 0 : std::min(wanted, flow->low_water());
   size_t done = 0;
   for (;;) {
-    if (done && (flow->readiness() & EPOLLERR)) return done;  // for the next call to tell
+    if (error_waits(*flow, done)) return done;
     const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
     const Buffers into{done ? std::span<const iovec>(left) : to.parts, to.cut};
     auto got = take(*flow, into, peek, flags & MSG_TRUNC);
-    if (got.is(EAGAIN) && engine.poll()) got = take(*flow, into, peek, flags & MSG_TRUNC);
+    if (got.is(EAGAIN) && engine.poll() && !error_waits(*flow, done))
+      got = take(*flow, into, peek, flags & MSG_TRUNC);
     if (got) {
       done += *got;
       if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least) || flow->at_urgent_mark()) return done;
@@ -204,6 +214,38 @@ Answer<size_t> receive(int fd, Buffers to, int flags) {
       if (const auto last = take(*flow, into, peek, flags & MSG_TRUNC)) done += *last;
     return done ? Answer<size_t>(done) : Answer<size_t>(Errno{waited.error()});
   }
+}
+
+}  // namespace
+
+size_t readable_bytes(int fd) {
+  if (kernel_serves(find(fd))) return 0;
+  const Section section;
+  const auto flow = lane_flow(fd);
+  return flow ? flow->readable_bytes() : 0;
+}
+
+Answer<size_t> receive(int fd, Buffers to, int flags, std::optional<int>* unread) {
+  if (kernel_serves(find(fd))) return Answer<size_t>::pass();
+  pthread_testcancel();
+  Section section;
+  auto* entry = stream_entry(section, fd);
+  if (!entry) return Answer<size_t>::pass();
+  if (entry->kind == Entry::Kind::inherited) return Errno{ECONNRESET};
+  auto* flow = lane_flow(*entry);
+  if (!flow) return Answer<size_t>::pass();
+  use(section.engine(), *flow);
+  if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
+  // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
+  if (flags & MSG_OOB) {
+    if (flow->urgent_by_kernel()) return Answer<size_t>::pass();
+    return Errno{EINVAL};
+  }
+  if (!unread || !tells_unread(*entry, fd)) return receive_from(section, *entry, fd, to, flags);
+  const auto kept = entry->flow;
+  const auto answer = receive_from(section, *entry, fd, to, flags);
+  if (answer.served() && answer.result()) *unread = kept->unread_hint();
+  return answer;
 }
 
 Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) {
@@ -227,8 +269,9 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
   Call call(section, *flow, *entry, fd, flags & MSG_DONTWAIT);
   size_t done = 0;
   for (;;) {
+    if (error_waits(*flow, done)) break;
     auto sent = give(*flow, from, done);
-    if (sent.is(EAGAIN) && engine.poll()) sent = give(*flow, from, done);
+    if (sent.is(EAGAIN) && engine.poll() && !error_waits(*flow, done)) sent = give(*flow, from, done);
     if (sent.is(EINTR)) continue;
     if (sent) {
       done += *sent;

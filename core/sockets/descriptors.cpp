@@ -5,8 +5,8 @@
 #include <sys/syscall.h>
 
 #include "config/config.hpp"
-#include "core/base/log.hpp"
-#include "core/engine/service.hpp"
+#include "core/base/reserve.hpp"
+#include "core/engine/service/service.hpp"
 #include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
@@ -73,6 +73,12 @@ void disown(int fd, Entry& entry) {
 
 }  // namespace
 
+Entry* known_socket(Section& section, int fd) {
+  if (auto* entry = find(fd)) return entry;
+  if (fd < 0 || fd >= kTableSize || option(fd, SO_TYPE) != SOCK_STREAM || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return nullptr;
+  return &new_flow(section.engine(), engine::Role::connector, fd, nonblocking_now(fd));
+}
+
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote) {
   sockaddr_storage here{}, there{};
   return sys::getsockname(fd, here) && sys::getpeername(fd, there) && parse(reinterpret_cast<sockaddr&>(here), local) &&
@@ -84,14 +90,17 @@ bool idle() { return !state.engine; }
 void socket_made(int fd, int domain, int type) {
   constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
   if (idle() || !is_inet(domain) || (type & ~kFlags) != SOCK_STREAM || !rules().any_connect()) return;
-  if (fd < 0 || fd >= kTableSize) return;
+  if (fd < 0 || fd >= kTableSize || reserve::short_of_memory()) return;
   const Section section;
   if (find(fd)) release(fd);
   new_flow(section.engine(), engine::Role::connector, fd, type & SOCK_NONBLOCK);
 }
 
+constinit std::atomic<uint64_t> met_listeners[kTableSize / kMetBits];
+
 void listening(int fd) {
   if (idle() || fd < 0 || fd >= kTableSize) return;
+  met_listeners[fd / kMetBits].fetch_or(met_bit(fd), std::memory_order_relaxed);
   sockaddr_storage bound{};
   if (!sys::getsockname(fd, bound)) return;
   const bool may = is_inet(bound.ss_family) && rules().may_listen(reinterpret_cast<sockaddr&>(bound));
@@ -100,26 +109,32 @@ void listening(int fd) {
   // before_close() is free it cannot name another flow.
   if (option(fd, SO_ACCEPTCONN) != 1) return;
   if (entry_of(fd, Entry::Kind::listener)) return;
+  const auto* before = find(fd);
+  const auto receive_limit = before ? before->receive_limit : std::nullopt, send_limit = before ? before->send_limit : std::nullopt;
   if (auto* entry = entry_of(fd, Entry::Kind::flow)) disown(fd, *entry);
   if (find(fd)) release(fd);
   if (!may) return;
-  set_entry(fd, &new_entry(Entry::Kind::listener));
+  auto& listener = new_entry(Entry::Kind::listener);
+  listener.receive_limit = receive_limit, listener.send_limit = send_limit;  // what it accepts has them, too
+  set_entry(fd, &listener);
   if (!section.engine().start_service()) return;
   const Section::Outside outside;
   section.engine().service().prepare(prepared());
 }
 
 void accepted(int listener, int fd, int flags) {
-  if (idle() || fd < 0 || fd >= kTableSize) return;
+  if (idle() || fd < 0 || fd >= kTableSize || reserve::short_of_memory()) return;
   Endpoint local, remote;
   sockaddr_storage address{};
   if (!endpoints_of(fd, local, remote) || !sys::getsockname(fd, address)) return;
   const auto lanes = lanes_of(rules().listen(reinterpret_cast<sockaddr&>(address)));
   if (!lanes.any()) return;
   const Section section;
-  if (!entry_of(listener, Entry::Kind::listener)) return;
+  const auto* parent = entry_of(listener, Entry::Kind::listener);
+  if (!parent) return;
   if (find(fd)) release(fd);
   auto& entry = new_flow(section.engine(), engine::Role::acceptor, fd, flags & SOCK_NONBLOCK);
+  entry.receive_limit = parent->receive_limit, entry.send_limit = parent->send_limit;
   entry.flow->set_endpoints(local, remote);
   entry.flow->select(lanes);
   if (!section.engine().start_service()) entry.flow->settle(Reason::descriptors);
@@ -128,27 +143,22 @@ void accepted(int listener, int fd, int flags) {
 bool connecting(int fd, const sockaddr* address, socklen_t size) {
   if (idle() || fd < 0 || fd >= kTableSize || !rules().any_connect()) return false;
   sockaddr_storage copy{};
-  // The program's pointer is for the kernel to judge; read it only as far as a socket address goes.
-  iovec to{&copy, std::min<size_t>(size, sizeof copy)}, from{const_cast<sockaddr*>(address), to.iov_len};
-  if (to.iov_len < sizeof(sockaddr_in)) return false;
-  if (kernel.syscall(SYS_process_vm_readv, sys::process_id(), &to, 1, &from, 1, 0) != static_cast<long>(to.iov_len))
+  if (size < sizeof(sockaddr_in) || !rsock::copy(&copy, address, std::min<size_t>(size, sizeof copy)))
     return false;
   Endpoint remote;
   auto& generic = reinterpret_cast<sockaddr&>(copy);
   if (!is_inet(copy.ss_family) || !parse(generic, remote)) return false;
   if (copy.ss_family == AF_INET6 && size < sizeof(sockaddr_in6)) return false;
   const auto lanes = lanes_of(rules().connect(generic));
-  const Section section;
+  Section section;
   auto* entry = entry_of(fd, Entry::Kind::flow);
   if (entry && entry->flow->selected()) return true;  // connect(2) again, on a connection under way
   if (!lanes.any()) {
     if (entry) disown(fd, *entry);
     return false;
   }
-  if (!entry) {
-    if (find(fd) || option(fd, SO_TYPE) != SOCK_STREAM || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return false;
-    entry = &new_flow(section.engine(), engine::Role::connector, fd, nonblocking_now(fd));
-  }
+  if (!entry) entry = find(fd) ? nullptr : known_socket(section, fd);
+  if (!entry) return false;
   auto& flow = *entry->flow;
   flow.set_endpoints({}, remote);
   flow.select(lanes);
@@ -174,8 +184,8 @@ void connected(int fd, int error) {
   if (!under_way) flow.dissolved();
   if (flow.settled()) return;
   if (!under_way || !named) return flow.settle(Reason::short_lived);
-  if (flow.expected || local.port == 0) return;
-  flow.expected = true;
+  if (flow.candidacy().expected() || local.port == 0) return;
+  flow.candidacy().expect();
   auto remote = flow.remote();
   if (remote.address.unspecified()) remote.address = local.address;  // connect(2) to no address: to this host
   flow.set_endpoints(local, remote);
@@ -211,7 +221,10 @@ engine::Program::Reloaded reload(const Again& again) {
   engine::Program::Reloaded done;
   for (const auto& error : parsed.errors) done.complaint += config::to_string(error) + "\n";
   if (!parsed.errors.empty()) return done;
-  state.config.store(new config::Config(parsed.config), std::memory_order_release);
+  auto config = parsed.config;
+  // Those of the start: children show what their parents show, and by now the process may not be allowed to read them.
+  config.secrets = state.config.load(std::memory_order_acquire)->secrets;
+  state.config.store(new config::Config(std::move(config)), std::memory_order_release);
   again.announce_listeners();
   const Section section;
   std::vector<std::shared_ptr<engine::Flow>> flows;
@@ -219,7 +232,7 @@ engine::Program::Reloaded reload(const Again& again) {
     if (flow->selected() && !flow->settled() && !flow->closing()) flows.push_back(flow);
   for (const auto& flow : flows) {
     const auto lanes = lanes_for(*flow);
-    flow->wanted = lanes;
+    flow->candidacy().want(lanes);
     const bool kept = lanes.any() && (flow->stage() == engine::Stage::tcp || lanes.has(flow->lane()));
     if (kept) continue;
     flow->leave(Reason::deselected);

@@ -31,8 +31,10 @@ class Entry {
   int descriptors = 0;  // that name it
   bool nonblocking = false;
   bool corked = false;          // TCP_CORK
-  // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits.
+  // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits, unless it is negative: then no call waits, and
+  // the kernel does not tell.
   std::optional<Duration> receive_limit, send_limit;
+  std::optional<bool> tells_unread;  // TCP_INQ; not known until a message is received
   // inherited:
   engine::Share* share = nullptr;           // nullptr: it cannot be had
   const engine::Family* maker = nullptr;    // to be asked for it
@@ -60,6 +62,8 @@ class Section {
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
     state.engine->lock.lock();
   }
+  // The lock is held already.
+  explicit Section(std::adopt_lock_t) { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_); }
   ~Section() noexcept(false) {  // here an asynchronous cancellation that came meanwhile ends the thread
     state.engine->bury_flows();
     state.engine->lock.unlock();
@@ -98,6 +102,8 @@ void set_entry(int fd, Entry* entry);
 std::span<TableSlot> used_table();
 // The entry of a descriptor, if it is still that and of this kind.
 Entry* entry_of(int fd, Entry::Kind kind);
+// Of a socket for connections, which is known from here on if it was not; nullptr for what is none.
+Entry* known_socket(Section& section, int fd);
 // The flow behind a descriptor, unless the kernel serves it: then the entry is marked so.
 std::shared_ptr<engine::Flow> lane_flow(int fd);
 // The same of an entry that is a flow's; safe until the lock is let go.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/limit.hpp"
 #include "core/sockets/open_sets.hpp"
 
 namespace rsock::sockets {
@@ -13,11 +14,14 @@ namespace {
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kFlags = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 
-std::vector<EpollSet*>& all_sets = *new std::vector<EpollSet*>;  // leaked: see Bell
+std::vector<EpollSet*>& all_sets() {  // see Bell
+  static auto& sets = *new std::vector<EpollSet*>;
+  return sets;
+}
 
-uint64_t random_number() {
-  uint64_t number;
-  sys::random(&number, sizeof number);
+Result<uint64_t> random_number() {
+  uint64_t number = 0;
+  if (const auto made = sys::random(&number, sizeof number); !made) return Errno{made.error()};
   return number;
 }
 
@@ -33,36 +37,36 @@ uint32_t woken_by(uint32_t what) {
 Result<std::shared_ptr<EpollSet>> EpollSet::make(int fd) {
   const auto copy = sys::duplicate_high(fd);
   if (!copy) return Errno{copy.error()};
-  UniqueFd kernel_set(*copy);
+  UniqueFd own_set(*copy);
   auto bell = Bell::borrow();
   if (!bell) return Errno{EMFILE};
-  const auto mark = random_number() & ~(kMarks - 1);
+  const auto number = random_number();
+  if (!number) return Errno{EMFILE};
+  const auto mark = *number & ~(kMarks - 1);
   const bool has_others = !is_empty_set(fd);
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.u64 = mark + kBellMark;
-  if (const auto added = sys::epoll_ctl(kernel_set.get(), EPOLL_CTL_ADD, bell->fd(), &event); !added)
-    return Errno{added.error()};
-  return std::shared_ptr<EpollSet>(new EpollSet(std::move(kernel_set), std::move(bell), mark, has_others));
+  const std::shared_ptr<EpollSet> set(new EpollSet(std::move(own_set), std::move(bell), mark, has_others));
+  if (const auto watched = set->watch_bell(); !watched) return Errno{watched.error()};
+  return set;
 }
 
-EpollSet::EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark, bool has_others)
-    : kernel_set_(std::move(kernel_set)),
+EpollSet::EpollSet(UniqueFd own_set, Bell::Loan bell, uint64_t mark, bool has_others)
+    : own_set_(std::move(own_set)),
       bell_(std::move(bell)),
       mark_(mark),
       next_mark_(kFirstWatchMark),
       has_others_(has_others) {
-  all_sets.push_back(this);
+  all_sets().push_back(this);
 }
 
 EpollSet::~EpollSet() {
-  std::erase(all_sets, this);
+  std::erase(all_sets(), this);
+  Bell::to_come_back -= to_give_back_;
   for (auto& [key, watch] : watches_) watch->flow->unobserve(*watch);
 }
 
 EpollSet::Relatives EpollSet::find_relatives(int fd) {
   std::vector<int> own;
-  for (const auto* set : all_sets) own.push_back(set->kernel_set_.get());
+  for (const auto* set : all_sets()) own.push_back(set->own_set_.get());
   Relatives found;
   for (const auto& other : open_sets(own)) {
     if (other.fd == fd) continue;
@@ -74,7 +78,7 @@ EpollSet::Relatives EpollSet::find_relatives(int fd) {
   return found;
 }
 
-void EpollSet::forget_all() { all_sets.clear(); }
+void EpollSet::forget_all() { all_sets().clear(); }
 
 void EpollSet::share_with_child(engine::Family& family) {
   if (!share_) share_ = family.new_share(engine::Share::Place::owned);
@@ -88,9 +92,68 @@ std::vector<std::shared_ptr<engine::Flow>> EpollSet::flows() const {
 }
 
 void EpollSet::answer_family() {
-  const auto sets = all_sets;  // none goes: whoever closes one needs the lock
+  const auto sets = all_sets();  // none goes: whoever closes one needs the lock
   for (auto* set : sets)
     if (set->share_ && set->share_->place() == engine::Share::Place::wanted) set->give_up();
+}
+
+// ---- descriptors
+
+// Of the application's there is always one: without any the set is gone.
+int EpollSet::kernel_set() const {
+  if (own_set_) return own_set_.get();
+  const auto names_it = [&](int fd) {
+    const auto* entry = entry_of(fd, Entry::Kind::set);
+    return entry && entry->set.get() == this;
+  };
+  if (names_it(name_)) return name_;
+  const auto end = static_cast<int>(used_table().size());
+  for (name_ = 0; name_ < end; ++name_)
+    if (names_it(name_)) return name_;
+  return name_ = -1;
+}
+
+Status EpollSet::watch_bell() const {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = mark_ + kBellMark;
+  return sys::epoll_ctl(own_set_.get(), EPOLL_CTL_ADD, bell_->fd(), &event);
+}
+
+void EpollSet::give_back_all() {
+  for (auto* set : all_sets()) set->give_back();
+}
+
+bool EpollSet::settle_in_all() {
+  return std::all_of(all_sets().begin(), all_sets().end(), [](auto* set) { return static_cast<bool>(set->settle_in()); });
+}
+
+void EpollSet::give_back() {
+  if (!own_set_ || out_of_kernel_ > 0) return;
+  if (share_ && !given_up_) give_up();  // nobody will be there for a child to call
+  if (sleepers_ > 0) {
+    if (!std::exchange(to_give_back_, true)) ++Bell::to_come_back;
+    return ring_bell();
+  }
+  Bell::to_come_back -= std::exchange(to_give_back_, false);
+  remove_sources();
+  epoll_event none{};
+  if (!gone_) (void)sys::epoll_ctl(own_set_.get(), EPOLL_CTL_DEL, bell_->fd(), &none);
+  bell_.reset();
+  own_set_.reset();
+}
+
+Status EpollSet::settle_in() {
+  Bell::to_come_back -= std::exchange(to_give_back_, false);
+  if (own_set_ || given_up_) return Done{};
+  const auto copy = sys::duplicate_spare(kernel_set());
+  if (!copy) return Errno{copy.error()};
+  own_set_ = UniqueFd(*copy);
+  bell_ = Bell::borrow();
+  if (bell_ && watch_bell()) return Done{};
+  bell_.reset();
+  own_set_.reset();
+  return Errno{EMFILE};
 }
 
 // A flow that is in its lane tells when it is back (changed).
@@ -104,12 +167,17 @@ void EpollSet::give_up() {
   advance_giving_up();
 }
 
+void EpollSet::give_up_all() {
+  const auto sets = all_sets();
+  for (auto* set : sets) set->give_up();
+}
+
 // As the kernel would have it: a one-shot entry that has fired stays there, and reports nothing until it is armed again.
 void EpollSet::hand_over(Watch& watch) {
   if (!watch.in_kernel && watch.fired) {
     epoll_event disarmed = watch.wanted;
     disarmed.events = EPOLLONESHOT;
-    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_ADD, watch.kernel_fd(), &disarmed);
+    (void)sys::epoll_ctl(kernel_set(), EPOLL_CTL_ADD, watch.kernel_fd(), &disarmed);
   } else if (!watch.in_kernel) {
     move(watch, true);
   }
@@ -121,7 +189,7 @@ void EpollSet::advance_giving_up() {
   gone_ = true;
   remove_sources();
   epoll_event none{};
-  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, bell_->fd(), &none);
+  if (bell_) (void)sys::epoll_ctl(kernel_set(), EPOLL_CTL_DEL, bell_->fd(), &none);
   if (share_) share_->tell(engine::Share::Place::tcp);
 }
 
@@ -145,7 +213,7 @@ void EpollSet::descriptor_closed(engine::Flow& flow, int fd) {
 // A flow that turns out to be no concern of ours: its kernel entry gets the application's data back.
 void EpollSet::flow_gone(Watch& watch, bool disowned) {
   if (!disowned || !watch.in_kernel) return remove(watch);
-  if (!watch.fired) (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_MOD, watch.kernel_fd(), &watch.wanted);
+  if (!watch.fired) (void)sys::epoll_ctl(kernel_set(), EPOLL_CTL_MOD, watch.kernel_fd(), &watch.wanted);
   marked_.erase(watch.mark);
   watch.in_kernel = false;
   ++out_of_kernel_;
@@ -207,7 +275,7 @@ Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const ep
   }
   flow->observe(watch);
   if (!watch.in_kernel) {
-    if (unaware()) bell_->ring();  // it comes back, and waits for the lane as well
+    if (unaware()) ring_bell();  // it comes back, and waits for the lane as well
     changed(watch, ~0u);
   }
   return Done{};
@@ -232,7 +300,7 @@ Status EpollSet::enter_kernel(Watch& watch, int operation) {
   }
   epoll_event event = watch.wanted;
   event.data.u64 = watch.mark;
-  const auto done = sys::epoll_ctl(kernel_set_.get(), operation, watch.kernel_fd(), &event);
+  const auto done = sys::epoll_ctl(kernel_set(), operation, watch.kernel_fd(), &event);
   if (done) marked_[watch.mark] = &watch;
   return done;
 }
@@ -240,7 +308,7 @@ Status EpollSet::enter_kernel(Watch& watch, int operation) {
 void EpollSet::leave_kernel(Watch& watch) {
   marked_.erase(watch.mark);
   epoll_event none{};
-  (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, watch.own ? watch.own.get() : watch.fd, &none);
+  (void)sys::epoll_ctl(kernel_set(), EPOLL_CTL_DEL, watch.own ? watch.own.get() : watch.fd, &none);
   watch.own = {};
 }
 
@@ -256,23 +324,28 @@ void EpollSet::remove(Watch& watch) {
   const std::pair<int, const engine::Flow*> key{watch.fd, watch.flow.get()};
   watch.flow.reset();
   spare_ = watches_.extract(key);
-  if (ready_.empty() && sleepers_ == 0 && !unaware()) bell_->silence();
+  if (ready_.empty() && sleepers_ == 0 && !unaware()) silence_bell();
 }
 
-void EpollSet::add_sources() {
+bool EpollSet::add_sources() {
   const auto& sources = state.engine->sources();
+  const auto changes = state.engine->source_changes();
+  if (std::exchange(source_changes_, changes) != changes) sources_ = 0;  // one may be another by now
   for (; sources_ < sources.size(); ++sources_) {
+    if (sources[sources_] < 0) continue;  // it has gone
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u64 = mark_ + kSourceMark;
-    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_ADD, sources[sources_], &event);
+    const auto added = sys::epoll_ctl(kernel_set(), EPOLL_CTL_ADD, sources[sources_], &event);
+    if (!added && !added.is(EEXIST)) return false;
   }
+  return true;
 }
 
 void EpollSet::remove_sources() {
   epoll_event none{};
   for (; sources_ > 0; --sources_)
-    (void)sys::epoll_ctl(kernel_set_.get(), EPOLL_CTL_DEL, state.engine->sources()[sources_ - 1], &none);
+    (void)sys::epoll_ctl(kernel_set(), EPOLL_CTL_DEL, state.engine->sources()[sources_ - 1], &none);
 }
 
 void EpollSet::move(Watch& watch, bool to_kernel) {
@@ -287,12 +360,12 @@ void EpollSet::move(Watch& watch, bool to_kernel) {
     ++out_of_kernel_;
     leave_kernel(watch);
   }
-  if (sleepers_ > 0 || unaware()) bell_->ring();
+  if (sleepers_ > 0 || unaware()) ring_bell();
 }
 
 // An edge-triggered watch of a connection that is no more: nothing will come to it that it has not reported.
 bool EpollSet::has_reported_all(const Watch& watch) {
-  if (!(watch.wanted.events & EPOLLET)) return false;
+  if (!(watch.wanted.events & EPOLLET) || watch.queued) return false;
   const auto there = sys::readiness(watch.flow->shadow());
   return (there & EPOLLHUP) && (there & ((watch.wanted.events & ~kFlags) | kAlways) & ~watch.reported) == 0;
 }
@@ -304,8 +377,10 @@ void EpollSet::flow_shut(Watch& watch) {
   (void)enter_kernel(watch, EPOLL_CTL_ADD);
 }
 
-// A flow that enters its lane brings along what the kernel may not have reported yet. An edge that it has reported does not come
-// again, unless bytes are there: more may have come since, and an edge too many is better than one that is lost.
+// With a flow that enters its lane the kernel's pending edges go: one that a sleeper has not brought here
+// yet, and one that the kernel still owes for the program's last call, a write that filled the socket or a
+// read that left it empty. Which of them there are is not known, so all that is ready is an edge once more:
+// one too many wakes a program, one too few is waited for for ever.
 void EpollSet::changed(Watch& watch, uint32_t what) {
   const bool kernel = watch.flow->on_kernel();
   if (given_up_ && kernel) {
@@ -314,9 +389,7 @@ void EpollSet::changed(Watch& watch, uint32_t what) {
   }
   if (kernel != watch.in_kernel) {
     move(watch, kernel);
-    const auto unreported = ~watch.reported & (watch.wanted.events | kAlways);
-    what |= watch.wanted.events & EPOLLET ? unreported | EPOLLIN : ~0u;
-    if (!kernel && (watch.wanted.events & EPOLLET)) what &= watch.flow->readiness();
+    what = ~0u;
   }
   if (!kernel && watch.flow->kernel_follows() && !std::exchange(watch.between, true)) between_.push_back(&watch);
   if (kernel || watch.fired) return;
@@ -348,10 +421,11 @@ bool EpollSet::unaware() const {
 
 // A set around this one hears of each change, as an edge.
 void EpollSet::ring() {
+  if (!bell_) return;
   if (exposed_ != Exposed::no)
     bell_->toll();
   else if (sleepers_ > 0 || unaware())
-    bell_->ring();
+    ring_bell();
 }
 
 uint32_t EpollSet::ready_events(const Watch& watch) const {

@@ -15,6 +15,9 @@
 // nothing else is known (Exposed::perhaps). The sources, which say nothing about the set, are then in it only while a thread sleeps. A set that contains another one with flows is known here, too (nest): who waits in it
 // drives the engine for both.
 //
+// Borrowing. Where the program lacks descriptors, a set whose flows are all on TCP gives its own back, and goes by the program's
+// number until there is room again (give_back, settle_in). No thread sleeps in it by the number that goes: who does is woken first.
+//
 // Given up. Who forks has its sets in common with its child, as the kernel has it, and the child knows neither marks nor lanes. So a
 // set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP for good, their kernel entries get the
 // application's data back, and nothing of the library is left in it. What comes into it later is on TCP.
@@ -51,6 +54,7 @@ class EpollSet {
   engine::Share* share() const { return share_; }
   void share_with_child(engine::Family& family);
   void give_up();
+  static void give_up_all();
   bool given_up() const { return given_up_; }
   // Given up, and all of it is the kernel's by now.
   bool kernels() const { return given_up_ && watches_.empty(); }
@@ -80,6 +84,10 @@ class EpollSet {
   static void descriptor_closed(engine::Flow& flow, int fd);
   // In a child of fork: the sets are the parent's.
   static void forget_all();
+  // The program lacks descriptors: those that the sets can do without now are given back.
+  static void give_back_all();
+  // They have them again. False if there are not enough.
+  static bool settle_in_all();
 
  private:
   struct Watch final : engine::Observer {
@@ -109,7 +117,7 @@ class EpollSet {
   static constexpr uint64_t kBellMark = 0, kSourceMark = 1, kFirstWatchMark = 2;
   static constexpr uint64_t kMarks = 1ull << 32;
 
-  EpollSet(UniqueFd kernel_set, Bell::Loan bell, uint64_t mark, bool has_others);
+  EpollSet(UniqueFd own_set, Bell::Loan bell, uint64_t mark, bool has_others);
   Status add(int fd, const std::shared_ptr<engine::Flow>& flow, const epoll_event& event);
   Watch& new_watch(int fd, const engine::Flow& flow);
   Status enter_kernel(Watch& watch, int operation);
@@ -129,7 +137,7 @@ class EpollSet {
   void descriptor_gone(Watch& watch, int closed);
   uint32_t ready_events(const Watch& watch) const;
   int collect(epoll_event* events, int capacity);
-  void add_sources();
+  bool add_sources();  // false if the kernel takes none: its sets are not nested any deeper
   void remove_sources();
   Result<int> look(epoll_event* events, int capacity);
   // What is ready at the same time is reported together. Whether the kernel's set is looked at, which takes a system call:
@@ -138,9 +146,21 @@ class EpollSet {
   void leave_rest();
   bool inner_ready() const;
   void refresh_inner();
+  int kernel_set() const;
+  void give_back();
+  Status settle_in();
+  Status watch_bell() const;
+  void ring_bell() {
+    if (bell_) bell_->ring();
+  }
+  void silence_bell() {
+    if (bell_) bell_->silence();
+  }
 
-  UniqueFd kernel_set_;  // a duplicate of the application's descriptor
+  UniqueFd own_set_;  // a duplicate of the application's descriptor; unset, like the bell, where the program lacks descriptors
   Bell::Loan bell_;
+  bool to_give_back_ = false;  // both, as soon as nobody sleeps by them
+  mutable int name_ = -1;      // one of the application's, when last asked
   const uint64_t mark_;  // random: tells our kernel entries from the application's data
   using Watches = std::map<std::pair<int, const engine::Flow*>, std::unique_ptr<Watch>>;
   Watches watches_;
@@ -151,6 +171,7 @@ class EpollSet {
   std::vector<Watch*> between_;  // neither in a lane nor in the kernel's set: bytes are in front of the kernel's
   size_t out_of_kernel_ = 0;
   size_t sources_ = 0;
+  unsigned source_changes_ = 0;
   int sleepers_ = 0;
   std::vector<const std::atomic<int>*> unaware_;
   Exposed exposed_ = Exposed::perhaps;

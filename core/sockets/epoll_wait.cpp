@@ -33,7 +33,7 @@ int EpollSet::translate(epoll_event* events, int count) {
     const auto mark = events[i].data.u64;
     if (mark == mark_ + kBellMark) {
       // Who waits outside has heard of what is ready still: it is no news that it stays so.
-      if (ready_.empty() || exposed_ == Exposed::no) bell_->silence();
+      if (ready_.empty() || exposed_ == Exposed::no) silence_bell();
     } else if (mark == mark_ + kSourceMark) {
       state.engine->acknowledge();
       (void)state.engine->drain();
@@ -55,7 +55,7 @@ Result<int> EpollSet::look(epoll_event* events, int capacity) {
   refresh_inner();
   int kept = 0;
   for (int tries = 0; tries < 4; ++tries) {
-    const auto found = sys::epoll_poll(kernel_set_.get(), events, capacity);
+    const auto found = sys::epoll_poll(kernel_set(), events, capacity);
     if (!found) return found;
     kept = translate(events, *found);
     if (kept > 0 || *found < capacity) break;
@@ -81,7 +81,7 @@ Result<int> EpollSet::gather(epoll_event* events, int capacity, Kernel kernel) {
 
 // What is left is for the next thread, and for who waits outside.
 void EpollSet::leave_rest() {
-  if (!ready_.empty() && (sleepers_ > 0 || exposed_ != Exposed::no || unaware())) bell_->ring();
+  if (!ready_.empty() && (sleepers_ > 0 || exposed_ != Exposed::no || unaware())) ring_bell();
 }
 
 // What is ready now, in lanes and in the kernel; else spin; else sleep in the kernel's own wait.
@@ -113,11 +113,13 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       leave_rest();
       return found;
     }
-    if (lanes && !gone_) add_sources();
+    // Where it does not wait for the sources itself, the service does, and rings.
+    const bool covers = lanes && (gone_ || add_sources());
     timespec storage;
-    Nap nap(kernel_set_.get(), events, capacity, remaining(deadline, storage), mask);
-    const auto woken = sleep(section, lanes, sleepers_, [&] { return !ready_.empty(); }, nap, since);
+    Nap nap(kernel_set(), events, capacity, remaining(deadline, storage), mask);
+    const auto woken = sleep(section, covers, sleepers_, [&] { return !ready_.empty(); }, nap, since);
     slept = true;
+    if (to_give_back_) give_back();
     if (exposed_ == Exposed::yes && sleepers_ == 0) remove_sources();
     if (!woken) continue;
     if (!*woken) return *woken;
@@ -139,11 +141,11 @@ void EpollSet::refresh() {
   refresh_inner();
   while (!ready_.empty()) {
     auto& watch = *ready_.front();
-    if (!watch.fired && !watch.in_kernel && ready_events(watch) != 0) return bell_->ring();
+    if (!watch.fired && !watch.in_kernel && ready_events(watch) != 0) return ring_bell();
     ready_.pop_front();
     watch.queued = false;
   }
-  if (sleepers_ == 0 && !unaware()) bell_->silence();
+  if (sleepers_ == 0 && !unaware()) silence_bell();
 }
 
 void EpollSet::nest(const std::shared_ptr<EpollSet>& inner) {
@@ -151,7 +153,7 @@ void EpollSet::nest(const std::shared_ptr<EpollSet>& inner) {
   inner_.push_back(inner);
   inner->expose();
   others_changed();
-  if (sleepers_ > 0 || unaware()) bell_->ring();
+  if (sleepers_ > 0 || unaware()) ring_bell();
 }
 
 bool EpollSet::in_lanes() const {

@@ -82,7 +82,7 @@ void adopt(engine::Engine& engine, Entry& entry, int fd) {
   entry.kind = Entry::Kind::flow;
   entry.flow = engine.make_flow(original.role(), fd);
   entry.flow->set_endpoints(original.local(), original.remote());
-  entry.flow->select(original.wanted);
+  entry.flow->select(original.candidacy().wanted());
   entry.flow->take(share);
   if (!engine.start_service()) entry.flow->settle(Reason::descriptors);
 }

@@ -1,16 +1,17 @@
 #include "core/sockets/open_sets.hpp"
 
-#include <dirent.h>
-#include <unistd.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "core/base/kernel.hpp"
+#include "core/base/proc.hpp"
 #include "core/sockets/entry.hpp"
 
 namespace rsock::sockets {
@@ -22,25 +23,23 @@ bool is_set(const char* number) {
   constexpr char kLink[] = "anon_inode:[eventpoll]";
   char link[sizeof kLink + 1] = {};
   const auto path = std::string(kFolder) + "/" + number;
-  return ::readlink(path.c_str(), link, sizeof link - 1) == sizeof kLink - 1 && std::strcmp(link, kLink) == 0;
+  const long size = kernel.syscall(SYS_readlinkat, AT_FDCWD, path.c_str(), link, sizeof link - 1);
+  return size == sizeof kLink - 1 && std::strcmp(link, kLink) == 0;
 }
 
 // As proc_pid_fdinfo(5) describes the lines of an epoll descriptor. Nothing if they cannot be read.
 std::optional<std::vector<OpenSet::Member>> members_of(const char* number) {
   const auto path = std::string("/proc/self/fdinfo/") + number;
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
-  if (!file) return {};
   std::vector<OpenSet::Member> members;
-  char line[256];
-  while (std::fgets(line, sizeof line, file.get())) {
+  const auto read = sys::each_line(path.c_str(), [&](const char* line) {
     OpenSet::Member member{};
     unsigned events;
     unsigned long long data;
-    if (std::sscanf(line, "tfd: %d events: %x data: %llx", &member.fd, &events, &data) != 3) continue;
+    if (std::sscanf(line, "tfd: %d events: %x data: %llx", &member.fd, &events, &data) != 3) return;
     member.data = data;
     members.push_back(member);
-  }
-  return members;
+  });
+  return read ? std::optional(members) : std::nullopt;
 }
 
 }  // namespace
@@ -59,14 +58,12 @@ bool is_empty_set(int fd) {
 
 std::vector<OpenSet> open_sets(std::span<const int> except) {
   std::vector<OpenSet> sets;
-  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(kFolder), ::closedir);
-  while (const auto* item = folder ? ::readdir(folder.get()) : nullptr) {
-    if (item->d_name[0] == '.') continue;
-    const int fd = std::atoi(item->d_name);
+  for (const auto& name : sys::names_in(kFolder)) {
+    const int fd = std::atoi(name.c_str());
     const auto* entry = find(fd);
     if (entry && entry->kind != Entry::Kind::set) continue;  // a socket, as most are
-    if (std::find(except.begin(), except.end(), fd) == except.end() && is_set(item->d_name))
-      sets.push_back({fd, members_of(item->d_name).value_or(std::vector<OpenSet::Member>{})});
+    if (std::find(except.begin(), except.end(), fd) == except.end() && is_set(name.c_str()))
+      sets.push_back({fd, members_of(name.c_str()).value_or(std::vector<OpenSet::Member>{})});
   }
   return sets;
 }

@@ -8,18 +8,22 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/base/selection.hpp"
+#include "core/base/time_left.hpp"
 #include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
 namespace {
 
-// A thread without a descriptor for a bell waits in turns of this length.
-constexpr auto kTurn = milliseconds(10);
+// A thread without a descriptor for a bell waits in turns of this length; up to the second, while no flow may enter a lane.
+constexpr auto kTurn = milliseconds(10), kLongTurn = milliseconds(250);
 
 // Wakes a thread when a flow that it waits for changes.
 class Waiter final : public engine::Observer {
  public:
+  Waiter() { Bell::to_come_back += bell_ != nullptr; }
   ~Waiter() {
+    Bell::to_come_back -= bell_ != nullptr;
     for (const auto& flow : flows_) flow->unobserve(*this);
   }
   void observe(const std::shared_ptr<engine::Flow>& flow) {
@@ -31,6 +35,8 @@ class Waiter final : public engine::Observer {
   }
   int asleep = 0;  // whether its thread is, see sleep()
   int fd() const { return bell_ ? bell_->fd() : -1; }
+  // Its bell has to be given back.
+  bool has_to_go() const { return bell_ && state.engine->gate.barred(); }
   void silence() {
     if (bell_) bell_->silence();
   }
@@ -44,31 +50,64 @@ class Waiter final : public engine::Observer {
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP);
 static_assert(POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM);
 
+// What the kernel's limit on descriptors (RLIMIT_NOFILE) means to a call: poll may name no more, select and a blocking call as many as
+// they like.
+enum class Limit { counts, does_not };
+
 // One poll(2): the program's descriptors and the flows behind them. What the kernel does not know of is taken out of what it is
 // asked.
+//
+// A number may be closed, or come to name something else, while the call sleeps. As in the kernel, the call holds what it began with,
+// so that a flow ends only after it; that is what can end it; and then the numbers tell what is there now, which may be nothing.
 class Round {
  public:
-  explicit Round(std::span<pollfd> fds) : fds_(fds), asked_(fds.begin(), fds.end()), flows_(fds.size()) {
+  Round(std::span<pollfd> fds, Limit limit)
+      : fds_(fds), asked_(fds.begin(), fds.end()), flows_(fds.size()), begun_with_(fds.size()), deaf_(fds.size()), limit_(limit) {
     for (size_t i = 0; i < fds.size(); ++i) {
       auto* entry = find(fds[i].fd);
       if (!entry) continue;
-      flows_[i] = lane_flow(fds[i].fd);
+      flows_[i] = begun_with_[i] = lane_flow(fds[i].fd);
+      if (flows_[i]) flows_[i]->hold();
       if (!entry->set) continue;
       entry->set->expose();
       sets_.push_back(entry->set);
     }
   }
-  Round(pollfd& one, std::shared_ptr<engine::Flow> flow) : fds_(&one, 1), asked_{one}, flows_{std::move(flow)} {}
+  // Of a flow, whatever its number.
+  Round(pollfd& one, std::shared_ptr<engine::Flow> flow) : fds_(&one, 1), asked_{one}, flows_{std::move(flow)}, limit_(Limit::does_not) {}
+  ~Round() {
+    for (const auto& flow : begun_with_)
+      if (flow) flow->release_hold();
+  }
+  Round(const Round&) = delete;
+  Round& operator=(const Round&) = delete;
+  // Before the call ends. True if a number names something else than it did.
+  bool renew() {
+    bool changed = false;
+    for (size_t i = 0; i < begun_with_.size(); ++i) {
+      if (!begun_with_[i]) continue;
+      auto* entry = entry_of(fds_[i].fd, Entry::Kind::flow);
+      auto* now = entry ? lane_flow(*entry) : nullptr;
+      if (now == flows_[i].get()) continue;
+      flows_[i] = now ? entry->flow : nullptr;
+      changed = true;
+    }
+    return changed;
+  }
+  // A descriptor was not open when the call began.
+  bool was_bad() const { return bad_; }
   // Nothing here is of concern, so far.
   bool kernel_serves() const {
     return std::all_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow == nullptr; }) && sets_.empty();
   }
+  // It asks about a number by which the flow goes no more.
+  bool stale() const { return fds_[0].fd != flows_[0]->shadow(); }
   bool in_lanes() const {
     return std::any_of(flows_.begin(), flows_.end(), [](const auto& flow) { return flow && !flow->on_kernel(); }) ||
            std::any_of(sets_.begin(), sets_.end(), [](const auto& set) { return set->in_lanes(); });
   }
   void observe(Waiter& waiter) {
-    for (const auto& flow : flows_)
+    for (const auto& flow : begun_with_.empty() ? flows_ : begun_with_)
       if (flow) waiter.observe(flow);
   }
   // Writes the results for flows in lanes; how many descriptors have any.
@@ -79,7 +118,7 @@ class Round {
       flows_[i]->catch_up();
       if (flows_[i]->on_kernel()) continue;
       const auto ready = static_cast<short>(flows_[i]->readiness());
-      fds_[i].revents = static_cast<short>(ready & (fds_[i].events | POLLERR | POLLHUP));
+      fds_[i].revents = heard(i, static_cast<short>(ready & (fds_[i].events | POLLERR | POLLHUP)));
       count += fds_[i].revents != 0;
     }
     return count;
@@ -89,7 +128,7 @@ class Round {
     asked_.assign(fds_.begin(), fds_.end());
     for (size_t i = 0; i < fds_.size(); ++i) {
       asked_[i].revents = 0;
-      if (flows_[i] && !flows_[i]->on_kernel()) asked_[i].fd = -1;
+      if ((flows_[i] && !flows_[i]->on_kernel()) || (!deaf_.empty() && deaf_[i])) asked_[i].fd = -1;
     }
     asked_.insert(asked_.end(), more.begin(), more.end());
     return asked_;
@@ -97,11 +136,11 @@ class Round {
   // Asks the kernel what is ready now, about those that are its own.
   Result<int> look() {
     for (const auto& set : sets_) set->refresh();
-    const auto& asked = ask({});
-    if (std::all_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd < 0; })) return take();
-    const timespec none{};
+    auto& asked = ask({});
+    const bool kernels = std::any_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd >= 0; });
     // A signal that is put off ends even a look: nothing was found, and the wait that follows has its handler run.
-    if (kernel.syscall(SYS_ppoll, asked_.data(), asked_.size(), &none, nullptr, 0) < 0 && errno != EINTR) return Errno{errno};
+    if (const auto looked = kernels ? look_at(asked) : Status(Done{}); !looked && !looked.is(EINTR)) return Errno{looked.error()};
+    if (looks_++ == 0) bad_ = std::any_of(asked.begin(), asked.end(), [](const auto& one) { return one.revents & POLLNVAL; });
     return take();
   }
   // Takes the kernel's answer over for the descriptors that it was asked for; how many have any.
@@ -109,17 +148,44 @@ class Round {
     int count = 0;
     for (size_t i = 0; i < fds_.size(); ++i) {
       if (asked_[i].fd < 0 && flows_[i]) continue;
-      fds_[i].revents = asked_[i].revents;
+      fds_[i].revents = heard(i, asked_[i].revents);
+      if (asked_[i].revents && !fds_[i].revents) deaf_[i] = true;
       count += fds_[i].revents != 0;
     }
     return count;
   }
+  // Whether the kernel refuses the call, since it is asked for more than a process may have.
+  bool refused() const {
+    rlimit limit{};
+    return limit_ == Limit::counts && kernel.syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0 &&
+           fds_.size() > limit.rlim_cur;
+  }
 
  private:
+  // To select, an end or an error is nothing exceptional. What shows one will be asked no more, or it would end each sleep.
+  short heard(size_t i, short shown) const {
+    const bool exceptional_alone = limit_ == Limit::does_not && fds_[i].events == POLLPRI;
+    return exceptional_alone ? static_cast<short>(shown & (POLLPRI | POLLNVAL)) : shown;
+  }
+  Status look_at(std::span<pollfd> asked) const {
+    const auto found = poll_now(asked);
+    if (found || !found.is(EINVAL)) return found ? Status(Done{}) : Status(Errno{found.error()});
+    if (refused()) return Errno{EINVAL};
+    for (auto& one : asked)
+      if (one.fd >= 0) one.revents = static_cast<short>(sys::readiness(one.fd) & (static_cast<uint16_t>(one.events) | kAlways));
+    return Done{};
+  }
+
+  static constexpr uint32_t kAlways = POLLERR | POLLHUP | POLLNVAL;
   std::span<pollfd> fds_;
   std::vector<pollfd> asked_;
-  std::vector<std::shared_ptr<engine::Flow>> flows_;
+  std::vector<std::shared_ptr<engine::Flow>> flows_;       // by the numbers of now
+  std::vector<std::shared_ptr<engine::Flow>> begun_with_;  // those that were there first, which are held
   std::vector<std::shared_ptr<EpollSet>> sets_;
+  std::vector<bool> deaf_;
+  Limit limit_;
+  int looks_ = 0;
+  bool bad_ = false;
 };
 
 // Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
@@ -130,10 +196,13 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
   std::optional<Attendance> attendance;
   std::optional<Waiter> waiter;
   Looks looks;
+  Duration turn = kTurn;
   bool slept = !may_spin, let_in = !mask;  // a mask may let signals in, also of a call that does not wait
   for (const bool lanes_first = round.in_lanes();;) {
+    const bool over = deadline && now() >= *deadline;
+    if (over) round.renew();
     const bool lanes = round.in_lanes();
-    if (until_moved && lanes != lanes_first) return 0;
+    if (until_moved && (lanes != lanes_first || round.stale())) return 0;
     if (lanes && !attendance) attendance.emplace(engine);
     if (lanes) {
       engine.flush();
@@ -142,7 +211,6 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     Result<int> found = round.look();
     looks.looked(found && *found > 0);
     const auto something = [&] { return round.collect() > 0 || round.in_lanes() != lanes; };
-    const bool over = deadline && now() >= *deadline;
     if (found && *found == 0 && !something() && lanes && !slept && !over)
       spin(section, deadline, [&](Time time) {
         if (something()) return true;
@@ -152,7 +220,10 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
         return !found || *found > 0;
       });
     if (!found) return found;
-    if (const int ready = *found + round.collect(); ready > 0) return ready;
+    if (const int ready = *found + round.collect(); ready > 0) {
+      if (!round.renew()) return ready;
+      continue;  // to what is there now
+    }
     if (over && let_in) return 0;
 
     if (!waiter) round.observe(waiter.emplace());
@@ -161,13 +232,19 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
       for (const int source : engine.sources()) ours.push_back({source, POLLIN, 0});
     auto& asked = round.ask(ours);
     auto turn_ends = deadline;
-    if (waiter->fd() < 0) turn_ends = std::min(deadline.value_or(Time::max()), now() + kTurn);
+    if (waiter->fd() < 0) {
+      // Many may wait while the program lacks descriptors, and no flow enters a lane before there is room.
+      turn = lanes || !engine.gate.barred() ? kTurn : std::min<Duration>(2 * turn, kLongTurn);
+      turn_ends = std::min(deadline.value_or(Time::max()), now() + turn);
+    }
     timespec storage;
     Nap nap(asked, remaining(turn_ends, storage), mask);
     const auto woken = sleep(section, lanes, waiter->asleep, something, nap, since);
     slept = true;
     waiter->silence();
+    if (waiter->has_to_go()) waiter.reset();
     if (!woken) continue;
+    if (nap.cramped() && round.refused()) return Errno{EINVAL};
     if (!*woken) return *woken;
     let_in |= **woken == 0;  // where a descriptor of ours was ready, the kernel let no signal in
     for (auto at = asked.end() - static_cast<ptrdiff_t>(ours.size() - 1); at != asked.end(); ++at)
@@ -212,6 +289,7 @@ Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, T
     Nap nap(asked, remaining(waiter->fd() < 0 ? std::min(deadline, now() + kTurn) : deadline, storage), nullptr);
     const auto woken = sleep(section, true, waiter->asleep, done, nap, {});
     waiter->silence();
+    if (waiter->has_to_go()) waiter.reset();
     if (!woken || !*woken) continue;
     for (const auto& one : std::span(asked).subspan(1))
       if (one.revents) engine.acknowledge();
@@ -220,29 +298,27 @@ Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, T
 
 namespace {
 
-// The kernel takes no more entries than a process may have descriptors. It is asked only where there are so many that the question
-// does not count.
-bool more_than_allowed(nfds_t count) {
-  constexpr nfds_t kMany = 64;
-  if (count < kMany) return false;
-  rlimit limit{};
-  return kernel.syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit) == 0 && count > limit.rlim_cur;
+// `was_bad`: whether a descriptor was not open when the call began.
+Answer<int> poll(std::span<pollfd> fds, Limit limit, const timespec* timeout, const sigset_t* mask, bool& was_bad) {
+  pthread_testcancel();
+  const Masked masked(mask);
+  Section section;
+  for (const auto& one : fds) take_over(section, one.fd);
+  Round round(fds, limit);
+  constexpr size_t kMany = 64;  // to ask for the limit does not count beside so many
+  if (round.kernel_serves() || (fds.size() >= kMany && round.refused())) return Answer<int>::pass();
+  const auto waited = wait(section, round, deadline_of(timeout), mask, false, true, {});
+  was_bad = round.was_bad();
+  if (!waited) return Errno{waited.error()};
+  return *waited;
 }
 
 }  // namespace
 
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (idle()) return Answer<int>::pass();
-  pthread_testcancel();
-  const Masked masked(mask);
-  Section section;
-  if (more_than_allowed(count)) return Answer<int>::pass();
-  for (nfds_t i = 0; i < count; ++i) take_over(section, fds[i].fd);
-  Round round({fds, count});
-  if (round.kernel_serves()) return Answer<int>::pass();
-  const auto waited = wait(section, round, deadline_of(timeout), mask, false, true, {});
-  if (!waited) return Errno{waited.error()};
-  return *waited;
+  bool was_bad;
+  return poll({fds, count}, Limit::counts, timeout, mask, was_bad);
 }
 
 namespace {
@@ -266,15 +342,16 @@ class Bits {
   Word* words_;
 };
 
-// As the kernel's select maps poll's events.
-constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;
-constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR;
+// As the kernel's select maps poll's events. A descriptor that was closed while the call slept is ready for all.
+constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR | POLLNVAL;
+constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR | POLLNVAL;
+constexpr short kExceptional = POLLPRI | POLLNVAL;
 
 }  // namespace
 
 Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const sigset_t* mask) {
   if (idle() || count < 0) return Answer<int>::pass();
-  const auto deadline = deadline_of(timeout);
+  const auto begun = now();
   Bits in(reads), out(writes), urgent(excepts);
   std::vector<pollfd> fds;
   for (int fd = 0; fd < count; ++fd) {
@@ -284,16 +361,12 @@ Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, ti
     if (urgent.has(fd)) events |= POLLPRI;
     if (events) fds.push_back({fd, events, 0});
   }
-  const auto answer = poll(fds.data(), fds.size(), timeout, mask);
+  bool was_bad = false;
+  const auto answer = poll(fds, Limit::does_not, timeout, mask, was_bad);
   if (!answer.served()) return answer;
-  if (timeout && deadline) {
-    timespec storage;
-    *timeout = *remaining(deadline, storage);
-  }
+  if (timeout) take_off(*timeout, now() - begun);
   if (!answer.result()) return answer;
-  // select knows no POLLNVAL: a bad descriptor is an error, and the sets stay as they were.
-  for (const auto& fd : fds)
-    if (fd.revents & POLLNVAL) return Errno{EBADF};
+  if (was_bad) return Errno{EBADF};  // and the sets stay as they were
   for (auto* set : {&in, &out, &urgent}) set->clear(count);
   int bits = 0;
   const auto tell = [&](Bits& set, int fd, bool ready) {
@@ -304,7 +377,7 @@ Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, ti
   for (const auto& fd : fds) {
     tell(in, fd.fd, (fd.events & POLLIN) && (fd.revents & kReadable));
     tell(out, fd.fd, (fd.events & POLLOUT) && (fd.revents & kWritable));
-    tell(urgent, fd.fd, (fd.events & POLLPRI) && (fd.revents & POLLPRI));
+    tell(urgent, fd.fd, (fd.events & POLLPRI) && (fd.revents & kExceptional));
   }
   return bits;
 }

@@ -1,19 +1,20 @@
 // The library begins, forks and ends with its process.
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "config/config.hpp"
+#include "core/base/lines.hpp"
 #include "core/base/log.hpp"
 #include "core/base/own.hpp"
-#include "core/engine/service.hpp"
+#include "core/engine/service/service.hpp"
 #include "core/sockets/epoll_set.hpp"
 
 namespace rsock::sockets {
@@ -24,12 +25,15 @@ struct Process {
   std::string statistics_file;
   Again again;
   std::atomic<bool> finished = false;
+  // Of those from whom this process was forked, eldest first: their lines stay open.
+  std::vector<const engine::Family*> ancestors;
   bool filtered = false;  // no system call may be made that the program does not make itself
 };
 // Leaked on purpose: other threads may call us until the very end of the process.
 Process* process = nullptr;
 
-engine::Settings settings_of(const config::Options& options) {
+engine::Settings settings_of(const config::Config& config) {
+  const auto& options = config.options;
   engine::Settings settings;
   settings.rendezvous = options.rendezvous_ms;
   settings.dial = options.dial_ms;
@@ -40,16 +44,17 @@ engine::Settings settings_of(const config::Options& options) {
   settings.max_pinned = options.max_pinned;
   settings.check_peer_address = options.check_peer_address;
   settings.device = options.device;
+  settings.rings_allowed = options.io_uring == config::IoUring::tcp;
+  settings.secrets = config.secrets;
   return settings;
 }
 
 void write_statistics() {
   if (process->statistics_file.empty()) return;
   const auto line = statistics.to_json(process->program);
-  const auto file = sys::open(process->statistics_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (!file) return log::warning("statistics cannot be written: errno {}", file.error());
-  (void)sys::write(*file, line.data(), line.size());
-  (void)sys::close(*file);
+  auto file = lines::open(process->statistics_file.c_str(), 0666);
+  const auto written = file ? lines::append(file->get(), line) : Errno{file.error()};
+  if (!written) log::warning("statistics cannot be written: errno {}", written.error());
 }
 
 void write_statistics_once() {
@@ -59,22 +64,26 @@ void write_statistics_once() {
 void new_engine() {
   const auto& config = *state.config.load(std::memory_order_acquire);
   if (!config.rules.any_listen() && !config.rules.any_connect()) return;
-  state.engine = new engine::Engine(settings_of(config.options));
-  state.engine->program = {process->program, [] { return reload(process->again); }, EpollSet::answer_family,
-                           write_statistics_once};
+  state.engine = new engine::Engine(settings_of(config));
+  state.engine->program = {.name = process->program,
+                           .reload = [] { return reload(process->again); },
+                           .asked = EpollSet::answer_family,
+                           .ended = write_statistics_once,
+                           .make_room = [] { EpollSet::give_back_all(), Bell::give_back_all(); },
+                           .settle_in = EpollSet::settle_in_all};
 }
 
 // Lets what closed flows still hold reach the peer: until all of them are done, or the bound is reached.
 void drain() {
   // Exit may be called from a signal handler, which may have interrupted the very thread that holds the lock.
+  const Held no_handler;
   const auto patience = now() + state.engine->settings.drain;
   while (!state.engine->lock.try_lock()) {
     if (now() >= patience) return;
     const timespec pause{0, 1'000'000};
-    nanosleep(&pause, nullptr);
+    kernel.syscall(SYS_nanosleep, &pause, nullptr);
   }
-  state.engine->lock.unlock();
-  Section section;
+  Section section(std::adopt_lock);
   let_go_of_sets(section);
   auto& engine = section.engine();
   const auto deadline = now() + engine.settings.drain;
@@ -96,11 +105,20 @@ void drain() {
       // The service looks after TCP meanwhile; a flow that ends there is noticed at the next turn.
       const Section::Outside outside;
       const timespec turn{0, 5'000'000};
-      kernel.syscall(SYS_ppoll, fds.data(), fds.size(), &turn, nullptr, 0);
+      const bool slept = kernel.syscall(SYS_ppoll, fds.data(), fds.size(), &turn, nullptr, 0) >= 0;
+      if (!slept) kernel.syscall(SYS_nanosleep, &turn, nullptr);  // the process may have fewer descriptors by now
     }
     --engine.asleep;
     engine.acknowledge();
   }
+}
+
+// All flows are on TCP, and stay there.
+void leave_to_kernel() {
+  EpollSet::give_up_all();
+  std::vector<std::shared_ptr<engine::Flow>> flows;
+  for (const auto& [id, flow] : state.engine->flows()) flows.push_back(flow);
+  for (const auto& flow : flows) flow->leave(Reason::shared);
 }
 
 // Nothing of the library moves: its thread is not at work, and no call is under way.
@@ -141,43 +159,69 @@ void finish() {
 }
 
 void finish_in_handler() {
-  if (!process || process->filtered || !state.engine || signals.held.load(std::memory_order_relaxed) > 0 || in_borrowed_memory()) return;
+  if (!process || process->filtered || !state.engine || in_borrowed_memory()) return;
+  if (signals.held.load(std::memory_order_relaxed) > 0 && !Lock::waits_here()) return;
   if (auto* service = state.engine->service_if_any()) service->deliver_all();
 }
 
+void thread_ends(int status) {
+  if (!state.engine || process->filtered || in_borrowed_memory()) return;
+  if (auto* service = state.engine->service_if_any()) service->thread_ends(status);
+}
+
+void end_in_time(int signal) {
+  if (!process || process->filtered || !state.engine || in_borrowed_memory()) return;
+  if (auto* service = state.engine->service_if_any()) service->end_in_time(signal);
+}
+
+// Without memory to share what it has, the parent forks all the same; the child has lost those flows.
 void before_fork() {
   if (!state.engine) return;
   stop();
-  share_with_child(*state.engine);
+  try {
+    // No service could be called by the child: it gets what is the kernel's.
+    if (const auto* service = state.engine->service_if_any(); service && service->absent()) leave_to_kernel();
+    share_with_child(*state.engine);
+    if (state.engine->has_family()) state.engine->family()->open_line();
+  } catch (const std::bad_alloc&) {
+  }
 }
 
 void after_fork_in_parent() {
   if (!state.engine) return;
+  if (state.engine->has_family()) state.engine->service().listen_to_child(state.engine->family()->parents_end());
   resume();
 }
 
 // The child starts with nothing: no engine, no thread, no lane. The parent's engine stays in memory, unused: its locks and threads
-// are not ours. Its bell stays open, for the child to call it.
+// are not ours. The lines to it and to its parents stay open.
 void after_fork_in_child() {
   statistics.clear();
   state.process = sys::process_id();
   if (process) process->finished = false;
   auto* old = std::exchange(state.engine, nullptr);
   if (!old) return;
+  Lock::forked();
   forget_put_off();
   inherit(*old);
-  const auto* service = old->service_if_any();
-  const int called = service && old->has_family() ? service->bell() : -1;
+  if (old->has_family()) process->ancestors.push_back(old->family());
+  const auto is_kept = [](int fd) {
+    return fd == log::descriptor() ||
+           std::any_of(process->ancestors.begin(), process->ancestors.end(), [&](const auto* family) { return family->line() == fd; });
+  };
   for (int fd = own::next(0); fd >= 0; fd = own::next(fd + 1)) {
-    if (fd == log::descriptor()) continue;
+    if (is_kept(fd)) continue;
     own::forget(fd);
-    if (fd != called) (void)sys::close(fd);
+    (void)sys::close(fd);
   }
   engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
   new_engine();
-  if (state.engine) state.engine->gate = old->gate;
+  if (!state.engine) return let_go();
+  state.engine->gate = old->gate;
+  state.engine->gate.bar(false);
+  if (old->forgone()) state.engine->forgo_lanes(*old->forgone());
   let_go();
 }
 
@@ -202,13 +246,22 @@ void before_exec_in_borrowed_memory() {
   }
 }
 
-void leave_all(Section& section, Reason reason = Reason::shared) {
-  give_up_shared_sets(section);
+std::vector<std::shared_ptr<engine::Flow>> all_flows(const Section& section) {
   std::vector<std::shared_ptr<engine::Flow>> flows;
   for (const auto& [id, flow] : section.engine().flows()) flows.push_back(flow);
-  for (const auto& flow : flows) flow->leave(reason);
-  for (const auto& flow : flows)
+  return flows;
+}
+
+// All are on their way.
+void await_all(Section& section, Reason reason) {
+  for (const auto& flow : all_flows(section))
     if (!flow->on_kernel()) leave_and_wait(section, flow, reason);
+}
+
+void leave_all(Section& section, Reason reason = Reason::shared) {
+  give_up_shared_sets(section);
+  for (const auto& flow : all_flows(section)) flow->leave(reason);
+  await_all(section, reason);
 }
 
 // From now on: no flow is in a lane, and none will be.
@@ -238,9 +291,9 @@ Still::~Still() {
 
 bool only_thread() {
   struct stat tasks {};  // one link for each, and two of the folder's own
-  if (::stat("/proc/self/task", &tasks) != 0) return false;
-  const bool service = state.engine && state.engine->service_if_any();
-  return tasks.st_nlink == 3u + service;
+  if (kernel.syscall(SYS_stat, "/proc/self/task", &tasks) != 0) return false;
+  const auto* service = state.engine ? state.engine->service_if_any() : nullptr;
+  return tasks.st_nlink == 3u + (service && service->runs());
 }
 
 void before_unshare() {
@@ -256,6 +309,16 @@ void before_filter() {
   }
   write_statistics();
   process->filtered = true;
+}
+
+bool before_ring() {
+  if (!state.engine) return true;
+  if (!state.engine->settings.rings_allowed) return false;
+  if (in_borrowed_memory()) return true;
+  Section section;
+  section.engine().forgo_lanes(Reason::io_uring);
+  await_all(section, Reason::io_uring);
+  return true;
 }
 
 void before_daemon() {

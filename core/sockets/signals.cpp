@@ -8,7 +8,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/base/kernel.hpp"
+#include "core/base/copy.hpp"
+#include "core/base/lock.hpp"
+#include "core/sockets/sockets.hpp"
 
 // Where this library's code begins and ends; from the linker.
 extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, etext;
@@ -23,8 +25,6 @@ constexpr uint64_t bit(int signal) { return 1ull << (signal - 1); }
 // Blocking these would end the process at its next fault, or disturb libc (SIGCANCEL, SIGSETXID).
 constexpr uint64_t kNeverBlocked = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS) |
                                    bit(32) | bit(33);
-
-bool is_fault(int signal, const siginfo_t& siginfo) { return siginfo.si_code > 0 && (kNeverBlocked & bit(signal)); }
 
 bool blocked_by_call(int signal) {
   const auto* mask = signals.mask.load(std::memory_order_relaxed);
@@ -64,6 +64,12 @@ void set_mask(uint64_t mask) { kernel.syscall(SYS_rt_sigprocmask, SIG_SETMASK, &
 
 }  // namespace
 
+bool is_fault(int signal, const siginfo_t& siginfo) {
+  // Bad memory that the kernel met while nobody used it is no fault of this thread.
+  if (signal == SIGBUS && siginfo.si_code == BUS_MCEERR_AO) return false;
+  return siginfo.si_code > 0 && (kNeverBlocked & bit(signal));
+}
+
 bool put_off(int signal, const siginfo_t& siginfo, void* context) {
   auto& it = signals;
   if (it.held.load(std::memory_order_relaxed) == 0 && !blocked_by_call(signal)) return false;
@@ -76,17 +82,27 @@ bool put_off(int signal, const siginfo_t& siginfo, void* context) {
   return true;
 }
 
+bool put_off_end(int signal, const siginfo_t& siginfo, void* context) {
+  if (blocked_by_call(signal)) return put_off(signal, siginfo, context);
+  if (Lock::waits_here() || !put_off(signal, siginfo, context)) return false;
+  end_in_time(signal);
+  return true;
+}
+
 Ran handler_runs(bool restarts) {
   auto& it = signals;
   it.ran.store(it.ran.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (!restarts) it.broke.store(it.broke.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (auto* nap = it.nap.load(std::memory_order_relaxed)) nap->cut();
-  return {it.ran.load(std::memory_order_relaxed), it.broke.load(std::memory_order_relaxed)};
+  return {it.ran.load(std::memory_order_relaxed), it.broke.load(std::memory_order_relaxed),
+          faults.exchange(Faults::unknown, std::memory_order_relaxed)};
 }
 
-void handler_returns(Ran ran) {
+void handler_returns(Ran ran, void* context) {
   signals.ran.store(ran.all, std::memory_order_relaxed);
   signals.broke.store(ran.breaking, std::memory_order_relaxed);
+  faults.store(ran.faults, std::memory_order_relaxed);
+  mask_changes(mask_in(context));  // a handler may change what it goes back to
 }
 
 void raise_again(int signal, siginfo_t& siginfo) {
@@ -106,11 +122,26 @@ void raise_put_off() {
   auto& it = signals;
   const int signal = it.put_off.load(std::memory_order_relaxed);
   if (signal == 0 || blocked_by_call(signal)) return;
+  doom.lift();
   const int saved = errno;
   raise_again(signal, it.siginfo);
   it.put_off.store(0, std::memory_order_relaxed);
   errno = saved;
   set_mask(it.mask_before);
+}
+
+bool recovers(int signal, const siginfo_t& siginfo, void* context) {
+  if (is_fault(signal, siginfo)) return recover(context);
+  if (!(opened.load(std::memory_order_relaxed) & bit(signal))) return false;
+  // As it was sent: to this thread, or for any that takes it.
+  siginfo_t copy = siginfo;
+  const int saved = errno;
+  if (siginfo.si_code == SI_TKILL ||
+      kernel.syscall(SYS_rt_sigqueueinfo, sys::process_id(), signal, &copy) < 0)
+    raise_again(signal, copy);
+  errno = saved;
+  mask_in(context) |= bit(signal);
+  return true;
 }
 
 jmp_buf* detour(const Jump& jump, const void* to) {
@@ -121,6 +152,7 @@ jmp_buf* detour(const Jump& jump, const void* to) {
 }
 
 void forget_put_off() {
+  doom.lift();
   if (signals.put_off.exchange(0, std::memory_order_relaxed)) set_mask(signals.mask_before);
 }
 
@@ -146,10 +178,40 @@ Result<int> Nap::sleep(const Handled& since, int cancel_state) {
       signals.nap.store(outer, std::memory_order_relaxed);
     }
   } const interrupted;
-  return in_kernel(since, cancel_state);
+  const auto answer = in_kernel(since, cancel_state);
+  return set_ < 0 && answer.is(EINVAL) ? select_instead(since, cancel_state) : answer;
+}
+
+// A handler that runs before the kernel has read the arguments does not end this wait: that is why it lasts for a turn.
+Result<int> Nap::select_instead(const Handled& since, int cancel_state) {
+  constexpr timespec kTurn{0, 10'000'000};
+  cramped_ = true;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (since.any()) return Errno{EINTR};  // and cut() may have spoiled the list
+  Selection selection(list_);
+  selection_ = &selection;
+  if (!limited_ || limit_.tv_sec > 0 || limit_.tv_nsec > kTurn.tv_nsec) limit_ = kTurn;
+  const auto answer = in_kernel(since, cancel_state);
+  selection_ = nullptr;
+  if (answer.is(EBADF)) return 0;  // which one the caller finds
+  if (answer)
+    for (auto& one : list_)
+      if (one.fd >= 0) one.revents = static_cast<short>(*answer > 0 ? selection.revents(one.fd) : 0);
+  return answer;
+}
+
+Result<int> Nap::wait_in_kernel() {
+  if (selection_) {
+    pthread_testcancel();
+    return selection_->select(limit_, mask_);
+  }
+  const int answered = set_ < 0 ? kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)
+                                : kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_);
+  return answered < 0 ? Result<int>(Errno{errno}) : Result<int>(answered);
 }
 
 void Nap::cut() {
+  if (cramped_) return;
   // The one makes poll report a descriptor that is none; the other is no time at all.
   if (set_ < 0)
     list_.back().fd = INT_MAX;
@@ -172,12 +234,10 @@ void Nap::cut() {
   // From here on a handler finds this nap, and cuts it.
   if (since.any()) return Errno{EINTR};
   pthread_setcancelstate(cancel_state, nullptr);
-  const int answered = set_ < 0 ? kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)
-                                : kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_);
-  const int error = errno;
+  const auto answered = wait_in_kernel();
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-  if (answered < 0) return Errno{error};
-  const bool cut = set_ < 0 ? (list_.back().revents & POLLNVAL) != 0 : answered == 0;
+  if (!answered) return answered;
+  const bool cut = selection_ ? false : set_ < 0 ? (list_.back().revents & POLLNVAL) != 0 : *answered == 0;
   if (cut && since.any()) return Errno{EINTR};
   return answered;
 }

@@ -2,14 +2,22 @@
 // Signals, thread by thread: when a handler may run, and what the call that it interrupts learns of it.
 //
 // The shell stands in for the program's handlers (preload/signals.cpp) and asks here:
-//   1. While its thread is within a held stretch (Held; every Section is one), no handler runs: it could want the very lock that it
-//      interrupted. The signal is put off, and raised again when the stretch ends. Faults of the thread itself are never put off.
-//   2. A call that is about to sleep knows whether a handler ran since it began (Handled), and ends as the kernel's call would.
-//   3. A handler that runs after that look and before the kernel has put the thread to sleep makes the kernel's wait end at once
-//      (Nap::cut): it spoils an argument that the kernel has yet to read. So no interrupt is missed, and no descriptor is needed.
+//   1. While its thread is within a held stretch (Held; every Section is one), no handler runs: it could want
+//   the very lock that it
+//      interrupted. The signal is put off, and raised again when the stretch ends. Faults of the thread
+//      itself are never put off.
+//   2. A call that is about to sleep knows whether a handler ran since it began (Handled), and ends as the
+//   kernel's call would.
+//   3. A handler that runs after that look and before the kernel has put the thread to sleep makes the
+//   kernel's wait end at once
+//      (Nap::cut): it spoils an argument that the kernel has yet to read. So no interrupt is missed, and no
+//      descriptor is needed.
+//   4. Memory of the program that cannot be touched makes its call end with EFAULT, as the kernel's
+//   (core/base/copy.hpp):
+//      the program's handlers, if any, hear nothing of it.
 //
-// All of it is for the thread itself and its handlers alone, and safe in them: no lock, no allocation. In a child of fork:
-// forget_put_off().
+// All of it is for the thread itself and its handlers alone, and safe in them: no lock, no allocation. In a
+// child of fork: forget_put_off().
 
 #include <poll.h>
 #include <setjmp.h>
@@ -21,7 +29,9 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/copy.hpp"
 #include "core/base/result.hpp"
+#include "core/base/selection.hpp"
 
 namespace rsock::sockets {
 
@@ -50,16 +60,24 @@ extern thread_local constinit Signals signals __attribute__((tls_model("initial-
 
 // ---- for the shell's stand-in
 
+// A fault of the thread itself, which comes again and again until its cause is gone.
+bool is_fault(int signal, const siginfo_t& siginfo);
 // True if the signal may not be handled now: it will be raised again. `context`: the third argument of its handler.
 bool put_off(int signal, const siginfo_t& siginfo, void* context);
+// The same for one that ends the process: a thread that waits for a lock ends here and now.
+bool put_off_end(int signal, const siginfo_t& siginfo, void* context);
 // The signal comes again, with all that is known of it, as soon as its handler returns and before anything else happens there.
 void raise_on_return(int signal, const siginfo_t& siginfo, void* context);
+// True if it is a fault of memory that was to be copied (core/base/copy.hpp): the copy ends when the handler
+// returns. Or one that was sent and is open for a copy only: it is pending again.
+bool recovers(int signal, const siginfo_t& siginfo, void* context);
 // A handler begins, and returns: those that interrupted it count for its own calls, not for the one that it interrupted.
 struct Ran {
   unsigned all, breaking;
+  Faults faults;
 };
 Ran handler_runs(bool restarts);
-void handler_returns(Ran ran);
+void handler_returns(Ran ran, void* context);
 // A handler is about to jump to a frame whose stack pointer is `to`. If a call of ours sleeps between that frame and the handler, the
 // buffer to which it has to jump instead, with 1: the call is then unwound as by a cancellation, up to the frame of the program that
 // made it, and there goes on with `jump`. nullptr if there is no such call.
@@ -133,6 +151,9 @@ class Nap {
 
   // EINTR also if a handler ran after `since` began. `cancel_state`: as of pthread_setcancelstate, in force during the wait.
   Result<int> sleep(const Handled& since, int cancel_state);
+  // The list was longer than the process may have descriptors: the kernel's ppoll refused it. Then select takes its place, for a turn at
+  // most, after which the caller looks for itself; what it cannot express is not waited for.
+  bool cramped() const { return cramped_; }
   // From a handler: the wait, if it is yet to begin, ends at once.
   void cut();
   // For a handler: to jump there ends the wait in the unwinding for signals.jump.
@@ -140,6 +161,8 @@ class Nap {
 
  private:
   Result<int> in_kernel(const Handled& since, int cancel_state);
+  Result<int> select_instead(const Handled& since, int cancel_state);
+  Result<int> wait_in_kernel();
 
   std::span<pollfd> list_;
   int set_ = -1;
@@ -148,6 +171,8 @@ class Nap {
   const sigset_t* mask_;
   const bool limited_;
   timespec limit_{};
+  bool cramped_ = false;
+  Selection* selection_ = nullptr;
   jmp_buf way_out_;
 };
 

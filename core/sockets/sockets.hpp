@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include <atomic>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -58,6 +59,10 @@ void finish();
 // The same, from the handler of a signal that ends the process, whatever it interrupted: the library's thread does it. The caller's
 // thread does not come back to what it did; others may go on meanwhile.
 void finish_in_handler();
+// The same signal waits until its thread lets go of the lock: the process ends by it in time even if that never comes.
+void end_in_time(int signal);
+// The calling thread is about to end, with this status as of _exit: the last one of the program's ends the process. Takes no locks.
+void thread_ends(int status);
 // This is a child of vfork (or a clone that shares memory) running in the parent's memory: nothing may be changed here.
 bool in_borrowed_memory();
 
@@ -73,6 +78,9 @@ void exec_failed();
 void before_daemon();
 // In the child: the process that forked it has ended.
 void became_daemon();
+// A ring of io_uring is about to be made, by which the program may use sockets unseen. False: the options say that there is to be none.
+// True: all flows have gone back to TCP, and those that come stay there. Blocks for a bounded time.
+bool before_ring();
 
 // While one lives, no thread of the library opens or closes descriptors of its own: what own::next() tells holds.
 class Still {
@@ -88,7 +96,7 @@ bool only_thread();
 // back to TCP, and nothing is selected any more. Blocks for a bounded time.
 void before_unshare();
 // A filter of system calls (seccomp(2)) is about to come into force, and nobody knows what it allows: all flows go back to TCP, nothing
-// is selected any more, the library's thread rests for good, and the statistics, which end here, are written. Blocks for a bounded time.
+// is selected any more, the library's thread ends, and the statistics, which end here, are written. Blocks for a bounded time.
 void before_filter();
 
 // ---- which descriptors concern us ----------------------------------------------------------------------------------
@@ -114,6 +122,11 @@ inline Entry* find(int fd) {
 }
 // True when no rule selects anything: the shell need not announce sockets, listeners or connections.
 bool idle();
+// A call of the program's found no free descriptor: what the library has where the program's are is given back, and the flows go to
+// TCP for a while. True if the call is to be repeated. Blocks for a bounded time.
+bool make_room();
+// The same before one does, since few are left: not all calls that need some are ours to repeat. Does not wait for it.
+void make_room_soon();
 
 // A thread that goes to sleep in an epoll set that is of no concern says so, looks once more whether that is still true, and looks
 // again when it has slept: the set's first flow may come meanwhile, and then the bell of the set has to wake it. Without a lock, and
@@ -136,7 +149,16 @@ class Unaware {
 // ---- descriptors come and go: announced after the kernel did it, except where noted ----------------------------------
 
 void socket_made(int fd, int domain, int type);
+// Also where it came from elsewhere: from another process, or the program before this one.
 void listening(int fd);
+// Whether listening() was ever said of this number. Without a lock.
+inline constexpr int kMetBits = 64;
+extern constinit std::atomic<uint64_t> met_listeners[kTableSize / kMetBits];
+constexpr uint64_t met_bit(int fd) { return uint64_t{1} << fd % kMetBits; }
+inline bool met(int fd) {
+  if (static_cast<unsigned>(fd) >= static_cast<unsigned>(kTableSize)) return true;
+  return met_listeners[fd / kMetBits].load(std::memory_order_relaxed) & met_bit(fd);
+}
 // `flags` as of accept4.
 void accepted(int listener, int fd, int flags);
 // Before connect(2), then after it with its errno (0, EINPROGRESS, …). `connecting` false: the connection is not
@@ -162,8 +184,10 @@ struct Buffers {
   bool cut = false;
 };
 
-// recv and its kin.
-Answer<size_t> receive(int fd, Buffers to, int flags);
+// What a read would find now, where it is not libc's.
+size_t readable_bytes(int fd);
+// recv and its kin. `unread`: what TCP_CM_INQ says after it, if the socket was told to say so (TCP_INQ).
+Answer<size_t> receive(int fd, Buffers to, int flags, std::optional<int>* unread = nullptr);
 // send and its kin. EPIPE comes back as an error: the shell raises SIGPIPE unless MSG_NOSIGNAL.
 Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message = nullptr);
 // sendfile(2): reads `in` itself.
@@ -172,6 +196,7 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count);
 struct Pipes {
   ssize_t (*splice)(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags);
   ssize_t (*tee)(int in, int out, size_t size, unsigned flags);
+  int (*poll)(pollfd* list, nfds_t count, int timeout);
 };
 Answer<size_t> splice_in(int fd, int pipe, size_t size, unsigned flags, const Pipes& libc);
 Answer<size_t> splice_out(int pipe, int fd, size_t size, unsigned flags, const Pipes& libc);
@@ -183,8 +208,16 @@ void passed_out(int fd, size_t bytes);
 
 Answer<int> shutdown(int fd, int how);
 Answer<int> getsockopt(int fd, int level, int name, void* value, socklen_t* size);
-// Looks at options that change what we do; always passes after noting them.
+// Of what may only be set while no flow is at work.
+Answer<int> setsockopt(int fd, int level, int name, const void* value, socklen_t size);
+// Looks at other options that change what we do, after they were set.
 void option_set(int fd, int level, int name, const void* value, socklen_t size);
+// What recv would find. Passes where the kernel has all of it, and may give it out as it likes.
+struct Unread {
+  size_t bytes;
+  bool ended;  // the peer's end of the stream is here
+};
+Answer<Unread> unread(int fd);
 Answer<int> ioctl(int fd, unsigned long request, void* argument);
 // The status flags of the descriptor were changed by fcntl(F_SETFL) or ioctl(FIONBIO).
 void nonblocking_set(int fd, bool nonblocking);

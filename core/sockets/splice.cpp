@@ -1,7 +1,10 @@
 // splice(2) between a pipe and a flow. The bytes go by a pipe of our own, so that what the other side does not take stays where it
 // was: what came in is only looked at until the program's pipe has it, and what is to go out is copied by tee(2) until the flow has it.
+// Between the look and the taking nobody lets the lock go: another thread could read the same bytes, or the flow leave its lane, and they
+// would come again.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -49,28 +52,62 @@ bool without_waiting(int pipe, unsigned flags) {
 
 bool has_room(int pipe) { return sys::readiness(pipe) & (EPOLLOUT | EPOLLERR); }
 
+// As the kernel, which waits for the pipe before it looks at the socket.
+Status wait_for_room(int pipe, unsigned flags, const Pipes& libc) {
+  Handled since;
+  while (!has_room(pipe)) {
+    if (without_waiting(pipe, flags)) return Errno{EAGAIN};
+    pollfd place{pipe, POLLOUT, 0};
+    if (libc.poll(&place, 1, -1) >= 0) continue;
+    if (errno != EINTR || !since.all_restart()) return Errno{errno};
+    since = {};
+  }
+  return Done{};
+}
+
 Answer<size_t> moved(ssize_t result) {
   return result < 0 ? Answer<size_t>(Errno{errno}) : Answer<size_t>(static_cast<size_t>(result));
+}
+
+// Gives the pipe what of the flow's bytes are there and it has room for. EAGAIN: none are, or it has none.
+Answer<size_t> hand_on(int fd, int pipe, const OwnPipe& own, std::span<std::byte> space, unsigned flags, const Pipes& libc) {
+  const Section section;
+  const auto flow = lane_flow(fd);
+  if (!flow) return Answer<size_t>::pass();
+  iovec part{space.data(), space.size()};
+  const auto there = flow->read({&part, 1}, true);
+  if (!there || *there == 0) return there;
+  const auto written = sys::write(own.in.get(), space.data(), *there);
+  if (!written) return Errno{written.error()};
+  const auto given = libc.splice(own.out.get(), nullptr, pipe, nullptr, *written, flags | SPLICE_F_NONBLOCK);
+  if (given <= 0) return moved(given);
+  for (size_t left = static_cast<size_t>(given); left > 0;) {
+    part.iov_len = left;
+    const auto taken = flow->read({&part, 1}, false);
+    if (!taken || *taken == 0) break;
+    left -= *taken;
+  }
+  return static_cast<size_t>(given);
 }
 
 }  // namespace
 
 Answer<size_t> splice_in(int fd, int pipe, size_t size, unsigned flags, const Pipes& libc) {
   if (!moves(fd, pipe, O_RDONLY, size, flags)) return Answer<size_t>::pass();
-  if (without_waiting(pipe, flags) && !has_room(pipe)) return Errno{EAGAIN};
-  const auto own = OwnPipe::make();
-  if (!own) return unserved(fd), Answer<size_t>::pass();
-  std::vector<std::byte> bytes(std::min(size, own.holds));
-  iovec part{bytes.data(), bytes.size()};
-  const auto there = receive(fd, {{&part, 1}}, MSG_PEEK);
-  if (!there.served() || !there.result() || *there.result() == 0) return there;
-  const auto written = sys::write(own.in.get(), bytes.data(), *there.result());
-  if (!written) return Errno{written.error()};
-  const auto taken = libc.splice(own.out.get(), nullptr, pipe, nullptr, *written, flags);
-  if (taken <= 0) return moved(taken);
-  part.iov_len = static_cast<size_t>(taken);
-  (void)receive(fd, {{&part, 1}}, MSG_DONTWAIT);
-  return static_cast<size_t>(taken);
+  std::vector<std::byte> space;
+  for (;;) {
+    if (const auto room = wait_for_room(pipe, flags, libc); !room) return Errno{room.error()};
+    std::byte any;
+    const iovec first{&any, sizeof any};
+    const auto there = receive(fd, {{&first, 1}}, MSG_PEEK);
+    if (!there.served() || !there.result() || *there.result() == 0) return there;
+    const auto own = OwnPipe::make();
+    if (!own) return unserved(fd), Answer<size_t>::pass();
+    space.resize(std::min(size, own.holds));
+    const auto given = hand_on(fd, pipe, own, space, flags, libc);
+    // Others took the bytes, or the room: who may wait, waits for more.
+    if (!given.served() || !given.result().is(EAGAIN)) return given;
+  }
 }
 
 Answer<size_t> splice_out(int pipe, int fd, size_t size, unsigned flags, const Pipes& libc) {

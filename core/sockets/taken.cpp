@@ -1,10 +1,16 @@
 // A descriptor that was taken from another process, which does not know.
 
+#include <vector>
+
 #include "core/control/caller.hpp"
 #include "core/sockets/entry.hpp"
 
 namespace rsock::sockets {
 namespace {
+
+// Who has not answered by then is no process with librsock, or is stopped.
+constexpr auto kDoorBound = milliseconds(1000);
+constexpr control::Caller::Patience kAnswerBound{kDoorBound, kLeaveBound};
 
 bool is_connection(int fd) {
   int type = 0;
@@ -21,8 +27,6 @@ bool is_own(int theirs, uint64_t socket) {
   return entry && entry->flow && sys::cookie(entry->flow->shadow()) == socket;
 }
 
-bool on_tcp(const wire::FlowCounts& flows) { return flows.rdma + flows.shm + flows.entering + flows.leaving == 0; }
-
 }  // namespace
 
 // Whose it is nobody says: of a child's descriptors, the flow may be its parent's.
@@ -33,12 +37,18 @@ void taken(int theirs, int fd) {
   constexpr auto kPause = timespec{0, 500'000};
   const auto deadline = now() + kLeaveBound;
   const wire::ControlRequest request{wire::Order::hand_over, 0, socket};
-  for (const auto& owner : control::Caller::call_all(kLeaveBound)) {
-    auto answer = owner.ask(request, kLeaveBound);
-    while (answer && !on_tcp(answer->flows) && now() < deadline) {
-      kernel.ppoll(nullptr, 0, &kPause, nullptr);
-      answer = owner.ask(request, kLeaveBound);
-    }
+  auto all = control::Caller::call_all(kDoorBound);
+  std::vector<control::Caller*> owners;
+  for (auto& one : all) owners.push_back(&one);
+  // Those whose it was, as long as it is on its way.
+  while (!owners.empty()) {
+    const auto answers = control::Caller::ask_all(owners, request, kAnswerBound);
+    std::vector<control::Caller*> leaving;
+    for (size_t i = 0; i < owners.size(); ++i)
+      if (answers[i] && answers[i]->flows.off_tcp() > 0) leaving.push_back(owners[i]);
+    owners = std::move(leaving);
+    if (owners.empty() || now() >= deadline) return;
+    kernel.ppoll(nullptr, 0, &kPause, nullptr);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/engine/service.hpp"
+#include "core/engine/service/service.hpp"
 
 namespace rsock::sockets {
 namespace {
@@ -33,7 +33,11 @@ class Pace {
 };
 
 Pace pace;
-std::vector<Bell*>& spare_bells = *new std::vector<Bell*>;  // leaked: threads may wait until the very end
+// Leaked: threads may wait until the very end. Made when it is needed: that may be before any constructor.
+std::vector<Bell*>& spare_bells() {
+  static auto& bells = *new std::vector<Bell*>;
+  return bells;
+}
 bool spinning = false;
 
 bool one_cpu() {
@@ -50,9 +54,10 @@ void relax() {
 }  // namespace
 
 Bell::Loan Bell::borrow() {
-  if (!spare_bells.empty()) {
-    Loan loan(spare_bells.back());
-    spare_bells.pop_back();
+  if (state.engine->gate.barred()) return nullptr;
+  if (!spare_bells().empty()) {
+    Loan loan(spare_bells().back());
+    spare_bells().pop_back();
     return loan;
   }
   const auto fd = sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -61,11 +66,19 @@ Bell::Loan Bell::borrow() {
 }
 
 void Bell::Return::operator()(Bell* bell) const {
+  if (state.engine->gate.barred()) {
+    delete bell;
+    return;
+  }
   bell->silence();
-  spare_bells.push_back(bell);
+  spare_bells().push_back(bell);
 }
 
-void Bell::forget_all() { spare_bells.clear(); }
+void Bell::give_back_all() {
+  for (auto* bell : std::exchange(spare_bells(), {})) delete bell;
+}
+
+void Bell::forget_all() { spare_bells().clear(), to_come_back = 0; }
 
 void Bell::ring() {
   if (!rung_) toll();

@@ -38,7 +38,7 @@ class Looks {
 // A bell wakes one sleeping thread: an eventfd of the library's own.
 class Bell {
  public:
-  // nullptr if there is no descriptor to be had. Bells that are not in use wait in a pool.
+  // nullptr if there is no descriptor to be had, or none for us. Bells that are not in use wait in a pool.
   struct Return {
     void operator()(Bell* bell) const;
   };
@@ -46,6 +46,10 @@ class Bell {
   static Loan borrow();
   // In a child of fork: those of the parent are not ours.
   static void forget_all();
+  // The pool is emptied, and stays empty while the program lacks descriptors.
+  static void give_back_all();
+  // Those that go when the thread that sleeps with one has woken.
+  static inline constinit std::atomic<int> to_come_back{0};
   int fd() const { return fd_.get(); }
   void ring();
   // The same, and an edge for who watches it, however often.

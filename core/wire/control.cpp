@@ -33,26 +33,26 @@ std::string text(Reader& reader) {
 }  // namespace
 
 std::vector<uint8_t> encode(const ControlRequest& request) {
-  const bool of_socket = request.order == Order::hand_over;
-  std::vector<uint8_t> bytes(of_socket ? kControlRequestMost : kControlRequestSize);
+  const bool numbered = has_number(request.order);
+  std::vector<uint8_t> bytes(numbered ? kControlRequestMost : kControlRequestSize);
   Writer writer(bytes);
   begin(writer);
   writer.number(static_cast<uint8_t>(request.order));
   writer.number(uint8_t{0});
   writer.number(request.port);
-  if (of_socket) writer.number(request.socket);
+  if (numbered) writer.number(request.number);
   return bytes;
 }
 
 std::optional<ControlRequest> decode_control_request(std::span<const uint8_t> bytes) {
   Reader reader(bytes);
   if (!begins(reader)) return {};
-  const auto order = reader.number<uint8_t>();
+  const auto order = static_cast<Order>(reader.number<uint8_t>());
   const auto zero = reader.number<uint8_t>();
   const auto port = reader.number<uint16_t>();
-  const auto socket = order == static_cast<uint8_t>(Order::hand_over) ? reader.number<uint64_t>() : 0;
-  if (!reader.complete() || zero != 0 || order > static_cast<uint8_t>(Order::hand_over)) return {};
-  return ControlRequest{static_cast<Order>(order), port, socket};
+  const auto number = has_number(order) ? reader.number<uint64_t>() : 0;
+  if (!reader.complete() || zero != 0 || order > Order::statistics) return {};
+  return ControlRequest{order, port, number};
 }
 
 std::vector<uint8_t> encode(const ControlAnswer& answer) {
@@ -98,6 +98,27 @@ std::optional<ControlAnswer> decode_control_answer(std::span<const uint8_t> byte
   answer.complaint = text<uint16_t>(reader);
   if (!reader.complete()) return {};
   return answer;
+}
+
+std::vector<uint8_t> encode(const ControlPage& page) {
+  std::vector<uint8_t> bytes(kControlAnswerMost);
+  Writer writer(bytes);
+  begin(writer);
+  writer.number(uint16_t{0});
+  writer.number(page.next);
+  put<uint16_t>(writer, page.text, kControlTextMost);
+  bytes.resize(writer.size());
+  return bytes;
+}
+
+std::optional<ControlPage> decode_control_page(std::span<const uint8_t> bytes) {
+  Reader reader(bytes);
+  if (!begins(reader)) return {};
+  const auto zero = reader.number<uint16_t>();
+  const auto next = reader.number<uint64_t>();
+  auto page = ControlPage{next, text<uint16_t>(reader)};
+  if (!reader.complete() || zero != 0) return {};
+  return page;
 }
 
 }  // namespace rsock::wire

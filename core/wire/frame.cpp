@@ -2,7 +2,7 @@
 
 namespace rsock::wire {
 
-FrameBytes encode(const Token& token, const Frame& frame) {
+FrameBytes encode(const Mark& token, const Frame& frame) {
   FrameBytes bytes{};
   Writer writer(bytes);
   writer.raw(token);
@@ -12,9 +12,9 @@ FrameBytes encode(const Token& token, const Frame& frame) {
   return bytes;
 }
 
-std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Token& token) {
+std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Mark& token) {
   Reader reader(bytes);
-  Token shown{};
+  Mark shown{};
   std::array<uint8_t, 7> zero{};
   reader.raw(shown);
   const auto kind = reader.number<uint8_t>();

@@ -1,10 +1,10 @@
 #pragma once
-// A frame: what the TCP connection of a flow carries between the token and the way back. 32 bytes.
+// A frame: what the TCP connection of a flow carries between the token and the way back. 40 bytes.
 //
-//   0  16   the sender's token
-//  16   1   kind
-//  17   7   zero
-//  24   8   value
+//   0  24   the sender's token
+//  24   1   kind
+//  25   7   zero
+//  32   8   value
 //
 // RESUME: "I have frozen my ring after `value` bytes of yours; send the rest raw." The sender's own raw bytes follow it
 // as soon as it knows where to go on. LEAVE says the same, and that the sender stays on TCP from now on;
@@ -14,11 +14,11 @@
 #include <span>
 
 #include "core/wire/bytes.hpp"
-#include "core/wire/token.hpp"
+#include "core/wire/mark.hpp"
 
 namespace rsock::wire {
 
-inline constexpr size_t kFrameSize = 32;
+inline constexpr size_t kFrameSize = 40;
 enum class FrameKind : uint8_t { resume = 1, leave = 2, aside = 4 };
 
 struct Frame {
@@ -27,8 +27,8 @@ struct Frame {
 };
 
 using FrameBytes = std::array<uint8_t, kFrameSize>;
-FrameBytes encode(const Token& token, const Frame& frame);
+FrameBytes encode(const Mark& token, const Frame& frame);
 // Nothing unless the bytes are a frame that bears `token`.
-std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Token& token);
+std::optional<Frame> decode_frame(std::span<const uint8_t, kFrameSize> bytes, const Mark& token);
 
 }  // namespace rsock::wire

@@ -1,17 +1,15 @@
 #include "core/wire/greeting.hpp"
 
 namespace rsock::wire {
+namespace {
 
-GreetingBytes encode(const Greeting& greeting) {
-  GreetingBytes bytes{};
-  Writer writer(bytes);
+void put(Writer& writer, const Greeting& greeting) {
   writer.number(kMagic);
   writer.number(greeting.version);
   writer.number(static_cast<uint16_t>(greeting.verdict));
   writer.number(greeting.engine);
   writer.number(greeting.receives);
   writer.number(uint32_t{0});
-  return bytes;
 }
 
 std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
@@ -31,10 +29,28 @@ std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
   return greeting;
 }
 
+}  // namespace
+
+AnswerBytes encode(const Greeting& greeting) {
+  AnswerBytes bytes{};
+  Writer writer(bytes);
+  put(writer, greeting);
+  writer.raw(greeting.key);
+  return bytes;
+}
+
+std::optional<Greeting> decode_answer(std::span<const uint8_t> bytes) {
+  auto greeting = decode_greeting(bytes);
+  if (!greeting || greeting->version != kVersion) return greeting;
+  Reader reader(bytes.subspan(kGreetingSize));
+  reader.raw(greeting->key);
+  return reader.good() ? greeting : std::nullopt;
+}
+
 HelloBytes encode(const Hello& hello) {
   HelloBytes bytes{};
   Writer writer(bytes);
-  writer.raw(encode(hello.greeting));
+  put(writer, hello.greeting);
   put(writer, hello.acceptor);
   return bytes;
 }
@@ -42,6 +58,8 @@ HelloBytes encode(const Hello& hello) {
 std::optional<Hello> decode_hello(std::span<const uint8_t> bytes) {
   const auto greeting = decode_greeting(bytes);
   if (!greeting) return {};
+  // A request that refuses: its number of receives was not looked at.
+  if (greeting->version == kVersion && greeting->verdict != Verdict::welcome) return {};
   Hello hello{*greeting, {}};
   Reader reader(bytes.subspan(kGreetingSize));
   if (!get(reader, hello.acceptor)) return {};

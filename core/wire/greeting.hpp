@@ -1,7 +1,8 @@
 #pragma once
 // What two processes tell each other in the private data of the dial: who they are and what they speak. 24 bytes, the
 // same in request, answer and refusal. In a request, the dialler's end of the flow that it looks for follows: the point that it
-// dials may be another flow's. Whatever comes behind is ignored, so that later versions can add to it.
+// dials may be another flow's; in an answer or a refusal, the key of who was dialled, for which a request has no room
+// beside that. Whatever comes behind is ignored, so that later versions can add to it.
 //
 //   0   4   magic "rsck"
 //   4   2   version of the protocol; peers of different versions stay on TCP
@@ -9,7 +10,8 @@
 //   8   8   engine: random number that names the sender's engine
 //  16   4   receives: how many receive work requests the sender has posted, the first credits; if welcome, 32 to 2^20
 //  20   4   zero
-//  24  19   a request only: the accepting end
+//  24  19   a request: the accepting end
+//  24  32   an answer: the public key of the link, zero if the dial is refused
 
 #include <cstdint>
 #include <optional>
@@ -17,6 +19,7 @@
 
 #include "core/wire/bytes.hpp"
 #include "core/wire/endpoint.hpp"
+#include "core/wire/mark.hpp"
 
 namespace rsock::wire {
 
@@ -24,9 +27,9 @@ inline constexpr uint32_t kMagic = 0x7273636b;
 #ifdef RSOCK_OTHER_VERSION  // a library that the end-to-end tests let this one meet
 inline constexpr uint16_t kVersion = RSOCK_OTHER_VERSION;
 #else
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 #endif
-inline constexpr size_t kGreetingSize = 24;
+inline constexpr size_t kGreetingSize = 24;  // of what all of them have
 // With fewer credits a link cannot carry data; more are not to be had of any device.
 inline constexpr uint32_t kFewestReceives = 32, kMostReceives = 1 << 20;
 
@@ -37,12 +40,15 @@ struct Greeting {
   Verdict verdict = Verdict::welcome;
   uint64_t engine = 0;
   uint32_t receives = 0;
+  PublicKey key{};  // of an answer
 };
 
-using GreetingBytes = std::array<uint8_t, kGreetingSize>;
-GreetingBytes encode(const Greeting& greeting);
+// An answer, or a refusal.
+inline constexpr size_t kAnswerSize = kGreetingSize + sizeof(PublicKey);
+using AnswerBytes = std::array<uint8_t, kAnswerSize>;
+AnswerBytes encode(const Greeting& greeting);
 // Nothing if it is not one of ours. The version is the caller's to judge.
-std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes);
+std::optional<Greeting> decode_answer(std::span<const uint8_t> bytes);
 
 // A request.
 struct Hello {

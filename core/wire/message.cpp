@@ -11,14 +11,16 @@ namespace {
 // Each body is listed once, as its fields in order; writing and reading both follow that list.
 template <class Visit>
 void fields(auto& body, Visit visit)
-  requires requires { body.to; } || requires { body.from; } || requires { body.packed; } ||
+  requires requires { body.to; } || requires { body.from; } || requires { body.packed; } || requires { body.proof; } ||
            std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
 {
   using Kind = std::remove_cvref_t<decltype(body)>;
-  if constexpr (std::is_same_v<Kind, Claim>) {
-    visit(body.from), visit(body.connector), visit(body.acceptor), visit(body.ring), visit(body.token);
+  if constexpr (std::is_same_v<Kind, Key>) {
+    visit(body.key), visit(body.proof);
+  } else if constexpr (std::is_same_v<Kind, Claim>) {
+    visit(body.from), visit(body.connector), visit(body.acceptor), visit(body.ring), visit(body.nonce);
   } else if constexpr (std::is_same_v<Kind, Accept>) {
-    visit(body.to), visit(body.from), visit(body.ring), visit(body.token), visit(body.offset);
+    visit(body.to), visit(body.from), visit(body.ring), visit(body.nonce), visit(body.offset);
   } else if constexpr (std::is_same_v<Kind, Confirm>) {
     visit(body.to), visit(body.offset);
   } else if constexpr (std::is_same_v<Kind, Decline>) {
@@ -30,7 +32,7 @@ void fields(auto& body, Visit visit)
   } else if constexpr (std::is_same_v<Kind, Fin>) {
     visit(body.to), visit(body.total), visit(body.closed);
   } else if constexpr (std::is_same_v<Kind, Retire>) {
-    visit(body.to), visit(body.finished);
+    visit(body.to), visit(body.finished), visit(body.begun);
   } else if constexpr (std::is_same_v<Kind, Pieces>) {
     visit(body);
   } else if constexpr (!std::is_same_v<Kind, Credit>) {
@@ -48,7 +50,10 @@ struct Put {
     else
       writer.number(value);
   }
-  void operator()(const Token& token) const { writer.raw(token); }
+  template <size_t N>
+  void operator()(const std::array<uint8_t, N>& bytes) const {
+    writer.raw(bytes);
+  }
   void operator()(DeclineCause cause) const { writer.number(static_cast<uint8_t>(cause)); }
   void operator()(const RingPlace& ring) const {
     writer.number(ring.address);
@@ -72,7 +77,10 @@ struct Get {
     if constexpr (std::is_same_v<T, Slot>)
       if (value >= kSlotLimit) valid = false;
   }
-  void operator()(Token& token) const { reader.raw(token); }
+  template <size_t N>
+  void operator()(std::array<uint8_t, N>& bytes) const {
+    reader.raw(bytes);
+  }
   void operator()(DeclineCause& cause) const {
     const auto number = reader.number<uint8_t>();
     if (number > static_cast<uint8_t>(DeclineCause::unwilling)) valid = false;

@@ -18,11 +18,11 @@
 #include <vector>
 
 #include "core/base/endpoint.hpp"
-#include "core/wire/token.hpp"
+#include "core/wire/mark.hpp"
 
 namespace rsock::wire {
 
-inline constexpr size_t kMessageMax = 1024;
+inline constexpr size_t kMessageMax = 1024, kHeaderSize = 8;
 inline constexpr uint32_t kSlotLimit = 1u << 24;  // the immediate of a write carries a slot in 24 bits
 
 using Slot = uint32_t;
@@ -34,26 +34,29 @@ struct RingPlace {
   uint32_t size = 0;  // bytes, a power of two
 };
 
-// The four messages of the cutover.
+// Each end shows that it knows the link's secret: who dialled, before it claims anything; then the other.
+struct Key {
+  PublicKey key{};
+  Proof proof{};
+};
+
+// The three messages of the cutover.
 struct Claim {
   Slot from = 0;
   Endpoint connector;  // the connecting end's address, as the accepting end sees it
   Endpoint acceptor;
   RingPlace ring;
-  Token token{};  // that the connecting end must show
+  Nonce nonce{};
 };
 struct Accept {
   Slot to = 0, from = 0;
   RingPlace ring;
-  Token token{};       // that the accepting end must show
-  uint64_t offset = 0;  // application bytes that the sender ever handed to TCP
+  Nonce nonce{};
+  uint64_t offset = 0;  // of the sender's TCP stream, where its mark stands
 };
 struct Confirm {
   Slot to = 0;
   uint64_t offset = 0;
-};
-struct ConfirmAck {
-  Slot to = 0;
 };
 
 enum class DeclineCause : uint8_t { unknown_flow = 0, resources = 1, unwilling = 2 };
@@ -67,7 +70,7 @@ struct Window {
   Slot to = 0;
   uint64_t consumed = 0;
 };
-// The sender waits for the receiver: it has bytes and no window, or an end of its stream, and the cutover is not over.
+// The sender has bytes and no window; or its cutover is not over, and its program waits for that.
 struct Blocked {
   Slot to = 0;
 };
@@ -90,10 +93,11 @@ struct Reset {
   Slot to = 0;
 };
 // The sender will never again name this slot or write into its ring. `finished`: because it has dealt with the
-// receiver's Fin{closed} or Reset; otherwise because it leaves the lane.
+// receiver's Fin{closed} or Reset; otherwise because it leaves the lane. `begun`: its token is on TCP, or on the way
+// there.
 struct Retire {
   Slot to = 0;
-  bool finished = false;
+  bool finished = false, begun = false;
 };
 // Nothing but the header.
 struct Credit {};
@@ -104,7 +108,7 @@ struct Pieces {
   std::span<const uint8_t> packed;
 };
 
-using Body = std::variant<Claim, Accept, Confirm, ConfirmAck, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
+using Body = std::variant<Key, Claim, Accept, Confirm, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
                           Retire, Credit, Pieces>;
 
 struct Message {
@@ -116,6 +120,7 @@ struct MessageBytes {
   std::array<uint8_t, kMessageMax> bytes;
   size_t size = 0;
   std::span<const uint8_t> span() const { return {bytes.data(), size}; }
+  std::span<const uint8_t> body() const { return span().subspan(kHeaderSize); }
 };
 
 MessageBytes encode(const Message& message);

@@ -94,12 +94,6 @@ void enter_lane(int one, int other) {
   }
 }
 
-int any_descriptor(const Program& program, const End& end) {
-  for (const auto& handle : program.handles)
-    if (handle.end.get() == &end) return handle.fd;
-  return -1;
-}
-
 // What is still to come to `end`, or to happen to it; "" when nothing is. `peer`: a descriptor of its peer's, or -1.
 std::string missing(int fd, int peer, const End& end) {
   pollfd look{fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
@@ -126,6 +120,12 @@ std::string missing(int fd, int peer, const End& end) {
 }  // namespace
 
 int entered = 0;
+
+int Program::descriptor_of(const End& end) const {
+  for (const auto& handle : handles)
+    if (handle.end.get() == &end) return handle.fd;
+  return -1;
+}
 
 void Program::connect(Numbers& random) {
   const bool six = !getenv("RSOCK_CONFORMANCE_ADDRESS") || getenv("RSOCK_CONFORMANCE_ADDRESS6");
@@ -173,10 +173,10 @@ void Program::settle() {
   const auto deadline = Clock::now() + kSettling;
   for (const auto& [one, other] : pairs_)
     for (auto* end : {one.get(), other.get()}) {
-      const int fd = any_descriptor(*this, *end);
+      const int fd = descriptor_of(*end);
       if (fd < 0) continue;
       for (;;) {
-        const auto what = missing(fd, any_descriptor(*this, *end->peer), *end);
+        const auto what = missing(fd, descriptor_of(*end->peer), *end);
         if (what.empty()) break;
         if (Clock::now() >= deadline) {
           trace.add("! connection %d side %d waits for %s", end->connection, end->side, what.c_str());

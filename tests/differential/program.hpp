@@ -5,8 +5,10 @@
 // What was sent and not read stays below kUnread in each direction: how much a socket takes is the world's own affair.
 
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -48,10 +50,24 @@ struct Set {
   struct Member {
     uint32_t events = 0;
     int fd = -1;
+    std::shared_ptr<End> end = {};
+    std::shared_ptr<Set> set = {};  // a member of this one
+    bool over = false;  // removed, changed, or fired for once
+    // At some time its connection enters its lane, and then it may say once more what is ready. Its wait says in the trace what that is.
+    bool may_say_more() const;
   };
   std::map<uint32_t, Member> members;  // by the number that is their data; all that ever were
   std::vector<int> numbers;            // of descriptors that were added
+  // So it is ready once more itself.
+  bool may_say_more() const {
+    return std::any_of(members.begin(), members.end(), [](const auto& member) { return member.second.may_say_more(); });
+  }
 };
+
+inline bool Set::Member::may_say_more() const {
+  if (set) return !over && set->may_say_more();
+  return end && end->hasty && end->open() && (events & EPOLLET) && !over;
+}
 
 struct Handle {
   enum class Kind { socket, pipe_in, pipe_out, event, set, listener, file };
@@ -78,6 +94,8 @@ class Program {
   Handle* any(Numbers& random, Handle::Kind kind);
   Handle* any(Numbers& random);
   Handle& add(Handle made);
+  // One of an end's, or -1.
+  int descriptor_of(const End& end) const;
   // A number of any kind of descriptor, or of none.
   int any_number(Numbers& random);
 

@@ -22,9 +22,18 @@ short any_events(Numbers& random) {
                             (random.one_in(8) ? random.some_of({POLLERR, POLLHUP, POLLRDBAND, POLLWRBAND}) : 0));
 }
 
+// A set of which nobody knows whether it is ready. Its own wait says what it is ready for.
+bool is_unsure(const Program& program, int fd) {
+  return std::any_of(program.handles.begin(), program.handles.end(),
+                     [fd](const auto& one) { return one.fd == fd && one.set && one.set->may_say_more(); });
+}
+
 void poll_some(Program& program, Numbers& random) {
   std::vector<pollfd> list;
-  for (auto left = random.between(0, 6); left > 0; --left) list.push_back({program.any_number(random), any_events(random), 0x55});
+  for (auto left = random.between(0, 6); left > 0; --left) {
+    const int fd = program.any_number(random);
+    list.push_back({is_unsure(program, fd) ? -1 : fd, any_events(random), 0x55});
+  }
   const timespec now{0, 0};
   sigset_t none;
   sigemptyset(&none);
@@ -62,6 +71,7 @@ void select_some(Program& program, Numbers& random) {
     const auto* handle = program.any(random);
     const int fd = handle && !random.one_in(40) ? handle->fd : kNobody;
     const auto which = random.between(1, 7);
+    if (is_unsure(program, fd)) continue;
     for (unsigned i = 0; i < 3; ++i)
       if (which & 1u << i) FD_SET(fd, &sets[i]);
     most = std::max(most, fd);
@@ -97,8 +107,14 @@ uint32_t member_events(Numbers& random) {
   return events;
 }
 
+// What it would say.
+uint32_t ready(const Program& program, const Set::Member& member) {
+  pollfd look{member.set ? member.fd : program.descriptor_of(*member.end), static_cast<short>(member.events), 0};
+  return poll(&look, 1, 0) == 1 ? static_cast<uint16_t>(look.revents) : 0;
+}
+
 // Reports every member that is ready at least once, whatever the order: waits until nothing new comes. What is reported once only
-// (edge, one-shot) is counted.
+// (edge, one-shot) is counted. Of a member that may say once more what is ready (`~`), the trace tells also where it did not (`-`).
 void wait_for_members(Program& program, Handle& handle, Numbers& random) {
   auto& set = *handle.set;
   const int room = random.one_in(3) ? static_cast<int>(random.between(1, 3)) : 32;
@@ -106,35 +122,60 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
   program.trace.add("%s %d room %d", form == 0 ? "epoll_pwait" : form == 1 ? "SYS_epoll_wait" : form == 2 ? "epoll_pwait2" : "epoll_wait",
                     handle.fd, room);
   std::map<uint32_t, std::pair<uint32_t, int>> seen;
-  for (size_t idle = 0; idle * static_cast<size_t>(room) <= set.members.size() + 1; ++idle) {
-    epoll_event events[32];
-    const timespec now{0, 0};
-    const long got = form == 0   ? epoll_pwait(handle.fd, events, room, 0, nullptr)
-                     : form == 1 ? syscall(SYS_epoll_wait, handle.fd, events, room, 0)
-                     : form == 2 ? epoll_pwait2(handle.fd, events, room, &now, nullptr)
-                                 : epoll_wait(handle.fd, events, room, 0);
-    if (got < 0 || got > room) {
-      program.trace.result(got);
-      break;
-    }
-    for (long i = 0; i < got; ++i) {
-      const auto data = events[i].data.u32;
-      auto& [what, times] = seen[data];
-      const auto known = set.members.find(data);
-      const bool once = known == set.members.end() || (known->second.events & (EPOLLET | EPOLLONESHOT));
-      if (times == 0 || once || what != events[i].events) {
-        idle = 0;
+  bool refused = false;
+  const auto collect = [&] {
+    for (size_t idle = 0; idle * static_cast<size_t>(room) <= set.members.size() + 1; ++idle) {
+      epoll_event events[32];
+      const timespec now{0, 0};
+      const long got = form == 0   ? epoll_pwait(handle.fd, events, room, 0, nullptr)
+                       : form == 1 ? syscall(SYS_epoll_wait, handle.fd, events, room, 0)
+                       : form == 2 ? epoll_pwait2(handle.fd, events, room, &now, nullptr)
+                                   : epoll_wait(handle.fd, events, room, 0);
+      if (got < 0 || got > room) {
+        program.trace.result(got);
+        refused = true;
+        return;
       }
-      if (times == 0 || once) ++times;
-      what |= events[i].events;
-      if (times > 50) break;
+      for (long i = 0; i < got; ++i) {
+        const auto data = events[i].data.u32;
+        auto& [what, times] = seen[data];
+        const auto known = set.members.find(data);
+        const bool once = known == set.members.end() || (known->second.events & (EPOLLET | EPOLLONESHOT));
+        if (times == 0 || once || what != events[i].events) idle = 0;
+        if (times == 0 || once) ++times;
+        what |= events[i].events;
+        if (times > 50) break;
+      }
+      if (got == 0) return;
     }
-    if (got == 0) break;
+  };
+  // While a connection enters, what comes to it by TCP is told by the library's thread, a moment later than by the kernel.
+  const auto may_come = [&] {
+    return std::any_of(set.members.begin(), set.members.end(), [&](const auto& member) {
+      return member.second.may_say_more() && !seen.contains(member.first) && ready(program, member.second) != 0;
+    });
+  };
+  collect();
+  for (int turns = 0; turns < 20 && !refused && may_come(); ++turns) {
+    usleep(1000);
+    collect();
   }
-  for (const auto& [data, what] : seen) {
-    program.trace.add(" %u:%s", data, events_named(what.first).c_str());
-    if (what.second > 1) program.trace.add("*%d", what.second);
+  const auto say = [&](uint32_t data, const char* mark, uint32_t what, int times) {
+    program.trace.add(" %u%s%s", data, mark, events_named(what).c_str());
+    if (times > 1) program.trace.add("*%d", times);
+  };
+  for (auto& [data, member] : set.members) {
+    if (!member.may_say_more()) continue;
+    const auto told = seen.find(data);
+    if (told == seen.end()) {
+      if (const auto what = ready(program, member)) say(data, "-", what, 0);
+      continue;
+    }
+    member.over = member.events & EPOLLONESHOT;
+    say(data, "~", told->second.first, told->second.second);
+    seen.erase(told);
   }
+  for (const auto& [data, what] : seen) say(data, ":", what.first, what.second);
 }
 
 }  // namespace
@@ -183,10 +224,6 @@ void operate_sets(Program& program, Numbers& random) {
   epoll_event event{};
   event.events = member_events(random);
   if (operation == EPOLL_CTL_MOD && !random.one_in(10)) event.events &= ~EPOLLEXCLUSIVE;
-  // Who enters its lane at some time or other says at some time or other once more what it has, as on docs/compatibility.md.
-  const bool hasty = std::any_of(program.handles.begin(), program.handles.end(),
-                                 [&](const auto& one) { return one.fd == fd && one.end && one.end->hasty; });
-  if (hasty) event.events &= ~static_cast<uint32_t>(EPOLLET);
   event.data.u64 = program.next_data++;
   auto* told = random.one_in(40) ? static_cast<epoll_event*>(bad_pointer()) : random.one_in(40) ? nullptr : &event;
   program.trace.add("epoll_ctl %d %s %d %s data %u%s", number,
@@ -199,9 +236,13 @@ void operate_sets(Program& program, Numbers& random) {
     if (other.kind != Handle::Kind::set || other.fd != number) continue;
     auto& numbers = other.set->numbers;
     std::erase(numbers, fd);
+    const auto named = std::find_if(program.handles.begin(), program.handles.end(), [fd](const auto& one) { return one.fd == fd; });
+    const auto end = named == program.handles.end() ? nullptr : named->end;
+    const auto inner = named == program.handles.end() ? nullptr : named->set;
+    for (auto& [data, member] : other.set->members) member.over |= member.fd == fd && member.end == end;
     if (operation == EPOLL_CTL_DEL) return;
     numbers.push_back(fd);
-    other.set->members[event.data.u32] = {event.events, fd};
+    other.set->members[event.data.u32] = {event.events, fd, end, inner};
     return;
   }
 }

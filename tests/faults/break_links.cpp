@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -97,9 +98,17 @@ int option(int socket, int name) {
   return getsockopt(socket, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
 }
 
-int fail_packet_socket(int socket) {
-  return option(socket, SO_DOMAIN) == AF_UNIX && option(socket, SO_TYPE) == SOCK_SEQPACKET && !option(socket, SO_ACCEPTCONN) &&
-         shutdown(socket, SHUT_RDWR) == 0;
+// By its name, which the end that was connected to has: of a point, not of a control socket.
+int fail_link_socket(int socket) {
+  if (option(socket, SO_DOMAIN) != AF_UNIX || option(socket, SO_TYPE) != SOCK_STREAM || option(socket, SO_ACCEPTCONN)) return 0;
+  const auto is_ours = [&](auto name_of) {
+    constexpr std::string_view kBegin("\0rsock-", 7);
+    sockaddr_un name{};
+    socklen_t size = sizeof name;
+    return name_of(socket, reinterpret_cast<sockaddr*>(&name), &size) == 0 &&
+           std::string_view(name.sun_path, kBegin.size()) == kBegin;
+  };
+  return (is_ours(getsockname) || is_ours(getpeername)) && shutdown(socket, SHUT_RDWR) == 0;
 }
 
 }  // namespace
@@ -120,6 +129,6 @@ int main(int argc, char** argv) {
     }
   };
   with_each("/dev/infiniband/uverbs", fail_queue_pairs);
-  with_each("socket:", fail_packet_socket);
+  with_each("socket:", fail_link_socket);
   std::printf("%d links failed\n", failed);
 }

@@ -15,7 +15,7 @@
 // A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction follows from
 // number, direction and offset, and is compared; what is amiss is said on stderr at once. At SIGUSR1 the other process is about to be
 // killed: connections that exist from then on, until SIGUSR2, may be reset or end early. At SIGTERM the client ends every stream in order and waits for the server's end of
-// it; the server ends when the last connection has. Then each writes its report, JSON: bytes in and out; connections that ended in
+// it; the server ends when the last connection has, or with status 1 when one stands still. Then each writes its report, JSON: bytes in and out; connections that ended in
 // order, that ended with the other process, that were reset, and that ended early (a clean end where bytes were due); bytes that were lost, came again, or were wrong;
 // the longest time, in ms, for which an asking connection waited for its answer; and "ended", the bytes in and out of each
 // connection that ended in order, by which the runner sees that what one end sent is what the other received.
@@ -57,17 +57,19 @@ struct Hello {
 };
 
 constexpr size_t kPiece = 16 << 10;        // of a call, at most
-constexpr uint64_t kPerTick = 4 << 10;     // of all but questions and answers
+// Of all but questions and answers; a stream that ends otherwise than in a multiple of it was cut off. No buffer has such a size.
+constexpr uint64_t kPerTick = 4093;
 constexpr size_t kSlowRead = 8 << 10;      // of a slow reader
 constexpr int kSlowBuffer = 16 << 10;      // of the kernel, at each end of a slow one: what is in it on the way back keeps the flow from its lane
 constexpr int kSlowTicks = 3;              // between two of its reads
 constexpr int kAskingTicks = 1;            // between two questions
-constexpr auto kShortestLife = 5000ms, kLongestLife = 60000ms;
+constexpr int64_t kShortestLife = 10, kLongestLife = 120;  // in ticks
 constexpr uint64_t kMostAsked = 2000, kMostHalved = 60000;
 constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
 constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
 
 constexpr auto kPatience = 120000ms;  // after which a stream that was told to end stands still
+constexpr auto kServersPatience = 60000ms;  // after which a server's streams stand still whose client has ended
 
 std::chrono::milliseconds tick_time{};
 int64_t ticks(std::chrono::milliseconds time) { return time / tick_time; }
@@ -126,6 +128,7 @@ class Stream {
   bool over() const { return over_; }
   Kind kind() const { return static_cast<Kind>(hello_.kind % kKinds); }
   int fd() const { return fd_; }
+  void say_that_it_stands() const { say("stands still"); }
   // The process at its other end is killed: it may end as it will.
   void excuse() { excused_ = true; }
 
@@ -140,6 +143,8 @@ class Stream {
   }
 
  private:
+  bool ending() const { return client_ ? stopping_ : end_in_; }
+  uint64_t rest_of_piece() const { return (kPerTick - out_ % kPerTick) % kPerTick; }
   // Bytes of this end that may be sent now, behind what was.
   uint64_t may_send() const {
     switch (kind()) {
@@ -147,9 +152,9 @@ class Stream {
         if (!client_) return in_ - out_;
         if (out_ % hello_.size != 0) return hello_.size - out_ % hello_.size;
         return in_ == out_ && !stopping_ && ticks_ >= next_question_ ? hello_.size : 0;
-      case Kind::bulk: return (client_ ? stopping_ : end_in_) ? 0 : allowance_;
+      case Kind::bulk: return ending() ? rest_of_piece() : allowance_;
       case Kind::halved: return client_ || end_in_ ? std::min(hello_.size - out_, allowance_) : 0;
-      case Kind::slow: return client_ || end_in_ ? 0 : allowance_;
+      case Kind::slow: return client_ ? 0 : ending() ? rest_of_piece() : allowance_;
     }
     return 0;
   }
@@ -158,9 +163,9 @@ class Stream {
     if (hello_left_ > 0) return false;
     switch (kind()) {
       case Kind::asking: return client_ ? stopping_ && in_ == out_ : end_in_ && in_ == out_;
-      case Kind::bulk: return client_ ? stopping_ : end_in_;
       case Kind::halved: return (client_ || end_in_) && out_ == hello_.size;
-      case Kind::slow: return client_ ? stopping_ : end_in_;
+      case Kind::bulk:
+      case Kind::slow: return ending() && rest_of_piece() == 0;
     }
     return true;
   }
@@ -249,7 +254,8 @@ class Stream {
 
   // The peer has ended its stream.
   bool ended() {
-    const bool due = !known_ || (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
+    const bool cut = (kind() == Kind::bulk || kind() == Kind::slow) && in_ % kPerTick != 0;
+    const bool due = !known_ || cut || (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
                                          : kind() == Kind::halved && in_ != hello_.size);
     if (due) return amiss(report.early, "ended early");
     return finish_if_done() || true;
@@ -281,7 +287,8 @@ class Stream {
     return false;
   }
   void say(const char* what) const {
-    std::fprintf(stderr, "load: connection %lu %s, port %d, with %lu bytes in and %lu out\n", hello_.number, what, port(), in_, out_);
+    std::fprintf(stderr, "load: connection %lu %s, kind %lu, port %d, with %lu bytes in%s and %lu out%s\n", hello_.number, what, hello_.kind,
+                 port(), in_, end_in_ ? " and the end" : "", out_, shut_ ? " and the end" : "");
   }
   int port() const {
     sockaddr_in name{};
@@ -325,6 +332,9 @@ class Streams {
     stream->advance(true);
   }
   size_t count() const { return all_.size(); }
+  void say_that_they_stand() const {
+    for (const auto& [fd, stream] : all_) stream->say_that_it_stands();
+  }
   uint64_t rarest_kind() const {
     std::array<size_t, kKinds> counts{};
     for (const auto& [fd, stream] : all_) ++counts[static_cast<size_t>(stream->kind())];
@@ -373,9 +383,13 @@ void serve(const sockaddr_in& name) {
   std::fflush(stdout);
   Streams streams(false);
   streams.watch(listener, EPOLLIN);
-  for (bool any = false; !told_to_end || (any && streams.count() > 0);)
+  auto deadline = Clock::time_point::max();
+  while (!told_to_end || streams.count() > 0) {
     if (streams.turn(listener))
-      for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0; any = true) streams.add(fd, {}, 0);
+      for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0;) streams.add(fd, {}, 0);
+    if (told_to_end) deadline = std::min(deadline, Clock::now() + kServersPatience);
+    if (Clock::now() >= deadline) streams.say_that_they_stand(), std::exit(1);
+  }
 }
 
 int connected(const sockaddr_in& name, Kind kind) {
@@ -402,8 +416,8 @@ void play(const sockaddr_in& name, size_t flows, unsigned seed) {
       const int fd = connected(name, static_cast<Kind>(kind));
       if (fd < 0) break;  // the server is not there now; at the next tick
       const auto most = kind == static_cast<uint64_t>(Kind::halved) ? kMostHalved : kMostAsked;
-      const auto life = kShortestLife + std::chrono::milliseconds(random() % (kLongestLife - kShortestLife).count());
-      streams.add(fd, {++number, kind, 1 + random() % most}, ticks(life));
+      const auto life = kShortestLife + static_cast<int64_t>(random() % (kLongestLife - kShortestLife));
+      streams.add(fd, {++number, kind, 1 + random() % most}, life);
     }
     streams.turn(-1);
   }

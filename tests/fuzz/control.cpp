@@ -14,5 +14,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto again = decode_control_answer(encode(*answer));
     if (!again || again->program != answer->program || again->stay.size() != answer->stay.size()) std::abort();
   }
+  if (const auto page = decode_control_page(bytes); page && !std::ranges::equal(encode(*page), bytes)) std::abort();
   return 0;
 }

@@ -8,10 +8,10 @@
 using namespace rsock::wire;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size != kTokenSize + kFrameSize) return 0;
-  Token token;
-  std::copy_n(data, kTokenSize, token.begin());
-  const std::span<const uint8_t, kFrameSize> bytes(data + kTokenSize, kFrameSize);
+  if (size != kMarkSize + kFrameSize) return 0;
+  Mark token;
+  std::copy_n(data, kMarkSize, token.begin());
+  const std::span<const uint8_t, kFrameSize> bytes(data + kMarkSize, kFrameSize);
   const auto frame = decode_frame(bytes, token);
   if (!frame) return 0;
   const auto again = encode(token, *frame);

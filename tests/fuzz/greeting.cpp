@@ -7,15 +7,24 @@
 
 using namespace rsock::wire;
 
+namespace {
+
+constexpr size_t kMeaningful = 20;  // of what all greetings have
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto greeting = decode_greeting({data, size});
-  if (!greeting) return 0;
-  const auto again = encode(*greeting);
-  constexpr size_t kMeaningful = 20;
-  if (size < again.size() || std::memcmp(again.data(), data, kMeaningful) != 0) std::abort();
-  const auto hello = decode_hello({data, size});
-  if (!hello) return 0;
-  const auto whole = encode(*hello);
-  if (size < whole.size() || std::memcmp(whole.data() + kGreetingSize, data + kGreetingSize, kEndpointSize) != 0) std::abort();
+  if (const auto answer = decode_answer({data, size})) {
+    const auto again = encode(*answer);
+    if (size < kGreetingSize || std::memcmp(again.data(), data, kMeaningful) != 0) std::abort();
+    const bool ours = answer->version == kVersion;
+    if (ours && (size < again.size() || std::memcmp(again.data() + kGreetingSize, data + kGreetingSize, sizeof answer->key) != 0))
+      std::abort();
+  }
+  if (const auto hello = decode_hello({data, size})) {
+    const auto again = encode(*hello);
+    if (size < again.size() || std::memcmp(again.data(), data, kMeaningful) != 0) std::abort();
+    if (std::memcmp(again.data() + kGreetingSize, data + kGreetingSize, kEndpointSize) != 0) std::abort();
+  }
   return 0;
 }

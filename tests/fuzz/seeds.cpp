@@ -40,13 +40,13 @@ void messages(Folder folder) {
   v4.address.bytes = {192, 0, 2, 1}, v4.port = 6379;
   v6.address.v6 = true, v6.address.bytes = {0x20, 1, 0xd, 0xb8}, v6.port = 50000;
   const RingPlace ring{0x7f0000000000, 0x1234, 16384};
-  const Token token{1, 2, 3};
+  const Nonce nonce{1, 2, 3};
   const uint8_t pieces[] = {0, 0, 0, 1, 0, 2, 'a', 'b', 0, 0, 0, 2, 0, 1, 'c'};
-  const Body bodies[] = {Claim{1, v4, v4, ring, token},
-                         Claim{2, v6, v6, ring, token},
-                         Accept{1, 3, ring, token, 77},
+  const Body bodies[] = {Key{{4, 5, 6}, {7, 8, 9}},
+                         Claim{1, v4, v4, ring, nonce},
+                         Claim{2, v6, v6, ring, nonce},
+                         Accept{1, 3, ring, nonce, 77},
                          Confirm{1, 88},
-                         ConfirmAck{1},
                          Decline{1, DeclineCause::resources},
                          Window{1, 4096},
                          Blocked{1},
@@ -62,26 +62,27 @@ void messages(Folder folder) {
 
 void greetings(Folder folder) {
   for (const auto verdict : {Verdict::welcome, Verdict::version, Verdict::stranger})
-    folder.add(text(encode(Greeting{kVersion, verdict, 42, 256})));
+    folder.add(text(encode(Greeting{kVersion, verdict, 42, 256, {1, 2, 3}})));
   for (const uint32_t receives : {kFewestReceives - 1, kMostReceives + 1})
-    folder.add(text(encode(Greeting{kVersion, Verdict::welcome, 42, receives})));
-  Hello hello{{kVersion, Verdict::welcome, 42, 256}, {}};
+    folder.add(text(encode(Greeting{kVersion, Verdict::welcome, 42, receives, {}})));
+  Hello hello{{kVersion, Verdict::welcome, 42, 256, {}}, {}};
   hello.acceptor.port = 6379;
   folder.add(text(encode(hello)));
 }
 
 void frames(Folder folder) {
-  const Token token{9, 8, 7};
+  const Mark token{9, 8, 7};
   folder.add(std::string(text(token)) + std::string(text(encode(token, Frame{FrameKind::resume, 1000}))));
 }
 
 void controls(Folder folder) {
-  for (const auto order : {Order::tell, Order::reload, Order::hand_over}) folder.add(text(encode(ControlRequest{order, 6379, 1})));
+  for (const auto order : {Order::tell, Order::reload, Order::hand_over, Order::flows}) folder.add(text(encode(ControlRequest{order, 6379, 1})));
   ControlAnswer answer;
   answer.stay = {{"shared", 1}};
   answer.program = "redis-server";
   answer.complaint = "no such key";
   folder.add(text(encode(answer)));
+  folder.add(text(encode(ControlPage{7, "{\"id\":7}\n"})));
 }
 
 void configs(Folder folder) {

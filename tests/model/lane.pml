@@ -1,23 +1,39 @@
-/* Entering a lane, leaving it, resuming, and entering again: one flow, its two ends, TCP between them and the links that it is
-   taken over. docs/protocol.md tells it in prose; the rows of the machine are steps.def, states and events are named as in
-   core/flow/machine.hpp. `run` has SPIN explore all of it.
+/* Entering a lane, leaving it, resuming, and entering again: one flow, its two ends, TCP between them, the links that it is taken
+   over, and an adversary, if there is one. docs/protocol.md tells it in prose; the rows of the machine are steps.def, states and events
+   are named as in core/flow/machine.hpp. ends.pml is the ends, their programs and TCP, adversary.pml the third process; here are
+   the links and all that can happen. `run` has SPIN explore all of it.
 
-   The applications write UNITS units each way (a unit stands for any number of bytes), whenever their end takes them. TCP carries
-   raw units, tokens and RESUME frames, in order and without loss. A link carries the messages and ring writes of a direction in
-   order; it may die at any step, and then delivers all, a part or nothing of what it holds; each end notices that at any later
-   time, on its own. An end may leave on purpose in any state. Whoever leaves the link says so behind all else (RETIRE). S may
-   claim whenever it is on TCP, as often as it likes; C may decline. Every step may come before or after every other.
+   Programs write UNITS units each way (a unit stands for any number of bytes) whenever their end takes them, or fewer. TCP carries raw
+   units, tokens, NO and RESUME frames, in order and without loss. A link carries the messages and ring writes of a direction in order;
+   it may die at any step, and then delivers all, a part or nothing of what it holds; each end notices that at any later time,
+   on its own. An end may leave on purpose in any state: so does one whose time is over. An end that leaves a link says so behind
+   all else (RETIRE). S may claim whenever it is on TCP, as often as it likes; C may decline. Every step may come before or after every
+   other.
 
    Links are taken again: S makes its next attempt over one that neither end has anything to do with any more, so LINKS stand for any
    number. With two, a claim that S gave up may be accepted while the next one waits.
 
-   What is found wrong: a unit delivered twice, never or out of order; a token or frame read as data, or data as a frame; a step
-   that is in no row; ring bytes that are void although they were delivered; an end that waits for ever: nothing is under way, every
-   fault was noticed, and a unit is not delivered, or the ends are not both raw, both in the lane, or raw with S `yielded` (which C
-   learns when S, or S when C, has something to send).
+   FINS      a program may end its stream at any time (shutdown, or close by a program that has read all)
+   ROOM      TCP's buffers are finite, and programs may be such that write before they read (ends.pml)
+   INSIDE    an adversary that the ends may take flows over to; OUTSIDE: one that they may not (adversary.pml); LIES is how often it lies
+   CLAIMS    S makes no more than so many
+   MUTANTS   one of the rules in mutants.def is forgotten
 
-   Offsets: N of the sender is known to the receiver as left = N - raw units read, which is set where the sender begins to send into
-   the ring and goes down with each raw unit read; the message that tells N tells when it may be looked at. */
+   What is found wrong, and where it is asserted:
+   - a unit delivered twice, never or out of order, or the stream's end before all units (deliver, deliver_end; never: somebody_waits)
+   - a token, NO or frame read as data, or data or the stream's end as a frame (mark_as_data, look)
+   - a step that is in no row (breach), and an end that waits for a mark at an N that its program has passed (happen)
+   - an end that waits for ever (somebody_waits): nothing is under way, every fault was noticed, and a program that reads lacks a unit or
+     the end; or the ends are not both raw, both in the lane, or raw with S `yielded` over a link that died (C learns of it when S, or S
+     when C, has something to send); or a program that writes before it reads cannot write, though TCP would have room (well)
+   - more units taken out of TCP into an end's memory than the kernels can hold (take_out)
+   - a byte in the ring of an adversary, or of it in a flow; a mark read as data unless it lied (write_unit, happen, adversary.pml)
+
+   Offsets: N of the sender is known to the receiver as left = N - units looked at, which is set where the sender fixes its N and goes
+   down with each; the message that tells N tells when it may be looked at. Marks count in N, as they do in TCP's own count.
+
+   Not modelled: RESET (streams.pml has it), and a process that dies; what a mark is made of, and one that is written or seen in part; a limit on the rings;
+   how long anything takes, hence the limit of the wait in `shown` between honest ends; SEEN; several flows of a link; slots. */
 
 #ifndef UNITS
 #define UNITS 3
@@ -25,273 +41,83 @@
 #ifndef LINKS
 #define LINKS 2
 #endif
-#define C 0
-#define S 1
-#define PAST 7 /* left: more raw units were read than N */
-
-/* states */
-#define tcp 0
-#define claimed 1
-#define accepted 2
-#define confirmed 3
-#define shown 4
-#define lane 5
-#define shown_resuming 6
-#define resuming 7
-#define yielded 8
-#define yielded_seen 9
-
-/* events */
-#define claim_wanted 0
-#define claim_received 1
-#define accept_received 2
-#define declined 3
-#define confirm_received 4
-#define ack_received 5
-#define token_seen 6
-#define raw_seen 7
-#define resume_received 8
-#define fault 9
-#define nothing 15
-
-/* what a queue holds: raw and ring units and the offset in RESUME are in the lower bits */
-#define RAW 0
-#define TOKEN 16
-#define RESUME 32
-#define CLAIM 48
-#define ACCEPT 64
-#define CONFIRM 80
-#define ACK 96
-#define DECLINE 112
-#define RETIRE 128
-#define RING 144
-#define KIND(item) ((item) & 240)
-#define NUMBER(item) ((item) & 15)
-
-chan wire[2] = [8] of { byte };           /* TCP, by receiver */
-chan link[2 * LINKS] = [7] of { byte };   /* by link and receiver */
-#define TO(end, l) link[2 * (l) + (end)]
-#define some(queue) (len(queue) > 0)
-bool dead[LINKS];
-
-typedef End {
-  byte state;
-  byte on;          /* the link that it is bound to, when bound */
-  bool bound;
-  bool retired;     /* this end will say nothing more there */
-  byte made;        /* units that the application wrote */
-  byte got;         /* units that the application read */
-  byte left;        /* raw units before the peer's N */
-  bool raw_after;   /* raw units were sent after own N */
-  byte first;       /* of the units in the own ring stream: they go up to made */
-  byte landed;      /* units of the peer's ring stream that arrived */
-}
-End at[2];
-#ifdef MUTANTS
-byte mutant;        /* which row of mutants.def counts, besides those of steps.def */
+#ifdef INSIDE
+#define ADVERSARY
 #endif
-#ifdef CLAIMS
-byte claims;        /* that S made */
-#endif
-#ifdef LENGTH
-byte length;        /* of the trace so far */
+#ifdef OUTSIDE
+#define ADVERSARY
 #endif
 
-#define OTHER(end) (1 - (end))
-#define sends_raw(s) ((s) == tcp || (s) == claimed || (s) == yielded || (s) == yielded_seen)
-#define sends_ring(s) ((s) == accepted || (s) == confirmed || (s) == shown || (s) == lane)
-#define receives_raw(s) ((s) == tcp || (s) == claimed || (s) == accepted)
-#define receives_frames(s) ((s) == lane || (s) == resuming || (s) == yielded_seen)
-#define takes_ring(s) ((s) == confirmed || (s) == shown || (s) == lane)
-#define delivers_ring(s) ((s) == lane || (s) == resuming)
+#include "ends.pml"
+#ifdef ADVERSARY
+#include "adversary.pml"
+#else
+inline breach() { assert(false) }
+inline mark_as_data(e) { assert(false) }
+inline token_of_another_link(e) { assert(false) }
+inline somebody_waits() { assert(false) }
+#endif
+
+/* ---- links */
+
 #define knows_of_link(e, l) (at[e].bound && at[e].on == (l))
-
-inline put(queue, item) { assert(nfull(queue)); queue!item }
-
-inline clear(queue) {
-  do
-  :: some(queue) -> queue?_
-  :: !some(queue) -> break
-  od
-}
+#define unused(l) (!knows_of_link(C, l) && !knows_of_link(S, l) && !some(TO(C, l)) && !some(TO(S, l)))
 
 /* To the peer, unless the link is dead or the peer is done with it; a CLAIM finds nobody bound. */
-inline say(e, item) {
+inline say(e, what, with) {
   if
-  :: !dead[at[e].on] && (knows_of_link(OTHER(e), at[e].on) || (item) == CLAIM || ((item) == RETIRE && e == S && some(TO(C, at[e].on)))) ->
-     put(TO(OTHER(e), at[e].on), item)
+  :: !of_adversary(at[e].on) && !dead[at[e].on] &&
+     (knows_of_link(OTHER(e), at[e].on) || (what) == CLAIM || ((what) == RETIRE && e == S && some(TO(C, at[e].on)))) ->
+     put(TO(OTHER(e), at[e].on), what, with)
   :: else
   fi
 }
 
-inline send_raw(e, unit) {
-  put(wire[OTHER(e)], RAW + (unit));
-  at[e].raw_after = true
-}
+/* Ring units wait until the token was seen, what lies before N is read, and the program reads: RETIRE gets past them, and then they
+   do not count. */
+#define waits_in_ring(e, l) (knows_of_link(e, l) && keeps_ring(at[e].state) && (TO(e, l)?[RING,_] || TO(e, l)?[END,_]))
+#define takes_from_ring(e) (at[e].state == lane && (!unread(e) || forgotten(30)) && willing(e))
+#define can_hear(e, l) (some(TO(e, l)) && (!waits_in_ring(e, l) || takes_from_ring(e) || TO(e, l)??[RETIRE,_]))
 
-inline deliver(e, unit) {
-  assert((unit) == at[e].got); /* once and in order */
-  at[e].got++
-}
-
-/* ---- actions: of the end `me`, at an event with the offset `offset` */
-inline none() { skip }
-inline send_claim() { say(me, CLAIM) }
-inline begin_ring() {
-  at[me].first = at[me].made;
-  at[me].raw_after = false;
+inline hear(e, l) {
   if
-  :: knows_of_link(OTHER(me), at[me].on) -> at[OTHER(me)].left = len(wire[OTHER(me)]) /* raw units: else they are found out */
-  :: else /* it will not take the message */
-  fi
-}
-inline send_accept() { begin_ring(); say(me, ACCEPT) }
-inline send_confirm() { begin_ring(); say(me, CONFIRM) }
-inline send_ack() { say(me, ACK) }
-inline show_token() { put(wire[OTHER(me)], TOKEN) }
-inline void_received() {
-  assert(!delivers_ring(before));
-  at[me].landed = 0
-}
-inline send_resume() { put(wire[OTHER(me)], RESUME + at[me].landed) }
-inline resend_from(from) {
-  unit = from;
-  do
-  :: unit < at[me].made -> send_raw(me, unit); unit++
-  :: unit >= at[me].made -> break
-  od;
-  unit = 0
-}
-inline resend_all() { resend_from(at[me].first) }
-inline resend_rest() {
-  assert(at[me].first + offset <= at[me].made);
-  resend_from(at[me].first + offset)
-}
-
-#define always true
-#define past (at[me].left == PAST)
-#define within (at[me].left != PAST)
-#define raw_sent (at[me].raw_after)
-#define no_raw_sent (!at[me].raw_after)
-
-#ifdef TRACES
-#define TRACE(from, what, to, first_action, second_action, third_action) \
-  c_code { printf("step %d %d %s %s %d %d %s %s %s %s\n", now.length, Pworld->me, from, what, Pworld->was_past, Pworld->was_raw, \
-                  to, first_action, second_action, third_action); };
-#else
-#define TRACE(from, what, to, first_action, second_action, third_action)
-#endif
-
-#define STEP(from, when_event, condition, to, first_action, second_action, third_action) \
-  :: before == from && event == when_event && (condition) -> \
-     TRACE(#from, #when_event, #to, #first_action, #second_action, #third_action) \
-     at[me].state = to; first_action(); second_action(); third_action()
-
-/* The machine's step, and what belongs to every step. */
-inline happen() {
-  before = at[me].state;
-  was_past = past;
-  was_raw = raw_sent;
-  if
-#include "steps.def"
-#ifdef MUTANTS
-#include "mutants.def"
-#endif
-  :: else -> assert(false) /* a breach */
-  fi;
-  assert(at[me].left != PAST || receives_raw(at[me].state) || receives_frames(at[me].state)); /* who is past N waits for no token */
-  if
-  :: event == token_seen && at[me].landed > 0 && delivers_ring(at[me].state) -> at[me].got = at[me].got + at[me].landed
+  :: waits_in_ring(e, l) && !takes_from_ring(e) ->
+     do
+     :: waits_in_ring(e, l) -> TO(e, l)?_,_
+     :: else -> break
+     od
   :: else
   fi;
-  /* Frozen, or back: the link is done with. Whoever has no more to wait for on it forgets it. */
+  TO(e, l)?kind,number;
   if
-  :: at[me].bound && !at[me].retired && (at[me].state == tcp || at[me].state >= shown_resuming) ->
-     say(me, RETIRE);
-     at[me].retired = true;
-     clear(TO(me, at[me].on))
-  :: else
-  fi;
-  if
-  :: at[me].state == tcp ->
-     at[me].bound = false; at[me].retired = false; at[me].landed = 0; at[me].first = 0;
-     at[me].left = 0; at[me].raw_after = false; at[me].on = 0
-  :: else
-  fi
-}
-
-/* Only noted here: the machine takes it before anything else happens. */
-inline step(e, what, number) { me = e; event = what; offset = number }
-
-inline take_raw(e, item) {
-  assert(KIND(item) == RAW); /* neither a token nor a frame reaches the application */
-  deliver(e, NUMBER(item));
-  at[e].left = (at[e].left == 0 -> PAST : (at[e].left == PAST -> PAST : at[e].left - 1))
-}
-
-/* ---- what can happen */
-
-inline write_unit(e) {
-  if
-  :: sends_raw(at[e].state) -> send_raw(e, at[e].made)
-  :: else -> say(e, RING + at[e].made)
-  fi;
-  at[e].made++
-}
-
-inline read_wire(e) {
-  wire[e]?<item>;
-  if
-  :: receives_raw(at[e].state) -> wire[e]?_; take_raw(e, item)
-  :: receives_frames(at[e].state) -> wire[e]?_; assert(KIND(item) == RESUME); step(e, resume_received, NUMBER(item))
-  :: else ->
+  :: kind == CLAIM ->
      if
-     :: at[e].left > 0 && at[e].left != PAST -> wire[e]?_; take_raw(e, item)
-     :: else ->
-        if
-        :: KIND(item) == TOKEN -> wire[e]?_; step(e, token_seen, 0)
-        :: KIND(item) == RAW -> step(e, raw_seen, 0) /* read as what it is in the next state */
-        :: else -> assert(false) /* a frame where a token may be */
-        fi
-     fi
-  fi;
-  item = 0
-}
-
-/* Ring units count from CONFIRM on. Before the token they wait; those behind N come after all raw units. */
-inline land(e, number) {
-  assert(at[e].state != accepted);
-  if
-  :: takes_ring(at[e].state) && delivers_ring(at[e].state) -> deliver(e, number); at[e].landed++
-  :: takes_ring(at[e].state) && !delivers_ring(at[e].state) -> at[e].landed++
-  :: else
-  fi
-}
-
-inline read_link(e, l) {
-  TO(e, l)?item;
-  if
-  :: KIND(item) == CLAIM ->
-     if
-     :: at[C].state == tcp -> at[C].on = l; at[C].bound = true; step(C, claim_received, 0)
-     :: knows_of_link(S, l) -> put(TO(S, l), DECLINE)
+     :: at[C].state == tcp && may_begin(C) -> at[C].on = l; at[C].bound = true; step(C, claim_received, 0)
+     :: !(at[C].state == tcp && may_begin(C)) && knows_of_link(S, l) -> put(TO(S, l), DECLINE, 0)
      :: else /* nobody is interested */
      fi
-  :: KIND(item) != CLAIM && !knows_of_link(e, l) /* late */
-  :: KIND(item) != CLAIM && knows_of_link(e, l) ->
+  :: kind != CLAIM && !knows_of_link(e, l) /* late */
+  :: kind != CLAIM && knows_of_link(e, l) ->
      if
-     :: KIND(item) == ACCEPT -> step(e, accept_received, 0)
-     :: KIND(item) == CONFIRM -> step(e, confirm_received, 0)
-     :: KIND(item) == ACK -> step(e, ack_received, 0)
-     :: KIND(item) == DECLINE -> step(e, declined, 0)
-     :: KIND(item) == RETIRE -> step(e, fault, 0)
-     :: KIND(item) == RING -> land(e, NUMBER(item))
+     :: kind == ACCEPT -> step(e, accept_received, 0)
+     :: kind == CONFIRM -> step(e, confirm_received, 0)
+     :: kind == DECLINE -> step(e, declined, 0)
+     :: kind == RETIRE -> retired_by_peer(e, number)
+     :: kind == RING && keeps_ring(at[e].state) -> deliver(e, number); at[e].taken++
+     :: kind == END && keeps_ring(at[e].state) -> deliver_end(e)
+     :: (kind == RING || kind == END) && !keeps_ring(at[e].state) /* frozen: it does not count */
      fi
-  fi;
-  item = 0
+  fi
 }
 
-#define unused(l) (!knows_of_link(C, l) && !knows_of_link(S, l) && !some(TO(C, l)) && !some(TO(S, l)))
+/* C that has shown nothing gives up; else it is a fault like others. */
+inline retired_by_peer(e, begun) {
+  if
+  :: e == S && (begun == 0 || forgotten(19)) && (at[e].state == confirmed || at[e].state == yielded) && !forgotten(31) ->
+     step(e, raw_seen, 0)
+  :: else -> step(e, fault, 0)
+  fi
+}
 
 inline claim(l) {
 #ifdef CLAIMS
@@ -302,9 +128,10 @@ inline claim(l) {
   step(S, claim_wanted, 0)
 }
 #ifdef CLAIMS
-#define may_claim (claims < CLAIMS)
+byte claims;        /* that S made */
+#define may_claim (at[S].state == tcp && may_begin(S) && claims < CLAIMS)
 #else
-#define may_claim true
+#define may_claim (at[S].state == tcp && may_begin(S))
 #endif
 #if LINKS > 1
 #define another_unused (unused(0) || unused(1))
@@ -321,6 +148,7 @@ inline forget(l) {
 }
 
 /* All that is still to come on the link is lost. */
+#define may_notice(e, l) (dead[l] && (some(TO(e, l)) || (knows_of_link(e, l) && !at[e].retired)))
 inline notice(e, l) {
   clear(TO(e, l));
   if
@@ -329,29 +157,75 @@ inline notice(e, l) {
   fi
 }
 
-/* Nothing is under way, and no fault is still to be noticed. */
-#define link_quiet(l) (!some(TO(C, l)) && !some(TO(S, l)) && (!dead[l] || (!may_notice(C, l) && !may_notice(S, l))))
-#define may_notice(e, l) (dead[l] && (some(TO(e, l)) || (knows_of_link(e, l) && !at[e].retired)))
-#define quiet (!some(wire[C]) && !some(wire[S]) && link_quiet(0) && link_quiet(LINKS - 1))
+/* ---- nobody waits for ever */
+
+#ifdef ROOM
+#define moves_bytes(e) (can_read(e) || can_look(e) || can_take_out(e) || (unread(e) && willing(e)) || (some(out[e]) && !full(e)))
+#else
+#define moves_bytes(e) (can_read(e) || can_look(e))
+#endif
+#define sends_end(e) (fin_of(e) == CLOSED && may_send(e))
+#define goes_on(e) (moves_bytes(e) || sends_end(e))
+#define link_goes_on(l) (can_hear(C, l) || can_hear(S, l) || may_notice(C, l) || may_notice(S, l))
+#define quiet (!goes_on(C) && !goes_on(S) && !link_goes_on(0) && !link_goes_on(LINKS - 1))
+
 #define at_rest ((at[C].state == tcp && at[S].state == tcp) || (at[C].state == lane && at[S].state == lane) || \
-  (at[C].state == tcp && at[S].state == yielded))
-#define all_delivered (at[C].got == at[S].made && at[S].got == at[C].made)
+  (at[C].state == tcp && at[S].state == yielded && (of_adversary(at[S].on) || dead[at[S].on])))
+#define has_all(e) (at[e].got == at[OTHER(e)].made && (!ended_needed || ended(e) == (fin_of(OTHER(e)) != OPEN)))
+#define well(e) ((has_all(e) || !willing(e)) && (!wants_to_write(e) || may_send(e) || willing(e)))
 
 #define PER_LINK(l) \
-    :: some(TO(C, l)) -> read_link(C, l) \
-    :: some(TO(S, l)) -> read_link(S, l) \
-    :: TO(C, l)?[CLAIM] && knows_of_link(S, l) && !dead[l] -> TO(C, l)?_; put(TO(S, l), DECLINE) \
+    :: can_hear(C, l) -> hear(C, l) \
+    :: can_hear(S, l) -> hear(S, l) \
+    :: TO(C, l)?[CLAIM,_] && knows_of_link(S, l) && !dead[l] -> TO(C, l)?_,_; put(TO(S, l), DECLINE, 0) \
     :: !dead[l] && !unused(l) -> dead[l] = true \
     :: may_notice(C, l) -> notice(C, l) \
     :: may_notice(S, l) -> notice(S, l)
 
+#ifdef FINS
+#define PER_PROGRAM(e) \
+    :: at[e].fin == OPEN && at[e].state != broken -> close(e) \
+    :: sends_end(e) -> send_end(e)
+#define ended_needed true
+#else
+#define PER_PROGRAM(e)
+#define ended_needed false
+#endif
+#ifdef ROOM
+#define PER_BUFFER(e) \
+    :: unread(e) && willing(e) -> program_reads_unread(e) \
+    :: can_take_out(e) -> take_out(e) \
+    :: some(out[e]) && !full(e) -> send_what_waits(e)
+#else
+#define PER_BUFFER(e)
+#endif
+#define PER_END(e) \
+    :: wants_to_write(e) && may_send(e) -> write_unit(e) \
+    :: can_read(e) -> program_reads(e) \
+    :: can_look(e) -> look(e) \
+    PER_PROGRAM(e) \
+    PER_BUFFER(e) \
+    :: at[e].bound && !at[e].retired && at[e].state != tcp -> step(e, fault, 0) /* leaves on purpose, or its time is over */
+
 active proctype world() {
-  byte me, event, offset, before, unit, item;
+  byte me, event, offset, before, unit, kind, number;
   bool was_past, was_raw;
 #ifdef MUTANTS
   c_code { if (getenv("MUTANT")) now.mutant = atoi(getenv("MUTANT")); };
 #endif
   event = nothing;
+#ifdef ROOM
+  atomic {
+    if
+    :: writes_first[C] = true
+    :: skip
+    fi;
+    if
+    :: ROOM >= UNITS || !writes_first[C] -> writes_first[S] = true /* else TCP itself stands still */
+    :: skip
+    fi
+  }
+#endif
 end:
   do
   :: atomic {
@@ -359,26 +233,26 @@ end:
     length < LENGTH -> length++;
 #endif
     if
-    :: at[C].made < UNITS && (sends_raw(at[C].state) || sends_ring(at[C].state)) -> write_unit(C)
-    :: at[S].made < UNITS && (sends_raw(at[S].state) || sends_ring(at[S].state)) -> write_unit(S)
-    :: some(wire[C]) -> read_wire(C)
-    :: some(wire[S]) -> read_wire(S)
+    PER_END(C)
+    PER_END(S)
     PER_LINK(0)
 #if LINKS > 1
     PER_LINK(1)
 #endif
-    :: at[S].state == tcp && may_claim && another_unused -> claim(first_unused)
-    :: at[C].bound && !at[C].retired && at[C].state != tcp -> step(C, fault, 0) /* leaves on purpose */
-    :: at[S].bound && !at[S].retired && at[S].state != tcp -> step(S, fault, 0)
-    :: quiet && !(at_rest && all_delivered) -> assert(false) /* somebody waits for ever */
+    :: may_claim && another_unused -> claim(first_unused)
+#ifdef ADVERSARY
+    PER_ADVERSARY
+#endif
+    :: quiet && !(at_rest && well(C) && well(S)) -> somebody_waits()
     fi;
 #ifdef TRACES
     c_code { printf("move %d\n", now.length); };
 #endif
     if
-    :: event != nothing -> happen(); me = 0; event = nothing; offset = 0; before = 0; was_past = false; was_raw = false
+    :: event != nothing -> happen()
     :: else
     fi;
+    me = 0; event = nothing; offset = 0; before = 0; was_past = false; was_raw = false; unit = 0; kind = 0; number = 0;
     forget(0);
     forget(LINKS - 1)
   }

@@ -1,9 +1,10 @@
 // replay: drives two flow machines through the traces that the model allows, and holds each of their steps to the model's.
 //
 // Standard input is what the model printed while SPIN walked through it in depth: `move N` for the N-th thing that happens in a
-// trace, and then, if a machine takes a step at that, `step N END STATE EVENT PAST RAW NEXT ACTION ACTION ACTION`. A move that does not follow on
-// the one before goes back to where the two traces part. Where SPIN meets a joint state again it does not go on: whatever follows was walked from there already, by
-// machines in the same states. Exit status 1 if a machine and the model differ, or if there are no steps.
+// trace, and then, if a machine takes a step at that, `step N END STATE EVENT PAST RAW NEXT ACTION ACTION ACTION`. A move that does
+// not follow on the one before goes back to where the two traces part. Where SPIN meets a joint state again it does not go on:
+// whatever follows was walked from there already, by machines in the same states. Exit status 1 if a machine and the model differ,
+// or if there are no steps.
 
 #include <fmt/format.h>
 
@@ -20,8 +21,8 @@ using namespace rsock::flow;
 
 namespace {
 
-constexpr std::array<std::string_view, 10> kActions{"none",       "send_claim",    "send_accept", "send_confirm", "send_ack",
-                                                    "show_token", "void_received", "send_resume", "resend_all",   "resend_rest"};
+constexpr std::array<std::string_view, 9> kActions{"none",    "send_claim",  "send_accept", "send_confirm", "show_token",
+                                                   "show_no", "send_resume", "resend_rest", "reset"};
 
 Event event_named(const std::string& text) {
   for (size_t i = 0; i < kEvents; ++i)
@@ -47,11 +48,8 @@ std::string told(std::string_view state, const std::array<std::string, 3>& actio
 }
 
 std::string told(const Step& step) {
-  std::array<std::string, 3> actions;
-  for (size_t i = 0; i < actions.size(); ++i) {
-    const auto action = static_cast<size_t>(step.actions[i]);
-    actions[i] = action < kActions.size() ? kActions[action] : "reset";
-  }
+  std::array<std::string, 3> actions{"none", "none", "none"};
+  for (size_t i = 0; i < step.actions.size(); ++i) actions[i] = kActions.at(static_cast<size_t>(step.actions[i]));
   return told(name(step.state), actions);
 }
 

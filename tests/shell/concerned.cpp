@@ -25,6 +25,10 @@
 
 extern "C" ssize_t __recv_chk(int, void*, size_t, size_t, int);
 extern "C" pid_t _Fork() noexcept;
+extern "C" int io_uring_setup(unsigned, void*);
+extern "C" int io_uring_queue_init(unsigned, void*, unsigned);
+extern "C" int io_uring_queue_init_params(unsigned, void*, void*);
+extern "C" int io_uring_queue_init_mem(unsigned, void*, void*, void*, size_t);
 
 namespace {
 
@@ -286,8 +290,8 @@ void waiting() {
   CHECK(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 && told(of("epoll_ctl", set, fd)));
   CHECK_ERRNO(epoll_ctl(set, EPOLL_CTL_ADD, fd, nullptr), EFAULT);
   epoll_event events[2];
-  CHECK(epoll_wait(set, events, 2, 1500) == 1500);
-  CHECK(epoll_wait(set, events, 2, -7) == -1);
+  CHECK(epoll_wait(set, events, 2, 1500) == 1 && events[0].data.fd == 1500);
+  CHECK(epoll_wait(set, events, 2, -7) == 1 && events[0].data.fd == -1);
   CHECK_ERRNO(epoll_wait(set, events, 0, 0), EINVAL);
   CHECK_ERRNO(epoll_wait(set, events, unseen(-1), 0), EINVAL);
   CHECK_ERRNO(epoll_wait(set, static_cast<epoll_event*>(bad_page()), 2, 0), EFAULT);
@@ -309,6 +313,15 @@ void waiting() {
   CHECK_ERRNO(select(fd + 1, &reads, nullptr, nullptr, &timeout), EINVAL);
 }
 
+// The fake core grants none.
+void rings() {
+  CHECK_ERRNO(syscall(SYS_io_uring_setup, 1, nullptr), ENOSYS);
+  CHECK(trace() == "before_ring ");
+  CHECK(io_uring_setup(1, nullptr) == -ENOSYS && io_uring_queue_init(1, nullptr, 0) == -ENOSYS &&
+        io_uring_queue_init_params(1, nullptr, nullptr) == -ENOSYS && io_uring_queue_init_mem(1, nullptr, nullptr, nullptr, 0) == -ENOSYS);
+  CHECK(trace() == "before_ring before_ring before_ring before_ring ");
+}
+
 }  // namespace
 
 int main() {
@@ -319,4 +332,5 @@ int main() {
   descriptors();
   processes();
   waiting();
+  rings();
 }

@@ -23,7 +23,15 @@ namespace rsock::sockets {
 TableSlot table[kTableSize];
 std::atomic<bool> selecting{false};
 constinit std::atomic<int> Unaware::counts[kTableSize]{};
+constinit std::atomic<uint64_t> met_listeners[kTableSize / kMetBits];
+const bool all_are_met = [] {
+  for (auto& bits : met_listeners) bits = ~uint64_t{0};
+  return true;
+}();
 std::atomic<int> concerned{1};  // as if there were always something to look for
+
+bool make_room() { return false; }
+void make_room_soon() {}
 
 namespace {
 
@@ -95,10 +103,16 @@ bool only_thread() {
   return true;
 }
 void finish_in_handler() {}
+void end_in_time(int) {}
+void thread_ends(int) {}
 void meant_for_next_program(int) {}
 void taken(int, int) {}
 void before_filter() {
   tell("before_filter");
+}
+bool before_ring() {
+  tell("before_ring");
+  return false;
 }
 void before_unshare() {
   tell("before_unshare");
@@ -132,7 +146,10 @@ void before_close(int fd) {
   tell("closing(%d)", fd);
 }
 
-Answer<size_t> receive(int, Buffers to, int flags) {
+size_t readable_bytes(int) {
+  return 0;
+}
+Answer<size_t> receive(int, Buffers to, int flags, std::optional<int>*) {
   if (flags & MSG_PEEK) return Answer<size_t>::pass();
   if (flags & MSG_DONTWAIT) return Errno{EAGAIN};
   for (const iovec& part : to.parts)
@@ -174,8 +191,14 @@ Answer<int> getsockopt(int, int level, int, void* value, socklen_t* size) {
   trace.clear();
   return 0;
 }
+Answer<int> setsockopt(int, int, int, const void*, socklen_t) {
+  return Answer<int>::pass();
+}
 void option_set(int fd, int, int name, const void*, socklen_t) {
   tell("option(%d,%d)", fd, name);
+}
+Answer<Unread> unread(int) {
+  return Answer<Unread>::pass();
 }
 Answer<int> ioctl(int, unsigned long, void*) {
   return Answer<int>::pass();
@@ -196,8 +219,10 @@ Answer<int> epoll_ctl(int set, int, int fd, const epoll_event*) {
   tell("epoll_ctl(%d,%d)", set, fd);
   return 0;
 }
-Answer<int> epoll_wait(int, epoll_event*, int, const timespec* timeout, const sigset_t*) {
-  return timeout ? static_cast<int>(timeout->tv_sec * 1000 + timeout->tv_nsec / 1'000'000) : -1;
+// One event, of which the data are the timeout in ms.
+Answer<int> epoll_wait(int, epoll_event* events, int, const timespec* timeout, const sigset_t*) {
+  events->data.fd = timeout ? static_cast<int>(timeout->tv_sec * 1000 + timeout->tv_nsec / 1'000'000) : -1;
+  return 1;
 }
 int epoll_waited(int, epoll_event*, int count) {
   return count;

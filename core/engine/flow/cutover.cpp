@@ -1,13 +1,8 @@
-// How a flow enters a lane and comes back: the machine's events and actions in terms of links, rings and the shadow socket.
+// How a flow enters a lane: the machine's events and actions in terms of links, rings and the shadow socket.
 
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <sys/ioctl.h>
-
-#include <linux/tcp.h>
+#include <sys/socket.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/base/log.hpp"
@@ -23,109 +18,20 @@ using flow::State;
 
 namespace {
 
-// As in the kernel, whose header for them cannot be included together with linux/tcp.h.
-constexpr uint8_t kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5;
-
-// A flow that lost its lane enters one again: soon at first, later and later if that does not last.
-constexpr auto kFirstPause = milliseconds(100), kLongestPause = milliseconds(5000);
-constexpr auto kSteady = milliseconds(3000);  // so long in its lane, and all is forgotten
-constexpr int kMostTries = 8;
-
-// What is lacking comes and goes without either program's doing.
-constexpr bool comes_back(Reason reason) {
-  return reason == Reason::no_device || reason == Reason::no_route || reason == Reason::dial_timeout;
-}
+// The most bytes that are taken out of TCP to get at what is behind them: two kernels hold no more between
+// them, as they are set up, and a peer's number need not be true.
+constexpr uint64_t kMostTaken = 16 << 20;
 
 }  // namespace
 
-Stage Flow::stage() const {
-  if (over()) return link_ ? Stage::leaving : Stage::tcp;
-  switch (state_) {
-    case State::tcp:
-    case State::broken: return link_ ? Stage::leaving : Stage::tcp;
-    case State::claimed:
-    case State::accepted:
-    case State::confirmed:
-    case State::shown: return closing_ ? Stage::leaving : Stage::entering;
-    case State::lane: return closing_ ? Stage::leaving : Stage::lane;
-    case State::shown_resuming:
-    case State::resuming: return Stage::leaving;
-    case State::yielded:  // raw both ways: only that it was C's choice, too, is not known yet
-    case State::yielded_seen: return link_ ? Stage::leaving : Stage::tcp;
-  }
-  return Stage::tcp;
-}
-
-bool Flow::eligible() const { return free_to_enter() && admitted(); }
-
-bool Flow::admitted() const { return engine_.gate.admits(local_.port, remote_.port); }
-
-bool Flow::free_to_enter() const {
-  return selected_ && state_ == State::tcp && !settled_ && !leaving_ && !link_ && !close_due_ && !half_closed() && on_kernel();
-}
-
-bool Flow::kernel_follows() const {
-  return (state_ == State::tcp || state_ == State::claimed) && !rest_out() && arrived_ == 0 && error_ == 0 && !dead_;
-}
-
-bool Flow::on_kernel() const { return kernel_follows() && rest_in() == 0; }
-
-void Flow::settle(Reason reason) {
-  if (settled_) return;
-  settled_ = true;
-  settled_for_ = reason;
-  statistics.fell_back(reason);
-  log::info("flow {} to {} stays on TCP: {}", to_string(local_), to_string(remote_), key(reason));
-  engine_.settled(*this);
-  tell_family();
-}
-
-// The library works on a duplicate of its own: the application may close or replace its descriptor at any time.
-bool Flow::ensure_anchor() {
-  if (!anchor_) {
-    const auto copy = sys::duplicate_high(fd_);
-    if (!copy) return false;
-    anchor_ = UniqueFd(*copy);
-  }
-  if (!std::exchange(watched_, true)) {
-    tcp_in_ready_ = tcp_out_ready_ = true;  // nobody looked
-    engine_.watch(*this);
-  }
-  return true;
-}
-
-// The offsets that the cutover rests on are counted here; the kernel counts too. Where it knows of bytes that did not pass
-// through us (a stdio stream, another process), the flow is not ours to move.
-std::optional<Reason> Flow::unfit() const {
-  constexpr int kTries = 8;
-  if (asks_for_segments()) return Reason::unserved_call;
-  tcp_info before{}, after{};
-  for (int tries = 0; tries < kTries; ++tries) {
-    socklen_t size = sizeof before;
-    int unread = 0, unacknowledged = 0;
-    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &before, size) ||
-        !sys::ioctl(shadow(), SIOCOUTQ, &unacknowledged) || !sys::ioctl(shadow(), FIONREAD, &unread))
-      return Reason::link_failed;
-    size = sizeof after;
-    if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &after, size)) return Reason::link_failed;
-    if (before.tcpi_bytes_acked != after.tcpi_bytes_acked) continue;  // an acknowledgement came in between
-    // One end is shut already. The kernel reads the state before it takes the lock under which it reads the rest, so a FIN that
-    // came in between counts as a byte received while the state is still the old one: the later state is asked too.
-    if (before.tcpi_state != kEstablished || after.tcpi_state != kEstablished) return Reason::short_lived;
-    // The SYN of a connecting end counts as one acknowledged byte.
-    const auto sent = before.tcpi_bytes_acked + static_cast<uint64_t>(unacknowledged);
-    const auto counted = raw_out_ + control_sent_;
-    const bool sent_agrees = sent == counted || (role_ == Role::connector && sent == counted + 1);
-    // More may have arrived between the questions: only bytes that somebody else took can make this larger.
-    const auto taken = static_cast<int64_t>(before.tcpi_bytes_received) - unread;
-    if (sent_agrees && taken <= static_cast<int64_t>(raw_in_ + control_in_)) return {};
-    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, counted, raw_in_ + control_in_);
-    return Reason::shared;
-  }
-  return {};  // a busy connection; nothing speaks against it
-}
+// ---- the messages
 
 bool Flow::bind(Link& link) {
+  if (const auto begun = terms_.begin(); !begun) {
+    log::warning("flow {} to {} has no random number: errno {}", to_string(local_), to_string(remote_),
+                 begun.error());
+    return false;
+  }
   auto ring = link.connection().allocate(engine_.settings.ring_min);
   if (!ring) return false;
   const auto slot = link.bind(*this);
@@ -133,43 +39,43 @@ bool Flow::bind(Link& link) {
     link.connection().release(*ring);
     return false;
   }
-  link_ = &link;
-  link_lane_ = link.connection().lane();
-  slot_ = *slot;
-  rx_.begin(*ring);
-  tx_ = {};
-  expected_token_ = wire::make_token();
+  binding_.begin(link, *slot, *ring);
+  hold_ = {};
+  way_ = {};
+  departure_ = {};
+  ends_ = {};
   learn_options();
-  peer_slot_known_ = retired_ = peer_retired_ = frozen_ = ring_void_ = ring_counts_ = false;
-  said_blocked_ = fin_sent_ = closed_told_ = peer_closed_ = salvaged_ = false;
-  peer_left_ = aside_ = peer_aside_ = reset_due_ = waited_ = hurried_ = acknowledged_ = false;
-  held_accept_.reset();
-  held_confirm_.reset();
-  fault_reason_ = Reason::link_failed;
-  received_ = peer_received_ = 0;
-  fin_.reset();
-  held_in_.clear();
-  held_out_.clear();
   return true;
 }
 
-// EPROTO: the peer has no such ring.
-Status Flow::begin_sending(const wire::RingPlace& place) {
-  if (place.size > engine_.settings.ring_max) return Errno{ENOMEM};
-  const auto mirror = link_->connection().mirror(place);
-  if (!mirror) return Errno{mirror.error()};
-  tx_.begin(*mirror, place);
-  own_offset_ = raw_out_;
-  return Done{};
+// Where this end will write, once it is in its lane. EPROTO: the peer has no such ring.
+Status Flow::make_room_at_peer(const wire::RingPlace& place) {
+  const auto made = binding_.mirror(place, engine_.settings.ring_max);
+  if (made) hold_.kept.begin(std::min(place.size, engine_.settings.ring_min));
+  return made;
+}
+
+// From now on nothing of the program's goes to TCP, unless the cutover is given up.
+void Flow::fix_offset() {
+  terms_.fix_own_offset(socket_.position_out());
+  socket_.push();  // nothing joins it there
+}
+
+// False before the link's secret is agreed on.
+bool Flow::agree(const wire::Accept& accept) {
+  const auto* secret = binding_.link()->secret();
+  if (secret) terms_.agree(*secret, accept);
+  return secret != nullptr;
 }
 
 void Flow::claim(Link& link) {
   if (!eligible()) return;
-  tried.insert(link.id());
+  candidacy_.try_link(link.id());
   if (const auto reason = unfit()) return settle(*reason);
   if (!ensure_anchor()) return settle(Reason::descriptors);
   if (!bind(link)) return settle(Reason::locked_memory);
   link.note_claim();
+  terms_.set_claim({binding_.slot(), remote_, local_, binding_.rx.place(), terms_.nonce()});
   apply(Event::claim_wanted);
   engine_.in_cutover(*this);
 }
@@ -179,366 +85,312 @@ bool Flow::claimed(Link& link, const wire::Claim& claim) {
   if (const auto reason = unfit()) return settle(*reason), false;
   if (!ensure_anchor()) return settle(Reason::descriptors), false;
   if (!bind(link)) return settle(Reason::locked_memory), false;
-  if (const auto begun = begin_sending(claim.ring); !begun) {
-    if (begun.is(EPROTO)) return link.protocol_fault("a ring that is not there"), false;
-    retired_ = peer_retired_ = true;
-    release_link();
+  if (const auto made = make_room_at_peer(claim.ring); !made) {
+    if (made.is(EPROTO)) return link.protocol_fault("a ring that is not there"), false;
+    binding_.retire_unused();
     return settle(Reason::locked_memory), false;
   }
-  peer_slot_ = claim.from;
-  peer_slot_known_ = true;
-  shown_token_ = claim.token;
+  binding_.know_peer(claim.from);
+  terms_.set_claim(claim);
   engine_.settled(*this);
   apply(Event::claim_received);
   return true;
 }
 
 bool Flow::handle(const wire::Accept& accept) {
-  if (peer_slot_known_) return false;
-  link_->note_answer();
-  peer_slot_ = accept.from;
-  peer_slot_known_ = true;
-  if (state_ != State::claimed) {  // given up meanwhile; C has to hear of it
+  if (binding_.peer_known()) return false;
+  binding_.link()->note_answer();
+  binding_.know_peer(accept.from);
+  if (state() != State::claimed) {  // given up meanwhile; C has to hear of it
     leave_link(false);
     return true;
   }
-  held_accept_ = accept;
+  if (!agree(accept)) return false;
+  hold_.keep(accept);
   go_on();
-  return true;
-}
-
-// What is unread in front of a token can only be brought out of TCP to reach the token, and is in no kernel any more: whoever gets the
-// descriptor from this program then would miss it. So an end goes on with its cutover when its program has read all that comes before
-// the lane, unless something waits behind that, for the peer or for the program.
-bool Flow::waits_for_reader(uint64_t boundary) const {
-  return raw_in_ < boundary && !hurried_ && !half_closed() && low_water_ == 1 && tx_.written() == 0;
-}
-
-void Flow::go_on() {
-  if (held_accept_ && state_ == State::claimed && !waits_for_reader(held_accept_->offset) && !confirm(*std::exchange(held_accept_, {})))
-    return link_->protocol_fault("a ring that is not there");
-  if (!held_confirm_ || state_ != State::accepted || waits_for_reader(held_confirm_->offset)) return;
-  peer_offset_ = std::exchange(held_confirm_, {})->offset;
-  apply(Event::confirm_received, {.past_boundary = raw_in_ > peer_offset_});
-}
-
-void Flow::look_further() {
-  if (rx_.landed_total() == 0) return;
-  hurried_ = true;
-  go_on();
-}
-
-// False if the peer has no such ring.
-bool Flow::confirm(const wire::Accept& accept) {
-  const bool going = tcp_shut_ || closing_;
-  const auto begun = going ? Status(Errno{EPIPE}) : begin_sending(accept.ring);
-  if (begun.is(EPROTO)) return false;
-  if (!begun) {
-    apply(Event::fault);
-    if (!going) settle(Reason::locked_memory);
-    return true;
-  }
-  shown_token_ = accept.token;
-  peer_offset_ = accept.offset;
-  apply(Event::accept_received, {.past_boundary = raw_in_ > accept.offset});
   return true;
 }
 
 bool Flow::handle(const wire::Decline& decline) {
-  if (peer_slot_known_) return false;
-  link_->note_answer();
-  if (state_ == State::claimed) apply(Event::declined);
-  peer_retired_ = retired_ = true;
-  release_link();
-  if (closing_) return advance_close(), true;
+  if (binding_.peer_known()) return false;
+  binding_.link()->note_answer();
+  if (state() == State::claimed) apply(Event::declined);
+  binding_.retire_unused();
+  if (closing()) return advance_close(), true;
   switch (decline.cause) {
-    case wire::DeclineCause::unknown_flow: engine_.declined(*this); break;
-    case wire::DeclineCause::resources: not_served(Reason::peer_declined); break;
-    case wire::DeclineCause::unwilling: not_now(); break;
+    case wire::DeclineCause::unknown_flow:
+      engine_.declined(*this);
+      break;
+    case wire::DeclineCause::resources:
+      not_served(Reason::peer_declined);
+      break;
+    case wire::DeclineCause::unwilling:
+      not_now();
+      break;
   }
   return true;
 }
 
 bool Flow::handle(const wire::Confirm& confirm) {
-  held_confirm_ = confirm;
+  if (state() != State::accepted) return role_ == Role::connector;  // it was given up meanwhile
+  if (hold_.has_confirm()) return false;
+  hold_.keep(confirm);
   go_on();
-  if (holds_back()) engine_.in_cutover(*this);
+  if (hold_.has_confirm()) engine_.in_cutover(*this);
   return true;
 }
 
-bool Flow::handle(const wire::ConfirmAck&) {
-  // Never expected by the connecting end, nor before it accepted; on the way back it is only late.
-  if (role_ != Role::acceptor || !peer_slot_known_) return false;
-  acknowledged_ = true;
-  if (state_ != State::tcp) apply(Event::ack_received);
+// ---- when it goes on
+
+// A mark that lies behind unread bytes stays there, and what is in front of it cannot be handed on with the
+// descriptor, as an accepting program may do that has read the head of a request. So an end goes on with its
+// cutover when its program has read all that comes before the lane. Where C's program waits for that, and S's
+// does not read, S turns back; C goes on.
+bool Flow::waits_for_reader(uint64_t boundary) const {
+  return socket_.position_in() < boundary && !hold_.hurried() && !half_closed() && low_water_.bytes == 1 &&
+         hold_.kept.empty();
+}
+
+// Before that S's word cannot come, and C would be mute as long as a slow path needs for what S has sent.
+bool Flow::arrived(uint64_t boundary) const {
+  return socket_.position_in() >= boundary || out_of_reach(boundary) ||
+         socket_.position_in() + socket_.unread().value_or(0) >= boundary;
+}
+
+void Flow::go_on() {
+  if (hold_.has_accept() && !waits_for_reader(hold_.accept().offset) && !confirm(hold_.take_accept()))
+    return binding_.link()->protocol_fault("a ring that is not there");
+  if (!hold_.has_confirm() || waits_for_reader(hold_.confirm().offset) || !arrived(hold_.confirm().offset))
+    return;
+  const auto offset = hold_.take_confirm().offset;
+  if (out_of_reach(offset)) return apply(Event::fault);
+  terms_.set_peer_offset(offset);
+  apply(Event::confirm_received, {.past_boundary = socket_.position_in() > offset});
+}
+
+// Another time.
+void Flow::turn_back() {
+  apply(Event::fault);
+  not_now();
+}
+
+// False if the peer has no such ring.
+bool Flow::confirm(const wire::Accept& accept) {
+  const auto made = half_closed() ? Status(Errno{EPIPE}) : make_room_at_peer(accept.ring);
+  if (made.is(EPROTO)) return false;
+  if (!made || out_of_reach(accept.offset)) {
+    apply(Event::fault);
+    if (made)
+      not_now();
+    else if (!half_closed())
+      settle(Reason::locked_memory);
+    return true;
+  }
+  terms_.set_peer_offset(accept.offset);
+  apply(Event::accept_received, {.past_boundary = socket_.position_in() > accept.offset});
+  if (state() == State::tcp && not_yet()) not_now();  // C gave up before its word came
   return true;
 }
 
-bool Flow::handle(const wire::Retire& retire) {
-  if (peer_retired_ || !peer_slot_known_) return false;
-  peer_retired_ = true;
-  const Change change(*this);
-  // As long as the application may read, what is in the ring is its own.
-  const bool finished = retire.finished && (closed_told_ || aborting_);
-  // C acknowledges before it shows its token: it has shown none, and will not. That is what raw bytes in its place would tell.
-  const bool gave_up = !acknowledged_ && (state_ == State::confirmed || state_ == State::yielded);
-  if (!finished && !peer_closed_ && state_ != State::tcp && state_ != State::broken)
-    apply(gave_up ? Event::raw_seen : Event::fault);
-  leave_link(false);
-  release_link();
-  advance_close();
-  return true;
+// A peer's number need not be true.
+bool Flow::out_of_reach(uint64_t boundary) const {
+  return boundary > socket_.position_in() && boundary - socket_.position_in() > kMostTaken;
 }
+
+// ---- the program's bytes meanwhile
+
+Result<size_t> Flow::hold(std::span<const iovec> from, size_t skip) {
+  const auto taken = hold_.kept.take(from, skip);
+  mind_hold();
+  return taken;
+}
+
+// The program waits for the cutover.
+void Flow::mind_hold() {
+  if (!holds() || !hold_.begin_wait(now())) return;
+  hold_.hurry();
+  go_on();
+  // Not as of a ring that is full, which may be so as soon as there is one.
+  if ((state() == State::accepted || state() == State::confirmed) && binding_.speaks())
+    binding_.link()->send(wire::Blocked{binding_.peer_slot()});
+  if (holds()) engine_.in_cutover(*this);
+}
+
+// The stream goes on.
+void Flow::let_held_go() {
+  const auto where = flow::sends(state());
+  if (where == flow::Sends::nothing || hold_.kept.empty()) return;
+  const auto bytes = hold_.kept.bytes();
+  if (where == flow::Sends::ring) {
+    const iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    (void)binding_.tx.append({&piece, 1});  // there is as much room as was held at most
+    statistics.bytes_out[binding_.lane()].add(bytes.size());
+  } else {
+    socket_.say_rest(bytes);
+    statistics.bytes_out[Lane::tcp].add(bytes.size());
+  }
+  hold_.kept.clear();
+}
+
+// ---- how long it may last
+
+Duration Flow::cutover_limit() const {
+  // A program that had no room on TCP waits for it, and may not try before it is told.
+  const bool felt = holds() && (hold_.waited_on() || !socket_.out_ready());
+  return hold_.limit(engine_.settings.dial, claims(), felt);
+}
+
+void Flow::give_up() {
+  if (holds() || state() == State::yielded) {
+    press_on();
+  } else if (hold_.has_accept()) {
+    hold_.hurry(hold_.reads_on(socket_.position_in()));
+    hold_.hurried() ? go_on() : turn_back();
+  } else if (claims() && !closing() && !binding_.link()->answered()) {
+    // Nobody has ever answered there: the flow's own end may be elsewhere at that address, and still wait to
+    // be found.
+    binding_.link()->fail(Reason::link_failed);
+  } else if (closing()) {
+    miss_retire();
+  }
+  if (closing() && binding_.link() && !finished_) engine_.in_cutover(*this);
+}
+
+// The cutover lasts too long.
+void Flow::press_on() {
+  switch (state()) {
+    case State::accepted:
+      hold_.hurry();
+      go_on();
+      if (state() == State::accepted) apply(Event::fault);
+      return;
+    case State::confirmed:
+      return apply(Event::fault);
+    case State::shown:
+    case State::shown_resuming:
+      // Only S's word ends this. Its mark may not come because all buffers are full of what the program does
+      // not read.
+      hold_.press();
+      pump_tcp();
+      if (!holds()) return;
+      if (hold_.too_long(now(), socket_.undelivered())) return fail(ECONNRESET);
+      return engine_.in_cutover(*this);
+    default:  // yielded
+      // C's word would have come by now.
+      if (closing()) return owes_yet() ? engine_.in_cutover(*this) : lose();
+      hold_.press();
+      pump_tcp();
+  }
+}
+
+// A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor
+// for ever.
+void Flow::miss_retire() {
+  if (finished_ || !binding_.link()) return;
+  // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for
+  // that.
+  if (!binding_.peer_known()) return binding_.link()->fail(Reason::link_failed);
+  // It may have been said, and nobody looked: this process was stopped.
+  const bool late = socket_.was_over() && engine_.drain();
+  if (!finished_ && binding_.link() && late)
+    binding_.link()->protocol_fault("a slot that is never given back");
+}
+
+// ---- the machine
 
 void Flow::apply(Event event, flow::Facts facts) {
   const Change change(*this);
-  const auto before = state_;
-  const auto next = flow::step(state_, event, facts);
-  state_ = next.state;
+  const auto before = state();
+  if (!machine_.allows(event, facts)) return fail(ECONNRESET);
+  const auto next = machine_.step(event, facts);
+  if (state() != before) hold_.forget_words();  // which were for that state
+  if (flow::receives(state()) != flow::Receives::raw_to_boundary) unread_.add_raw(socket_.give_part());
   mind_low_water();
   time_way_back(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
-             flow::name(before), flow::name(state_));
+             flow::name(before), flow::name(state()));
   if (event == Event::token_seen) {
-    ring_counts_ = true;
-    if (!frozen_) take_held();
+    way_.token_seen();
+    if (!way_.frozen() && way_.held_in() > 0)
+      take_up_to_mark(), unread_.add(way_.take_held());  // the peer closed before
+    if (ends_.total()) changed();  // the end comes with the token, also where it shows nothing new
   }
+  if (state() == State::shown_resuming) freeze();
   applying_ = true;
   for (const auto action : next.actions) act(action);
+  if (!holds()) hold_.end_wait();
+  let_held_go();
   flush();  // not before the last: a stream whose end was said ends behind what is sent again
   applying_ = false;
   if (link_failure_) link_failed(*std::exchange(link_failure_, {}));
-  if (state_ == State::lane && furthest_ == Lane::tcp) {
-    furthest_ = link_lane_;  // there may be no link any more: the peer entered, closed, and is heard of before its token
-    statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
-    statistics.flows[furthest_].add();
-  }
-  if (state_ == State::lane && before != State::lane) {
-    if (been_in_lane_) statistics.reentries.add();
-    been_in_lane_ = true;
-    entered_ = now();
-    log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
-  }
-  if (state_ != before && (state_ == State::accepted || state_ == State::confirmed || state_ == State::yielded))
-    engine_.in_cutover(*this);
-  if (frozen_ || state_ == State::tcp) leave_link(false);
-  if (state_ == State::lane) pump();
-  if (state_ == State::tcp && before != State::tcp) {
-    fin_.reset();
-    if (read_shut_) (void)sys::shutdown(shadow(), SHUT_RD);
-    held_in_.clear();
-    if (before != State::claimed)
-      returned();
-    else if (leaving_)
-      settle(leave_reason_);
-  }
+  if (state() == State::lane && before != State::lane) entered();
+  if (state() != before && (holds() || state() == State::yielded)) engine_.in_cutover(*this);
+  if (flow::done_with_link(state())) leave_link(false);
+  if (state() == State::lane) pump();
+  if (state() == State::tcp && before != State::tcp) on_tcp_again(before);
   tell_family();
   advance_close();
   stop_watching();
-  if (state_ == State::lane) advance_reset();
-  if (state_ == State::shown_resuming && before != state_) pump_tcp();  // see take_raw()
+  if (state() == State::lane) advance_reset();
+  if (holds() && before != state()) pump_tcp();  // what this waits for may be there
 }
 
-// Raw again both ways. Unless somebody wanted that, a lane is looked for once more.
-void Flow::returned() {
-  const bool aside = aside_ || peer_aside_;
-  const auto reason = leaving_ ? leave_reason_ : peer_left_ ? Reason::peer_left : aside ? Reason::by_operator : fault_reason_;
-  if (const auto entered = std::exchange(entered_, {})) {
-    statistics.returned(reason);
-    if (now() - *entered > kSteady) tries_ = pauses_ = 0;
+// There may be no link any more: the peer entered, closed, and is heard of before its token.
+void Flow::entered() {
+  const auto entry = candidacy_.enter(binding_.lane(), now());
+  if (entry.first) {
+    statistics.flows[Lane::tcp].count.fetch_sub(1, std::memory_order_relaxed);
+    statistics.flows[binding_.lane()].add();
   }
-  if (leaving_ || peer_left_ || half_closed()) return settle(reason);
-  lost_lane_ = true;
-  log::info("flow {} to {} is back on TCP: {}", to_string(local_), to_string(remote_), key(reason));
-  if (!aside) return not_served(reason);
-  // Nothing failed, so nothing is counted. At the end whose gate is shut, the operator's next word begins the search.
-  pauses_ = 0;
-  if (admitted()) engine_.again(*this);
+  if (entry.again) statistics.reentries.add();
+  log::info("flow {} to {} is in its lane", to_string(local_), to_string(remote_));
 }
 
-void Flow::not_served(Reason reason) {
-  ++pauses_;
-  if (!comes_back(reason)) ++tries_;
-  if (!lost_lane_ || tries_ > kMostTries) return settle(reason);
-  engine_.again(*this);
-}
-
-void Flow::not_now() {
-  ++pauses_;
-  engine_.again(*this);
-}
-
-Duration Flow::pause() const {
-  constexpr int kMostDoublings = 6;
-  const auto pause = std::min<Duration>(kFirstPause * (1 << std::clamp(pauses_ - 1, 0, kMostDoublings)), kLongestPause);
-  return role_ == Role::connector ? pause / 2 : pause;  // its point should be there when it is dialled
-}
-
-// For the statistics: how long the way back takes.
-void Flow::time_way_back(State before) {
-  if (state_ == before) return;
-  if (before == State::lane) returning_since_ = now();
-  if (state_ != State::tcp || returning_since_ == Time{}) return;
-  statistics.way_back.add(now() - returning_since_);
-  returning_since_ = {};
-}
-
-// While the kernel serves it alone, its bytes are no business of the service's. Nor is a connection that is no more: what has come of
-// it is known, and would be an edge too many if it were told again.
-void Flow::stop_watching() {
-  if (!anchor_ || closing_ || state_ != State::tcp || link_ || !watched_ || !kernel_follows()) return;
-  if (rest_in() > 0 && !(sys::readiness(shadow()) & EPOLLHUP)) return;
-  watched_ = false;
-  engine_.unwatch(*this);
+void Flow::on_tcp_again(State before) {
+  ends_.forget_peer();
+  (void)way_.take_held();
+  if (ends_.read_shut()) {
+    (void)sys::shutdown(shadow(), SHUT_RD);
+    // Bytes that came behind the peer's frame came after the program had shut it both ways.
+    if (socket_.is_shut() && before == State::resuming) socket_.reset_if_unread();
+  }
+  if (before != State::claimed)
+    returned();
+  else if (departure_.leaving())
+    settle(departure_.leave_reason());
 }
 
 void Flow::act(Action action) {
   switch (action) {
-    case Action::none: return;
+    case Action::none:
+      return;
     case Action::send_claim:
-      return link_->send(wire::Claim{slot_, remote_, local_, rx_.place(), expected_token_});
-    case Action::send_accept:
-      return link_->send(wire::Accept{peer_slot_, slot_, rx_.place(), expected_token_, own_offset_});
-    case Action::send_confirm: return link_->send(wire::Confirm{peer_slot_, own_offset_});
-    case Action::send_ack: return link_->send(wire::ConfirmAck{peer_slot_});
+      return binding_.link()->send(terms_.claim());
+    case Action::send_accept: {
+      fix_offset();
+      const wire::Accept accept{binding_.peer_slot(), binding_.slot(), binding_.rx.place(), terms_.nonce(),
+                                terms_.own_offset()};
+      if (!agree(accept))
+        return binding_.link()->protocol_fault("a claim before the link's secret is agreed on");
+      return binding_.link()->send(accept);
+    }
+    case Action::send_confirm:
+      fix_offset();
+      return binding_.link()->send(wire::Confirm{binding_.peer_slot(), terms_.own_offset()});
     case Action::show_token:
-      control_out_.insert(control_out_.end(), shown_token_.begin(), shown_token_.end());
+      terms_.note_shown();
+      return socket_.say(terms_.token());
+    case Action::show_no:
+      if (!socket_.is_shut()) socket_.say(terms_.no());  // an end of the stream there says the same
       return;
-    case Action::void_received:
-      ring_void_ = true;
+    case Action::send_resume:
       freeze();
-      return;
-    case Action::send_resume: {
-      freeze();
-      const auto kind = leaving_ ? wire::FrameKind::leave : aside_ ? wire::FrameKind::aside : wire::FrameKind::resume;
-      const auto frame = wire::encode(shown_token_, {kind, ring_void_ ? 0 : received_});
-      control_out_.insert(control_out_.end(), frame.begin(), frame.end());
-      return;
-    }
-    case Action::resend_all: return resend(0);
-    case Action::resend_rest: return resend(peer_received_);
-    case Action::reset: return fail(ECONNRESET);
+      return socket_.say(terms_.frame(departure_.frame(), way_.consumed()));
+    case Action::resend_rest:
+      return resend();
+    case Action::reset:
+      return;  // fail() has seen to it
   }
-}
-
-// Takes out of the rings all that may still be needed, in both directions. What lands later does not count. What landed and was
-// not read comes again on TCP, where the kernel's own calls find it; ours is for the case that the connection dies before.
-void Flow::freeze() {
-  if (!frozen_) {
-    frozen_ = true;
-    received_ = rx_.consumed_total();
-    // Without a link the memory is gone, and the peer had taken all it wanted.
-    held_out_from_ = link_ ? tx_.consumed_total() : tx_.written();
-    held_out_.resize(tx_.written() - held_out_from_);
-    if (link_) tx_.copy_from(held_out_from_, held_out_);
-    if (read_shut_ && write_shut_ && ring_counts_ && link_ && !salvaged_) {
-      // They are not to be sent again: the kernel answers bytes for a socket that was shut both ways by RST.
-      copy_unread(rest_in_);
-      received_ = rx_.landed_total();
-    } else if (!ring_void_ && !salvaged_) {
-      copy_unread(held_in_);
-    }
-  }
-  if (ring_void_) held_in_.clear();
-}
-
-void Flow::resend(uint64_t from) {
-  freeze();
-  const auto end = held_out_from_ + held_out_.size();
-  if (from < held_out_from_ || from > end) return fail(ECONNRESET);
-  const auto skip = static_cast<std::ptrdiff_t>(from - held_out_from_);
-  rest_out_.assign(held_out_.begin() + skip, held_out_.end());
-  rest_out_at_ = 0;
-  held_out_.clear();
-}
-
-// Tells the peer that this end is done with its slot, once; the peer's own word makes both ends forget the binding.
-void Flow::leave_link(bool finished) {
-  if (!link_ || retired_ || !peer_slot_known_) return;
-  retired_ = true;
-  link_->send(wire::Retire{peer_slot_, finished});
-  release_link();
-}
-
-void Flow::release_link() {
-  if (!link_ || (link_->alive() && !(retired_ && peer_retired_))) return;
-  auto& connection = link_->connection();
-  link_->forget(*this);
-  if (link_->alive()) {
-    while (const auto block = rx_.take_current()) connection.release(block);
-    if (const auto block = rx_.take_offered()) connection.release(block);
-    while (const auto block = tx_.take_current()) connection.release_mirror(block);
-  }
-  link_->free(slot_);
-  link_ = nullptr;
-}
-
-void Flow::give_up() {
-  const auto before = state_;
-  hurried_ = true;
-  go_on();
-  if (state_ != before) return;
-  if (state_ == State::yielded) {
-    // Either C's token is on its way, or C has given up long since, and may have nothing to send by which that could be seen.
-    waited_ = true;
-    if (closing_) write_shut_ = true;
-    flush();
-    return;
-  }
-  if (state_ == State::accepted || state_ == State::confirmed) apply(Event::fault);
-  // Nobody has ever answered there: the flow's own end may be elsewhere at that address, and still wait to be found.
-  if (state_ == State::claimed && !closing_ && !link_->answered()) return link_->fail(Reason::link_failed);
-  if (!closing_ || finished_ || !link_) return;
-  // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for that.
-  if (!peer_slot_known_) return link_->fail(Reason::link_failed);
-  // A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor for ever. It may have been
-  // said, and nobody looked: this process was stopped.
-  const bool late = std::exchange(peer_over_, tcp_over()) && engine_.drain();
-  if (finished_ || !link_) return;
-  if (late) return link_->protocol_fault("a slot that is never given back");
-  engine_.in_cutover(*this);
-}
-
-// The peer's end of the TCP connection is no more.
-bool Flow::tcp_over() const {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (!sys::getsockopt(shadow(), IPPROTO_TCP, TCP_INFO, &info, size)) return true;
-  return info.tcpi_state != kEstablished && info.tcpi_state != kFinWait1 && info.tcpi_state != kFinWait2;
-}
-
-void Flow::leave(Reason reason) {
-  if (leaving_ || settled_) return;
-  leaving_ = true;
-  leave_reason_ = reason;
-  if (state_ == State::tcp) return settle(reason);
-  if (over()) return end_on_kernel();
-  apply(Event::fault);
-}
-
-void Flow::step_aside() {
-  if (leaving_ || settled_ || over() || state_ == State::tcp) return;
-  aside_ = true;
-  apply(Event::fault);
-}
-
-void Flow::link_failed(Reason reason) {
-  log::info("flow {} to {} loses its link: {}", to_string(local_), to_string(remote_), key(reason));
-  if (applying_) {
-    link_failure_ = reason;
-    return;
-  }
-  const Change change(*this);
-  fault_reason_ = reason;
-  const bool was_claimed = state_ == State::claimed;
-  const bool over = peer_closed_ || state_ == State::tcp || state_ == State::broken;
-  if (over)
-    freeze();
-  else
-    apply(Event::fault);
-  if (link_) release_link();
-  if (was_claimed && eligible()) engine_.declined(*this);
-  advance_close();
 }
 
 }  // namespace rsock::engine

@@ -1,88 +1,52 @@
-// The shadow socket: raw bytes, tokens and frames. The kernel's readiness is remembered in two flags, which the service's
-// edge-triggered watch sets and an EAGAIN clears.
+// The flow's side of TCP: raw bytes, marks and frames, and the end of the connection.
 
-#include <sys/ioctl.h>
-#include <sys/uio.h>
-
-#include <algorithm>
-#include <cstring>
+#include <array>
 #include <utility>
 
 #include "core/base/log.hpp"
 #include "core/engine/engine.hpp"
 #include "core/engine/flow.hpp"
+#include "core/engine/link.hpp"
 
 namespace rsock::engine {
 
+using flow::Ending;
 using flow::Event;
 using flow::Receives;
 using flow::State;
 
-namespace {
-
-// The first `most` bytes of some pieces, after `skip`. Few are kept on the stack, which may be a small one.
-class Cut {
- public:
-  Cut(std::span<const iovec> from, size_t skip, uint64_t most) {
-    if (from.size() > kFew) many_.resize(from.size());
-    auto* to = many_.empty() ? few_.data() : many_.data();
-    for (const auto& piece : from) {
-      if (most == 0) break;
-      if (skip >= piece.iov_len) {
-        skip -= piece.iov_len;
-        continue;
-      }
-      const auto length = std::min<uint64_t>(piece.iov_len - skip, most);
-      to[count_++] = {static_cast<char*>(piece.iov_base) + skip, static_cast<size_t>(length)};
-      skip = 0;
-      most -= length;
-    }
-  }
-  msghdr message() {
-    msghdr message{};
-    message.msg_iov = many_.empty() ? few_.data() : many_.data();
-    message.msg_iovlen = count_;
-    return message;
-  }
-
- private:
-  static constexpr size_t kFew = 16;
-  std::array<iovec, kFew> few_;
-  std::vector<iovec> many_;
-  size_t count_ = 0;
-};
-
-}  // namespace
-
 // What the shadow socket's readiness means to the application: nothing where its bytes go by the lane.
 uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
   constexpr uint32_t kOut = EPOLLOUT;
-  return tcp_events & ((reads_raw() ? ~kOut : 0u) | (flow::sends(state_) == flow::Sends::raw ? kOut : 0u));
+  return tcp_events & ((reads_raw() ? ~kOut : 0u) | (flow::sends(state()) == flow::Sends::raw ? kOut : 0u));
 }
 
 void Flow::tcp_ready(uint32_t events) {
-  if (!watched_) return;  // the service was told before that ended
+  if (!socket_.watched()) return;  // the service was told before that ended
   const Change change(*this);
-  if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) tcp_in_ready_ = true;
-  if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) tcp_out_ready_ = true;
-  if (rest_out()) flush();
+  const auto heard =
+      heard_by_application(events);  // before bytes are taken off TCP for it, and the edge with them
+  socket_.became(events);
+  if (socket_.owes()) flush();
   pump_tcp();
+  go_on();  // what had to arrive for that may be there
   end_on_kernel();
   tell_family();
   advance_close();
   stop_watching();
-  changed(heard_by_application(events));
+  changed(heard | heard_by_application(events));
 }
 
 // Takes off TCP what is not the application's.
 void Flow::pump_tcp() {
   while (!finished_) {
-    switch (flow::receives(state_)) {
+    switch (receives()) {
       case Receives::raw:
-      case Receives::nothing: return;
+      case Receives::nothing:
+        return;
       case Receives::raw_to_boundary:
-        closing_ ? discard_raw() : take_raw();
-        if (boundary_left() > 0 || !read_token()) return;
+        closing() ? discard_raw() : take_raw();
+        if (!read_mark()) return;
         break;
       case Receives::frames:
         if (!read_frame()) return;
@@ -91,122 +55,131 @@ void Flow::pump_tcp() {
   }
 }
 
-// Collects `whole` bytes of a token or frame; how many are there by now. An end of the stream is dealt with here.
-Result<size_t> Flow::arrive(size_t whole) {
-  if (tcp_eof_) return Errno{EAGAIN};
-  if (peer_closed_ && tcp_at_end()) {  // its error is the program's, should the flow end there
-    tcp_ended(0);
-    return Errno{EAGAIN};
+// What stands at the peer's N: where its mark is seen, behind bytes that are not read yet or not. False if
+// that is not known, or the mark not reached.
+bool Flow::read_mark() {
+  if (finished_ || receives() != Receives::raw_to_boundary) return !finished_;
+  if (terms_.mark_ahead()) {
+    if (boundary_left() > 0) return false;
+    const Change change(*this);
+    take_mark();
+    return true;
   }
-  const auto got = sys::recv(shadow(), arriving_.data() + arrived_, whole - arrived_, MSG_DONTWAIT);
-  if (got.is(EAGAIN)) tcp_in_ready_ = false;
-  if (got.is(EAGAIN) || got.is(EINTR)) return Errno{EAGAIN};
+  const auto seen = look_at_mark();
+  if (!seen || *seen == keys::Seen::partly) return false;
+  if (*seen == keys::Seen::unlike) return apply(Event::raw_seen), true;
+  terms_.set_mark_ahead(true);
+  if (boundary_left() == 0) take_mark();
+  if (*seen == keys::Seen::no) return apply(Event::no_seen), true;
+  const bool sent_raw = socket_.position_out() > terms_.own_offset() || socket_.rest() > 0;
+  auto* const link = binding_.link();
+  apply(*seen == keys::Seen::token ? Event::token_seen : Event::foreign_seen, {.raw_sent = sent_raw});
+  if (*seen == keys::Seen::foreign && link)
+    link->protocol_fault("a flow's peer is at the other end of another link");
+  return true;
+}
+
+void Flow::take_mark() {
+  socket_.take_mark();
+  terms_.set_mark_ahead(false);
+}
+
+// Takes nothing that is the program's. EAGAIN: it has not come, or an end of the stream is in its place,
+// which is dealt with.
+Result<keys::Seen> Flow::look_at_mark() {
+  const auto before = boundary_left();
+  wire::Mark mark;
+  if (before == 0) {
+    if (socket_.ended() || socket_.end_suspected()) return Errno{EAGAIN};
+    if (socket_.at_urgent_mark())
+      return keys::Seen::unlike;  // which no mark is, and a read would step over it
+  }
+  const auto got = socket_.peek(before, mark);
+  if (got.is(EAGAIN)) return Errno{EAGAIN};
   if (!got || *got == 0) {
     tcp_ended(got.error());
     return Errno{EAGAIN};
   }
-  arrived_ += *got;
-  control_in_ += *got;
-  return arrived_;
+  const auto seen = terms_.judge({mark.data(), *got});
+  if (seen != keys::Seen::partly) return seen;
+  if (socket_.ended_by_peer()) return keys::Seen::unlike;
+  if (before == 0) socket_.take_part_of_mark(*got);
+  return seen;
 }
 
-bool Flow::read_token() {
-  const bool urgent = sys::at_urgent_mark(shadow());  // which no token is, and a read would step over it
-  if (!urgent && !arrive(wire::kTokenSize)) return false;
-  if (urgent || std::memcmp(arriving_.data(), expected_token_.data(), arrived_) != 0) {
-    const auto* bytes = reinterpret_cast<const std::byte*>(arriving_.data());
-    rest_in_.insert(rest_in_.end(), bytes, bytes + arrived_);
-    raw_in_ += arrived_;
-    control_in_ -= std::exchange(arrived_, 0);
-    apply(Event::raw_seen);
-    return true;
-  }
-  if (arrived_ < wire::kTokenSize) return false;
-  arrived_ = 0;
-  const auto sent_raw = raw_out_ > own_offset_ || !rest_out_.empty();
-  apply(Event::token_seen, {.raw_sent = sent_raw});
-  return true;
-}
-
+// True if there may be more. An end of the stream is dealt with here.
 bool Flow::read_frame() {
-  if (!arrive(wire::kFrameSize)) return false;
-  if (arrived_ < wire::kFrameSize) return true;
-  arrived_ = 0;
-  const auto frame = wire::decode_frame(arriving_, expected_token_);
+  if (socket_.ended() || socket_.end_suspected()) return false;
+  if (ends_.peer_closed() && socket_.at_end())
+    return tcp_ended(0), false;  // its error is the program's, should the flow end there
+  const auto got = socket_.collect_frame();
+  if (got.is(EAGAIN)) return false;
+  if (!got || *got == 0) return tcp_ended(got.error()), false;
+  if (*got < wire::kFrameSize) return true;
+  const auto frame = terms_.decode(socket_.take_frame());
   if (!frame) {
-    log::warning("flow {} to {}: bytes on TCP where only frames may be", to_string(local_), to_string(remote_));
+    log::warning("flow {} to {}: bytes on TCP where only frames may be", to_string(local_),
+                 to_string(remote_));
     fail(ECONNRESET);
     return false;
   }
-  peer_received_ = frame->value;
-  peer_left_ = frame->kind == wire::FrameKind::leave;
-  peer_aside_ = frame->kind == wire::FrameKind::aside;
+  way_.note_peer_consumed(frame->value);
+  departure_.peer_says(frame->kind);
   apply(Event::resume_received);
   return true;
 }
 
-// The connection ended while its bytes were in a lane, or on the way there or back. Without the peer's FIN it died; but what it
-// put on the link before may still be on its way to us.
+// The connection ended while its bytes were in a lane, or on the way there or back. What the peer put on the
+// link before may still be on its way to us, in the very batch that is being handled: what the end means is
+// decided afterwards.
 void Flow::tcp_ended(int error) {
-  tcp_in_ready_ = false;
-  engine_.drain();
-  tcp_eof_ = true;
+  if (socket_.suspect_end(error)) engine_.tcp_ended(*this);
+}
+
+void Flow::decide_end() {
+  judge_end(socket_.take_suspected_end());
+  if (!finished_) advance_reset();
+}
+
+// Without the peer's FIN the connection died.
+void Flow::judge_end(int error) {
   // What was on its way may have been the last that a closed flow waited for.
-  if (finished_ || state_ == State::tcp || state_ == State::broken || peer_closed_) return;
-  if (!error && ended_instead()) {
+  if (finished_ || state() == State::tcp || state() == State::broken || ends_.peer_closed()) return;
+  if (!error && (state() == State::accepted || flow::receives(state()) == Receives::raw_to_boundary)) {
+    // Its program ended the stream, in order: it gave the cutover up before, or never began it.
     const Change change(*this);
-    tcp_in_ready_ = true;  // the end is there to be read
-    apply(state_ == State::accepted ? Event::fault : Event::raw_seen);
-    return;
+    socket_.note_input();  // the end is there to be read
+    const bool shown = state() == State::shown || state() == State::shown_resuming;
+    return apply(state() == State::accepted ? Event::fault : shown ? Event::no_seen : Event::raw_seen);
   }
-  if (!fin_) return fail(error ? error : ECONNRESET);
+  if (!ends_.total()) return fail(error ? error : ECONNRESET);
   const Change change(*this);
   // It had ended its stream; what it will no longer take is for our writes to find out.
-  peer_closed_ = true;
+  ends_.peer_left();
   salvage();
-  if (state_ != State::lane) state_ = State::broken;
+  machine_.end(Ending::over);
   leave_link(false);
   advance_close();
 }
 
-// The peer's program ended its stream on TCP, in order: the peer had given up the cutover before, or never began it, and had nothing to
-// send again. Then nothing of it is, or was, in a ring.
-bool Flow::ended_instead() const {
-  if (rx_.landed_total() > 0) return false;
-  const bool at_boundary = boundary_left() == 0 && arrived_ == 0;
-  return state_ == State::accepted || ((state_ == State::confirmed || state_ == State::yielded) && at_boundary);
-}
-
 Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek) {
-  Cut pieces(to, at, most);
-  auto message = pieces.message();
-  return taken_raw(sys::recvmsg(shadow(), message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0)), peek);
+  return taken_raw(socket_.read(to, at, most, peek), peek);
 }
 
 Result<size_t> Flow::drop_raw(size_t room, bool peek) {
-  return taken_raw(sys::recv(shadow(), nullptr, room, MSG_TRUNC | MSG_DONTWAIT | (peek ? MSG_PEEK : 0)), peek);
+  return taken_raw(socket_.drop(room, peek), peek);
 }
 
-// Of what the kernel answered to a read.
+// Of what TCP answered to a read.
 Result<size_t> Flow::taken_raw(Result<size_t> got, bool peek) {
-  if (!got) {
-    if (got.is(EAGAIN)) tcp_in_ready_ = false;
-    return got;
-  }
-  if (*got > 0) {
-    if (!peek) {
-      statistics.bytes_in[Lane::tcp].add(*got);
-      count_in(*got);
-    }
-    return got;
-  }
-  // A claim may have been answered already: then this is no clean end.
-  if (state_ == State::claimed) engine_.drain();
-  if (state_ == State::claimed) apply(Event::fault);
-  if (state_ != State::tcp) tcp_ended(0);
-  if (state_ != State::tcp) return Errno{EAGAIN};
-  tcp_eof_ = true;
-  return size_t{0};
+  if (got && *got > 0 && !peek) go_on();
+  if (!got || *got > 0) return got;
+  if (state() == State::claimed) apply(Event::fault);
+  if (state() != State::tcp) tcp_ended(0);
+  if (state() != State::tcp) return Errno{EAGAIN};
+  socket_.note_end();
+  // The kernel's own error was taken by what it refused. EPIPE: the peer's end had come before.
+  return ends_.failed() ? ends_.read_end(socket_.refused() == EPIPE) : Result<size_t>(size_t{0});
 }
 
 Result<size_t> Flow::read_nothing(bool to_bad_place, bool peek) {
@@ -214,81 +187,60 @@ Result<size_t> Flow::read_nothing(bool to_bad_place, bool peek) {
   return sys::recv(shadow(), nowhere, to_bad_place ? 1 : 0, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
 }
 
-Result<size_t> Flow::write_raw(std::span<const iovec> from, size_t skip) {
-  Cut pieces(from, skip, UINT64_MAX);
-  const auto sent = sys::sendmsg(shadow(), pieces.message(), MSG_DONTWAIT | MSG_NOSIGNAL | (corked_ ? MSG_MORE : 0));
-  if (sent.is(EAGAIN)) tcp_out_ready_ = false;
-  if (sent) {
-    raw_out_ += *sent;
-    statistics.bytes_out[Lane::tcp].add(*sent);
-  }
-  return sent;
-}
-
-// Sends what must go before anything else: token and frames, then bytes that left a ring, then the end of the stream.
+// Sends what must go before anything else, and then the end of the stream.
 bool Flow::flush() {
-  while (!control_out_.empty()) {
-    const auto sent = sys::send(shadow(), control_out_.data(), control_out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent.is(EAGAIN)) return tcp_out_ready_ = false;
-    if (!sent) return false;  // the end of the stream tells what became of it
-    control_sent_ += *sent;
-    control_out_.erase(control_out_.begin(), control_out_.begin() + static_cast<std::ptrdiff_t>(*sent));
-  }
-  while (rest_out_at_ < rest_out_.size()) {
-    const auto sent = sys::send(shadow(), rest_out_.data() + rest_out_at_, rest_out_.size() - rest_out_at_,
-                                MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent.is(EAGAIN)) return tcp_out_ready_ = false;
-    if (!sent) return false;
-    rest_out_at_ += *sent;
-    raw_out_ += *sent;
-  }
-  rest_out_.clear();
-  rest_out_at_ = 0;
-  // Not while yielded, unless C has had its time: if it is in `shown`, an end of the stream where a token may stand is a death to it.
-  if (write_shut_ && !tcp_shut_ && flow::sends(state_) == flow::Sends::raw && (state_ != State::yielded || waited_)) {
-    tcp_shut_ = true;
-    (void)sys::shutdown(shadow(), SHUT_WR);
-  }
+  if (!socket_.flush()) return mind_refusal(), false;
+  if (ends_.write_shut() && !socket_.is_shut() && flow::sends(state()) == flow::Sends::raw) socket_.shut();
   return true;
 }
 
-// Asks without taking anything: a look at the bytes would also take a pending error. What the service has not heard of is not there
-// yet: all who wait are told of it when it has.
-uint32_t Flow::tcp_input() {
-  const auto there = tcp_in_ready_ ? sys::readiness(shadow()) & (EPOLLIN | EPOLLPRI) : 0;
-  tcp_in_ready_ = there != 0;
-  return there;
+// On TCP nothing else would tell of it: a program that has read the end already reads no more.
+void Flow::mind_refusal() {
+  if (socket_.refused() == 0 || (state() != State::tcp && state() != State::claimed)) return;
+  const Change change(*this);
+  // EPIPE, too, where the stream was shut here: its own doing, and what the kernel says by itself.
+  if (socket_.refused() != EPIPE || (socket_.over() && !socket_.is_shut())) ends_.fail(socket_.refused());
+  socket_.unsay();
 }
 
 void Flow::catch_up() {
-  const auto source = flow::receives(state_);
+  const auto source = receives();
   const bool raw = source == Receives::raw || source == Receives::raw_to_boundary;
-  if (!raw || tcp_in_ready_ || on_kernel()) return;
-  if (const auto ready = sys::readiness(shadow()) & (EPOLLIN | EPOLLPRI)) tcp_ready(ready);
+  if (!raw || socket_.in_ready() || on_kernel()) return;
+  if (const auto ready = socket_.readiness() & (EPOLLIN | EPOLLPRI)) tcp_ready(ready);
 }
 
-// What is in front of the token, if it is little: the lane's bytes come after it, and a program that looks for more than it has
-// (MSG_PEEK, FIONREAD, SO_RCVLOWAT) may wait for those before it takes any. All of it, if nothing may be sent before the peer's word,
-// which comes behind it, is read: a program may read no further before it has written.
+// What is in front of a mark or a frame without which this end may send nothing: a program may read no
+// further before it has written. The kernel may not have told of these bytes yet, and cannot any more.
 void Flow::take_raw() {
-  constexpr size_t kMost = 64 << 10;
-  const bool mute = flow::sends(state_) == flow::Sends::nothing;
-  while (boundary_left() > 0 && (mute || boundary_left() <= kMost) && tcp_in_ready_) {
+  if (state() == State::resuming || (hold_.pressed() && (holds() || state() == State::yielded))) bring_raw();
+}
+
+// What lies in the ring goes where what comes before it has to be, too.
+void Flow::take_up_to_mark() {
+  if (!terms_.mark_ahead()) return;
+  socket_.note_input();  // it was seen
+  bring_raw();
+  if (boundary_left() == 0) take_mark();
+}
+
+void Flow::bring_raw() {
+  const auto before = socket_.raw_in();
+  while (boundary_left() > 0 && socket_.in_ready()) {
     std::byte piece[4096];
     const iovec to{piece, sizeof piece};
     const auto got = read_raw({&to, 1}, 0, boundary_left(), false);
-    if (!got || *got == 0) return;
-    if (rest_in() == 0) rest_in_raw_ = 0;
-    if (rest_in() == rest_in_raw_) rest_in_raw_ += *got;
-    rest_in_.insert(rest_in_.end(), piece, piece + *got);
+    if (!got || *got == 0) break;
+    unread_.add_raw({piece, *got});
   }
+  if (socket_.raw_in() > before) changed(EPOLLIN);
 }
 
 // The application has closed: nobody will read what is left before the token.
 void Flow::discard_raw() {
   std::byte sink[4096];
   const iovec to{sink, sizeof sink};
-  while (!finished_ && flow::receives(state_) == Receives::raw_to_boundary && boundary_left() > 0)
+  while (!finished_ && receives() == Receives::raw_to_boundary && boundary_left() > 0)
     if (const auto got = read_raw({&to, 1}, 0, boundary_left(), false); !got || *got == 0) return;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// Where what peers on this host post is found: the channels of the engine are looked at one after the other, which costs a
-// look at one cache line each. A bell, an eventfd that all peers have, is rung by a peer that posts while we sleep.
+// Where what peers on this host post is found: the channels of the engine are looked at one after the other,
+// which costs a look at one cache line each. A peer that posts while we sleep rings the bell of its channel;
+// all bells are in one epoll set, whose descriptor is the one to sleep on.
 
 #include <vector>
 
@@ -13,19 +14,21 @@ class Channel;
 
 class Hub final : public Completions {
  public:
-  explicit Hub(UniqueFd bell) : bell_(std::move(bell)) {}
+  explicit Hub(UniqueFd bells) : bells_(std::move(bells)) {}
 
   int poll() override;
   void arm() override;
   void acknowledge() override;
-  int fd() const override { return bell_.get(); }
+  int fd() const override { return bells_.get(); }
 
   // Under the engine's lock.
-  void enlist(Channel& channel) { channels_.push_back(&channel); }
-  void strike(Channel& channel) { std::erase(channels_, &channel); }
+  Status enlist(Channel& channel);
+  void strike(Channel& channel);
 
  private:
-  UniqueFd bell_;
+  void ignore(Channel& channel);
+
+  UniqueFd bells_;
   std::vector<Channel*> channels_;
 };
 

@@ -35,8 +35,8 @@ Segment::~Segment() {
 Result<Segment> Segment::map(int descriptor, size_t size) {
   const auto base = sys::map(size, MAP_SHARED | MAP_NORESERVE, descriptor);
   if (!base) return Errno{base.error()};
-  madvise(*base, size, MADV_DONTFORK);
-  madvise(*base, size, MADV_DONTDUMP);
+  (void)sys::advise(*base, size, MADV_DONTFORK);
+  (void)sys::advise(*base, size, MADV_DONTDUMP);
   Segment made;
   made.base_ = static_cast<std::byte*>(*base);
   made.size_ = size;
@@ -47,11 +47,11 @@ Result<Segment> Segment::make(size_t rings, UniqueFd& descriptor) {
   const auto size = kRings + rings;
   // Beyond its limit on files a process is killed, not refused.
   rlimit limit{};
-  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur < size) return Errno{ENOMEM};
+  if (kernel.syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &limit) != 0 || limit.rlim_cur < size) return Errno{ENOMEM};
   const long made = kernel.syscall(SYS_memfd_create, "rsock", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (made < 0) return Errno{errno};
   descriptor = UniqueFd(static_cast<int>(made));
-  if (ftruncate(descriptor.get(), static_cast<off_t>(size)) != 0) return Errno{errno};
+  if (kernel.syscall(SYS_ftruncate, descriptor.get(), size) != 0) return Errno{errno};
   if (const auto sealed = sys::fcntl(descriptor.get(), F_ADD_SEALS, kSealed | F_SEAL_SEAL); !sealed)
     return Errno{sealed.error()};
   auto segment = map(descriptor.get(), size);
@@ -60,14 +60,15 @@ Result<Segment> Segment::make(size_t rings, UniqueFd& descriptor) {
 }
 
 // A file with these seals and of this kind is a memfd without huge pages: its pages cannot be taken away, and cannot be
-// lacking as long as there is memory at all.
+// lacking as long as there is memory at all. The seals are asked for first: a file system of the peer's may never answer anything else.
 Result<Segment> Segment::open(int descriptor) {
+  if (!sys::is_sealed(descriptor)) return Errno{EPROTO};
   struct statfs kind {};
   struct stat facts {};
-  if (fstatfs(descriptor, &kind) != 0 || fstat(descriptor, &facts) != 0) return Errno{errno};
-  const auto seals = sys::fcntl(descriptor, F_GET_SEALS, 0);
+  if (const auto told = sys::file_system_of(descriptor, kind); !told) return Errno{told.error()};
+  if (const auto told = sys::stat_of(descriptor, facts); !told) return Errno{told.error()};
   const auto size = static_cast<size_t>(facts.st_size);
-  if (kind.f_type != TMPFS_MAGIC || !seals || (*seals & kSealed) != kSealed) return Errno{EPROTO};
+  if (kind.f_type != TMPFS_MAGIC) return Errno{EPROTO};
   if (!S_ISREG(facts.st_mode) || size < kRings || size > kLargestSegment || size % kPage != 0) return Errno{EPROTO};
   return map(descriptor, size);
 }

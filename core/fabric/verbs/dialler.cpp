@@ -53,7 +53,7 @@ void withhold_mappings() {
     if (line.find(" /dev/infiniband/") == std::string::npos) continue;
     char* rest = nullptr;
     const auto from = std::strtoull(line.c_str(), &rest, 16), to = std::strtoull(rest + 1, nullptr, 16);
-    ::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTFORK);
+    (void)sys::advise(reinterpret_cast<void*>(from), to - from, MADV_DONTFORK);
   }
 }
 
@@ -84,7 +84,7 @@ Reason reason_of(int error) {
 }
 
 std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, const std::string& device,
-                                           Announce announce, Reason& why) {
+                                           Announce announce, Drain drain, Reason& why) {
   const auto* loaded = library();
   if (!loaded) {
     why = Reason::no_device;
@@ -108,14 +108,15 @@ std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, con
   auto inert = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   const bool complete = events && inert && watch(events->get(), channel->fd);
   std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, events ? std::move(*events) : UniqueFd(),
-                                                inert ? std::move(*inert) : UniqueFd(), lock, budget, device, std::move(announce)));
+                                                inert ? std::move(*inert) : UniqueFd(), lock, budget, device, std::move(announce),
+                                                std::move(drain)));
   if (complete) return made;
   why = Reason::descriptors;
   return nullptr;
 }
 
 CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock,
-                     PinnedBudget& budget, std::string device, Announce announce)
+                     PinnedBudget& budget, std::string device, Announce announce, Drain drain)
     : library_(library),
       channel_(channel),
       events_(std::move(events)),
@@ -123,7 +124,8 @@ CmDialler::CmDialler(const Library& library, rdma_event_channel* channel, Unique
       lock_(lock),
       budget_(budget),
       device_(std::move(device)),
-      announce_(std::move(announce)) {}
+      announce_(std::move(announce)),
+      drain_(std::move(drain)) {}
 
 bool CmDialler::wrong_device(const rdma_cm_id* id) const {
   return !device_.empty() && (!id->verbs || device_ != id->verbs->device->name);
@@ -207,16 +209,14 @@ void CmDialler::cancel_dial(uint64_t cookie) {
 void CmDialler::bury(std::unique_ptr<Connection> connection) {
   calls_.erase(static_cast<QueuePair&>(*connection).id());
   connection.reset();
-  const std::lock_guard guard(lock_);
-  take_flushed();
-  for (const auto& device : devices_) device->let_go(inert_.get());
+  clean_up();
 }
 
 // A queue pair that is destroyed leaves its flushed receives behind, in a completion queue that nobody may be polling.
-void CmDialler::take_flushed() {
-  for (const auto& device : devices_)
-    while (device->poll() > 0) {
-    }
+void CmDialler::clean_up() {
+  const std::lock_guard guard(lock_);
+  drain_();
+  for (const auto& device : devices_) device->let_go(inert_.get());
 }
 
 void CmDialler::dispatch(Meeting& meeting) {
@@ -239,9 +239,7 @@ void CmDialler::bury_doomed() {
   doomed_pairs_.clear();
   for (auto* id : doomed_) library_.rdma_destroy_id(id);
   doomed_.clear();
-  const std::lock_guard guard(lock_);
-  take_flushed();
-  for (const auto& device : devices_) device->let_go(inert_.get());
+  clean_up();
 }
 
 void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
@@ -264,7 +262,7 @@ void CmDialler::handle(Meeting& meeting, const rdma_cm_event& event) {
     case RDMA_CM_EVENT_CONNECT_REQUEST: request(meeting, event); break;
     case RDMA_CM_EVENT_ESTABLISHED: established(meeting, event); break;
     case RDMA_CM_EVENT_REJECTED: {
-      const auto greeting = wire::decode_greeting(private_data(event));
+      const auto greeting = wire::decode_answer(private_data(event));
       failed(meeting, id, greeting ? Reason::peer_declined : Reason::plain_peer, greeting);
       break;
     }
@@ -446,8 +444,10 @@ void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
   if (found == calls_.end()) return;
   auto& call = found->second;
   if (!call.dialled) return meeting.established(*call.established);
-  const auto greeting = wire::decode_greeting(private_data(event));
+  const auto greeting = wire::decode_answer(private_data(event));
   if (!greeting || greeting->version != wire::kVersion) return failed(meeting, event.id, Reason::peer_version, greeting);
+  // Who takes the dial says welcome, and only then is `receives` a number that was looked at.
+  if (greeting->verdict != wire::Verdict::welcome) return failed(meeting, event.id, Reason::protocol, {});
   call.established = call.queue_pair.get();
   auto& device = call.queue_pair->device();
   auto owned = std::move(call.queue_pair);

@@ -16,7 +16,7 @@ class CmDialler final : public Dialler {
  public:
   // A reason if there is no RDMA on this host. `lock` is the engine's; `device`: the only one to use, any if empty.
   static std::unique_ptr<CmDialler> make(Lock& lock, PinnedBudget& budget, const std::string& device,
-                                         Announce announce, Reason& why);
+                                         Announce announce, Drain drain, Reason& why);
   ~CmDialler() override;
 
   std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) override;
@@ -40,7 +40,7 @@ class CmDialler final : public Dialler {
   };
 
   CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock, PinnedBudget& budget,
-            std::string device, Announce announce);
+            std::string device, Announce announce, Drain drain);
   Device* device_of(rdma_cm_id* id);
   Device* watched(rdma_cm_id* id);
   Device* serving(const ibv_context* context);
@@ -56,7 +56,7 @@ class CmDialler final : public Dialler {
   void removed(Meeting& meeting, rdma_cm_id* id);
   void let_go();
   void bury_doomed();
-  void take_flushed();
+  void clean_up();
   bool wrong_device(const rdma_cm_id* id) const;
 
   const Library& library_;
@@ -67,6 +67,7 @@ class CmDialler final : public Dialler {
   PinnedBudget& budget_;
   const std::string device_;
   Announce announce_;
+  Drain drain_;
   std::vector<std::unique_ptr<Device>> devices_;  // never fewer: threads sleep on them. Vacant ones serve the next
   std::map<uint64_t, rdma_cm_id*> points_;
   std::map<rdma_cm_id*, Call> calls_;

@@ -17,7 +17,7 @@ namespace rsock::fabric::verbs {
 #define RSOCK_VERBS_SYMBOLS(X)                                                                                   \
   X(ibv_alloc_pd) X(ibv_dealloc_pd) X(ibv_dereg_mr) X(ibv_create_cq) X(ibv_destroy_cq)                            \
   X(ibv_create_comp_channel) X(ibv_destroy_comp_channel) X(ibv_get_cq_event) X(ibv_ack_cq_events)                 \
-  X(ibv_get_async_event) X(ibv_ack_async_event) X(ibv_query_device)                                               \
+  X(ibv_get_async_event) X(ibv_ack_async_event) X(ibv_query_device) X(ibv_query_qp)                                          \
   X(rdma_create_event_channel) X(rdma_destroy_event_channel) X(rdma_create_id) X(rdma_destroy_id)                 \
   X(rdma_bind_addr) X(rdma_listen) X(rdma_resolve_addr) X(rdma_resolve_route) X(rdma_connect) X(rdma_accept)      \
   X(rdma_reject) X(rdma_disconnect) X(rdma_create_qp) X(rdma_destroy_qp) X(rdma_get_cm_event)                     \

@@ -10,6 +10,8 @@
 
 namespace rsock::fabric::verbs {
 
+static_assert(kLinkMessage == wire::kMessageMax);
+
 std::unique_ptr<QueuePair> QueuePair::make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget, Shortage& shortage) {
   std::unique_ptr<QueuePair> made(new QueuePair(device, id, lock, budget));
   shortage = made->open();
@@ -152,6 +154,19 @@ bool QueuePair::post_write(const flow::TxRing::Write& write, uint32_t immediate,
 }
 
 // A write of nothing: it needs no memory there (no key is looked at) and no receive, but is acknowledged like any other.
+std::array<uint32_t, 2> QueuePair::numbers() const {
+  ibv_qp_attr attributes{};
+  ibv_qp_init_attr initial{};
+  if (device_.library().ibv_query_qp(queue_pair_, &attributes, IBV_QP_DEST_QPN, &initial) != 0) return {};
+  return {queue_pair_->qp_num, attributes.dest_qp_num};
+}
+
+Connection::Holding QueuePair::holding() const {
+  Holding holding{.memory = rings_.size() + mirrors_.size() + buffers_.size(), .largest_inline = inline_};
+  if (!device_.vacant()) holding.device = device_.context()->device->name;
+  return holding;
+}
+
 bool QueuePair::post_probe(bool signaled) {
   ibv_send_wr request{};
   request.opcode = IBV_WR_RDMA_WRITE;

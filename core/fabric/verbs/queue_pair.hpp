@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "core/base/footprint.hpp"
 #include "core/base/lock.hpp"
 #include "core/fabric/arena.hpp"
 #include "core/fabric/verbs/device.hpp"
@@ -51,6 +52,9 @@ class QueuePair final : public Connection {
   uint32_t receive_depth() const override { return kDepth; }
   uint32_t largest_write() const override { return 1u << 20; }
   Lane lane() const override { return Lane::rdma; }
+  // The queue pairs' numbers: one that is in use is no other's on its device.
+  std::array<uint32_t, 2> numbers() const override;
+  Holding holding() const override;
 
   void complete(WorkId id, const ibv_wc& completion);
   bool is(const ibv_qp* queue_pair) const { return queue_pair_ == queue_pair; }
@@ -61,7 +65,7 @@ class QueuePair final : public Connection {
   Device& device() const { return device_; }
 
  private:
-  static constexpr uint32_t kDepth = 128;         // work requests in each direction
+  static constexpr uint32_t kDepth = kLinkDepth;  // work requests in each direction
   static constexpr uint32_t kBufferSize = wire::kMessageMax;  // of a receive, and of a staged message
   static constexpr uint32_t kInline = 220;
 

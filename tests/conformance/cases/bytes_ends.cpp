@@ -235,3 +235,20 @@ TEST_CASE("a large blocking write that the peer's reset cuts short gives what wa
   CHECK(got < static_cast<ssize_t>(text.size()));
   CHECK(send(pair.client, "x", 1, MSG_NOSIGNAL) == -1);
 }
+
+TEST_CASE("a reset in the middle of a send that waits is for the next call to tell", "[send]") {
+  auto pair = connected();
+  const std::string much(64 << 20, 'x');
+  ssize_t sent = 0;
+  std::thread writer([&] { sent = send(pair.client, much.data(), much.size(), MSG_NOSIGNAL); });
+  arrived(pair.server, 10'000);
+  std::this_thread::sleep_for(100ms);  // a send that waits is what is reset, as a rule
+  const linger now{1, 0};
+  REQUIRE(setsockopt(pair.server, SOL_SOCKET, SO_LINGER, &now, sizeof now) == 0);
+  pair.server.close();
+  writer.join();
+  REQUIRE(sent > 0);
+  CHECK(sent < static_cast<ssize_t>(much.size()));
+  CHECK_FAILS(send(pair.client, "x", 1, MSG_NOSIGNAL), ECONNRESET);
+  CHECK_FAILS(send(pair.client, "x", 1, MSG_NOSIGNAL), EPIPE);
+}

@@ -7,6 +7,8 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 
+#include <thread>
+
 #include "../pair.hpp"
 #include "../ways.hpp"
 
@@ -184,6 +186,29 @@ TEST_CASE("splice: much of it, both ways, by number too", "[splice][syscall]") {
   }
   writer.join();
   CHECK(got == text);
+}
+
+TEST_CASE("splice: while it waits for room in the pipe, the bytes are anybody's", "[splice]") {
+  const auto pair = connected();
+  Pipe pipe;
+  std::string filling(static_cast<size_t>(fcntl(pipe.in, F_GETPIPE_SZ)), '.');
+  REQUIRE(write(pipe.in, filling.data(), filling.size()) == static_cast<ssize_t>(filling.size()));
+  send_all(pair.server, "first");
+  arrived(pair.client, 5);
+  ssize_t moved = 0;
+  std::thread waits([&] { moved = splice(pair.client, nullptr, pipe.in, nullptr, 100, 0); });
+  std::this_thread::sleep_for(100ms);  // a splice that begins later finds the same
+  CHECK(receive(pair.client, 5) == "first");
+  send_all(pair.server, "second");
+  arrived(pair.client, 6);
+  CHECK(read(pipe.out, filling.data(), filling.size()) == static_cast<ssize_t>(filling.size()));
+  waits.join();
+  CHECK(moved == 6);
+  char buffer[100];
+  CHECK(read(pipe.out, buffer, sizeof buffer) == 6);
+  CHECK(std::string_view(buffer, 6) == "second");
+  set_nonblocking(pair.client);
+  CHECK_FAILS(recv(pair.client, buffer, sizeof buffer, 0), EAGAIN);
 }
 
 TEST_CASE("splice: its errors", "[splice]") {

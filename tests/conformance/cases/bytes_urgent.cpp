@@ -189,7 +189,7 @@ TEST_CASE("recvmsg: a time stamp, once SO_TIMESTAMP is set; MSG_CTRUNC where the
   CHECK(message.msg_flags == MSG_CTRUNC);
 }
 
-TEST_CASE("recvmsg: TCP_INQ tells how many bytes are left", "[recvmsg][setsockopt][tcp]") {
+TEST_CASE("recvmsg: TCP_INQ tells how many bytes are left", "[recvmsg][setsockopt]") {
   const auto pair = connected();
   set_option(pair.server, IPPROTO_TCP, TCP_INQ, 1);
   send_all(pair.client, "hello");

@@ -2,9 +2,15 @@
 
 #include <dirent.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include <climits>
+#include <cstddef>
 
 #include "../pair.hpp"
 
@@ -256,4 +262,61 @@ TEST_CASE("vfork: a child that closes everything does not disturb its parent", "
   CHECK(status == 0);
   talk(pair);
   talk(connected());
+}
+
+TEST_CASE("close_range, closefrom: up to any number, with no socket ever: at once", "[close_range][closefrom][syscall][no-lane]") {
+  const auto begun = std::chrono::steady_clock::now();
+  const unsigned first = 1000, numbers[] = {first, INT_MAX - 1, INT_MAX, INT_MAX + 1U, UINT_MAX - 1, UINT_MAX};
+  const int open = fcntl(0, F_DUPFD_CLOEXEC, 3);
+  for (const auto from : numbers)
+    for (const auto to : numbers)
+      for (const int flags : {0, static_cast<int>(CLOSE_RANGE_CLOEXEC)}) {
+        CAPTURE(from, to, flags);
+        const int expected = from <= to ? 0 : -1;
+        CHECK(close_range(from, to, flags) == expected);
+        CHECK(syscall(SYS_close_range, from, to, flags) == expected);
+      }
+  for (const int from : {1000, INT_MAX - 1, INT_MAX}) closefrom(from);
+  CHECK(is_open(open));
+  CHECK(std::chrono::steady_clock::now() - begun < 2s);
+}
+
+TEST_CASE("close_range: up to the highest number, with flows", "[close_range][syscall]") {
+  const auto kept = connected();
+  auto closed = moved_up(connected(), 1000, 1001);
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK(close_range(1000, INT_MAX, 0) == 0);
+  CHECK(syscall(SYS_close_range, 1000, UINT_MAX, 0) == 0);
+  CHECK(std::chrono::steady_clock::now() - begun < 2s);
+  CHECK(!is_open(1000));
+  abandon(closed);
+  talk(kept);
+}
+
+TEST_CASE("closefrom: where close_range is not to be had", "[closefrom][tcp]") {
+  // As under an old kernel, or a container's filter that is as old.
+  const auto kept = connected();
+  auto closed = moved_up(connected(), 1000, 1001);
+  const sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{4, const_cast<sock_filter*>(filter)};
+  const pid_t child = fork();
+  if (child == 0) {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 500;  // what is above it is open still
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(1);
+    closefrom(900);
+    _exit(!is_open(1000) && !is_open(1001) && is_open(0) ? 7 : 2);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 7));
+  talk(kept);
+  talk(closed);
 }

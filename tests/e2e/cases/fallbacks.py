@@ -2,12 +2,13 @@
 say why."""
 
 import contextlib
+import functools
 import glob
 import os
 import pathlib
 import subprocess
 
-from lab import NOBODY, Skipped, eventually, require
+from lab import NOBODY, PATIENT, Skipped, eventually, require
 
 SIZES = "0,1,4096,65537,1048576"
 
@@ -38,6 +39,7 @@ def expect_tcp(program, *reasons, stats=None):
 
 def lane_still_works(lab):
     """What a case did to the machine was undone."""
+    lab.patience = PATIENT
     server = lab.redis()
     client = lab.program("crowd.py", lab.address, server.port, 1, 1)
     client.finish()
@@ -76,6 +78,7 @@ def plain_server(lab):
 
 def plain_and_preloaded(lab):
     """On one server, at once: either kind gets what it is due."""
+    lab.patience = PATIENT
     server = lab.redis()
     plain = [lab.program("steady.py", lab.address, server.port, 3, "any", preload=False) for _ in range(2)]
     for client in plain:
@@ -116,6 +119,7 @@ def device_comes_back(lab):
     with no_device(lab):
         server = lab.redis()
         use(lab, server)
+    lab.patience = PATIENT
     client = lab.program("crowd.py", lab.address, server.port, 1, 1)
     client.finish()
     lab.expect_lane(lab.stop(server), client.stats())
@@ -152,6 +156,7 @@ def without_permission(lab):
 
 def unprivileged(lab):
     """Without any privilege the lane works, as long as memory may be locked."""
+    lab.patience = PATIENT
     with device_files(0o666):
         server = lab.redis(user=NOBODY, limits={"memlock": 256 << 20})
         client = lab.program("crowd.py", lab.address, server.port, 10, 3, user=NOBODY, limits={"memlock": 256 << 20})
@@ -249,12 +254,22 @@ def other_version(lab):
         for end in client, server:
             require(end.stats()["fallback"].get("peer-version", 0) > 0, f"{end.name}: {end.stats()['fallback']}")
     # Two of them understand each other.
+    lab.patience = PATIENT
     server = lab.redis(**other)
     client = lab.program("crowd.py", lab.address, server.port, 1, 1, **other)
     client.finish()
     lab.expect_lane(lab.stop(server), client.stats())
 
 
-CASES = {case.__name__: case for case in (
+def impatient(case):
+    """Flows that will not enter a lane are to say so soon."""
+    @functools.wraps(case)
+    def run(lab):
+        lab.patience = ""
+        case(lab)
+    return run
+
+
+CASES = {case.__name__: impatient(case) for case in (
     plain_clients, plain_server, plain_and_preloaded, without_device, device_comes_back, loopback, without_permission, unprivileged,
     locked_memory, max_pinned, few_descriptors, server_descriptors, without_rdma_core, rules_say_tcp, other_version)}

@@ -5,18 +5,20 @@ import re
 
 from lab import PORTS, eventually, require
 
-OPTIONS = "dial_ms = 1000\n"
+# A server looks for a hostile client for a few dials only.
+OPTIONS = "dial_ms = 1000\nrendezvous_ms = 2000\n"
 # The next connection to a hostile server is there while it still looks what became of the one before: its point has to wait.
-OPEN_LONG = OPTIONS + "rendezvous_ms = 20000\n"
+OPEN_LONG = "dial_ms = 1000\nrendezvous_ms = 20000\n"
 # What each misdeed comes to: of the link, and of the TCP connection below it.
 LOST, GONE = "link lost, tcp works", "link lost, tcp over"
 KEPT, SPOILT = "link kept, tcp works", "link kept, tcp over"
 REFUSED, NEVER = "link refused, tcp works", "link never, tcp works"
 
 LEAVING = {
-    "link-leaves-claimed": LOST, "link-leaves-accepted": LOST, "link-leaves-acknowledged": LOST, "link-leaves-lane": GONE,
+    "link-leaves-linked": LOST, "link-leaves-keyed": LOST, "link-leaves-claimed": LOST, "link-leaves-accepted": LOST,
+    "link-leaves-confirmed": LOST, "link-leaves-lane": GONE,
     # The link alone would stay, with a slot that is never given back. A claim that comes after the end of its connection has none.
-    "tcp-leaves-claimed": (GONE, SPOILT), "tcp-leaves-accepted": GONE, "tcp-leaves-acknowledged": GONE, "tcp-leaves-lane": GONE,
+    "tcp-leaves-claimed": (GONE, SPOILT), "tcp-leaves-accepted": GONE, "tcp-leaves-confirmed": GONE, "tcp-leaves-lane": GONE,
 }
 MESSAGES = dict.fromkeys((
     "random-message", "empty-message", "short-message", "unknown-kind", "long-message", "slot-of-nobody", "data-for-nobody",
@@ -24,7 +26,12 @@ MESSAGES = dict.fromkeys((
 IN_LANE = dict.fromkeys((
     "data-beyond-window", "data-elsewhere", "data-by-wrong-key", "window-beyond-posted", "growth-without-end",
     "growth-of-odd-size", "switch-to-nothing", "starved-windows", "ended-twice", "ended-elsewhere", "retired-twice",
-    "garbage-frame", "resume-beyond", "resume-elsewhere"), GONE)
+    "garbage-frame", "resume-beyond", "resume-elsewhere", "resume-by-peers-token", "late-key", "ring-of-nobody"), GONE)
+# Marks that are none are the program's own bytes. One of another link is a peer that lies: a server has not written anything yet, and
+# goes on by TCP; a client has, and its peer with it, so that only an end of the connection is left.
+KEYS = dict.fromkeys(("window-before-key", "second-key", "wrong-proof"), LOST)
+TOKENS = dict.fromkeys(("wrong-token", "half-a-token", "token-of-another-nonce"), KEPT)
+ENDED_EARLY = dict.fromkeys(("ended-early", "closed-early", "reset-early"), LOST)
 
 
 def judge(hostile, misdeeds):
@@ -126,6 +133,37 @@ def retired_after_half_close(lab):
     lab.expect_lane(server.stats(), bytes_each=64)
 
 
+def relayed(lab):
+    """Whoever has a link to each end of somebody else's connection, from the peer's own address, gets neither bytes nor a place in
+    the stream: the token that the client shows is not one of the link that the server has."""
+    relay(lab, 1)
+
+
+def relay(lab, host):
+    """The server is on `host`, the client on the first. Each half of the relay is where the end is that it passes for."""
+    server, port, half_port = lab.redis(options=OPTIONS, host=host), next(PORTS), next(PORTS)
+    to_client = lab.start([lab.stage / "hostile", "relay-to-client", lab.address, port, half_port], preload=False, host=host,
+                          name="relay-to-client")
+    to_client.await_words("ready")
+    to_server = lab.start([lab.stage / "hostile", "relay-to-server", lab.address, server.port, lab.address, half_port], preload=False,
+                          name="relay-to-server")
+    client = lab.program("relayed.py", lab.address, server.port, port, options=OPTIONS)
+    to_server.await_words("of the server", 90)
+    to_client.await_words("of the client", 90)
+    words = to_server.out() + to_client.out()
+    require("handed on CONFIRM" in words, f"the relay did not come between them: {words}")
+    require("read 0 bytes of the server, link lost" in words and "read 0 bytes of the client" in words, words)
+    require("is at the other end of another link" in server.log(), "the server did not notice")
+    eventually("the client enters a lane of its own", lambda: "is in its lane" in client.log(), 20)
+    so_far = client.out()
+    eventually("the client goes on there", lambda: len(client.out().removeprefix(so_far).splitlines()) > 2, 60)
+    client.process.terminate()
+    client.finish()
+    lab.expect_lane(client.stats(), bytes_each=50)
+    if host == 1:
+        lab.expect_lane(lab.stop(server), bytes_each=50)
+
+
 # Of fifty dials at once the last may be answered late, or not at all: what counts is what they leave behind.
 CASES = {
     "hostile_greetings_to_server": at_server(
@@ -133,23 +171,39 @@ CASES = {
                        "no-receives", "endless-receives", "long-greeting"), LOST), "peer-version"),
     "hostile_messages_to_server": at_server(
         MESSAGES, "a message that cannot be read", "data for no flow", "more than its credits", "credits that were never used"),
+    "hostile_keys_to_server": at_server(
+        {**KEYS, "returned-proof": LOST, "keyless-greeting": LOST, "mute-when-linked": LOST, "mute-when-keyed": LOST},
+        "a message before its key", "a second key", "it does not know the secret", "a key that is none"),
     "hostile_cutovers_to_server": at_server(
-        {"accepted-twice": LOST, "acknowledged-early": LOST, "offset-too-large": KEPT, "retired-early": LOST, "ended-early": LOST,
-         "closed-early": LOST, "reset-early": LOST, "wrong-token": KEPT, "half-a-token": KEPT, "ring-of-nobody": KEPT},
-        "a message that its flow cannot expect"),
+        {"accepted-twice": LOST, "confirmed-by-connector": LOST, "offset-too-large": KEPT, "offset-ahead": KEPT, "offset-too-small": KEPT,
+         "retired-early": LOST, "retired-begun-without-token": KEPT, "retired-unbegun-with-token": KEPT, **ENDED_EARLY,
+         "data-when-confirmed": LOST},
+        "a message that its flow cannot expect", "beyond its window"),
+    "hostile_tokens_to_server": at_server(
+        {**TOKENS, "token-of-another-link": LOST, "no-from-client": GONE}, "is at the other end of another link"),
     "hostile_lanes_to_server": at_server(IN_LANE, "a message that its flow cannot expect", "beyond its window"),
     "hostile_leaving_server": at_server(LEAVING, "a slot that is never given back"),
     "hostile_silence_to_server": at_server(
-        {"mute-when-claimed": LOST, "mute-when-accepted": KEPT, "mute-when-acknowledged": KEPT, "mute-when-lane": SPOILT,
+        {"mute-when-claimed": LOST, "mute-when-accepted": KEPT, "mute-when-confirmed": KEPT, "mute-when-lane": SPOILT,
          "never-answered": NEVER, "always-declined": KEPT, "always-hung-up": NEVER}),
     "hostile_messages_to_client": at_client(
         {"garbage-greeting": REFUSED, "short-greeting": REFUSED, "wrong-version": REFUSED, **MESSAGES, "claims-of-nobody": KEPT,
          "claimed-twice": KEPT, "ring-of-odd-size": LOST},
         "a message that cannot be read", "data for no flow", "more than its credits"),
-    "hostile_lanes_to_client": at_client(
-        {"acknowledged-unasked": LOST, "closed-early": LOST, "wrong-token": KEPT, **IN_LANE, "mute-when-claimed": KEPT},
+    "hostile_keys_to_client": at_client(
+        {**KEYS, "message-before-key": LOST, "key-of-small-order": LOST, "mute-when-linked": KEPT, "mute-when-keyed": KEPT},
+        "a message before its key", "a second key", "it does not know the secret"),
+    "hostile_cutovers_to_client": at_client(
+        {"accepted-by-acceptor": LOST, "confirmed-twice": KEPT, "confirmed-too-large": KEPT, "confirmed-too-small": KEPT,
+         "confirmed-ahead": KEPT, "retired-accepted": KEPT, "retired-shown": KEPT, **ENDED_EARLY, "data-when-accepted": LOST,
+         "data-and-no-token": KEPT},
+        "a message that its flow cannot expect", "beyond its window"),
+    "hostile_tokens_to_client": at_client(
+        {**TOKENS, "token-of-another-link": GONE, "no-from-server": KEPT}, "is at the other end of another link"),
+    "hostile_lanes_to_client": at_client({**IN_LANE, "mute-when-claimed": KEPT},
         "a message that its flow cannot expect", "beyond its window"),
     "hostile_leaving_client": at_client({**LEAVING, "many-dials+": (KEPT, LOST, NEVER, REFUSED)}, "a slot that is never given back",
                                         "is one too many without flows"),
     "retired_after_half_close": retired_after_half_close,
+    "hostile_relay": relayed,
 }

@@ -11,7 +11,6 @@ import signal
 from lab import PORTS, eventually, require
 
 CONNECTIONS = 3
-PATIENT = "rendezvous_ms = 10000\n"  # many programs begin at once, and an emulated machine is slow
 MUCH = 1 << 18  # what programs/echoed.py sends on each connection once it is told to
 
 
@@ -21,8 +20,7 @@ class Clients:
     def __init__(self, lab, port, lane=True, connections=CONNECTIONS):
         self.lab, self.lane, self.connections = lab, lane, connections
         self.go = lab.folder / f"go-{len(lab.programs)}"
-        self.program = lab.program("echoed.py", lab.address, port, connections, self.go, "lane" if lane else "any",
-                                   options=PATIENT)
+        self.program = lab.program("echoed.py", lab.address, port, connections, self.go, "lane" if lane else "any")
         self.program.await_words("in the lane" if lane and lab.lane != "tcp" else "begun", 30)
 
     def finish(self, stays=True, why=("peer-left",)):
@@ -44,7 +42,7 @@ class Clients:
 def structure(lab, style, *more, **options):
     """A server, and its port."""
     port = next(PORTS)
-    server = lab.start([lab.stage / "structures", style, lab.address, port, *more], name=style, options=PATIENT, **options)
+    server = lab.start([lab.stage / "structures", style, lab.address, port, *more], name=style, **options)
     server.await_words("listening")
     return server, port
 
@@ -116,7 +114,7 @@ def restricted(style, lane_after, why=("peer-left",)):
 def detached(lab):
     """A server that goes to the background after it began to listen."""
     port = next(PORTS)
-    server = lab.start([lab.stage / "structures", "detach", lab.address, port], name="detach", options=PATIENT)
+    server = lab.start([lab.stage / "structures", "detach", lab.address, port], name="detach")
     server.finish()
     eventually("the daemon listens", lambda: "listening" in server.out(), 30)
     pid = int(re.search(r"I am (\d+)", server.out()).group(1))
@@ -135,7 +133,7 @@ def starts_programs(lab):
     told = {}
     for lane in "tcp", "lane":
         server, port = structure(lab, "alone", preload=lane == "lane")
-        client = lab.start([lab.stage / "starts", lab.address, port, flows, seconds, lane], preload=lane == "lane", options=PATIENT)
+        client = lab.start([lab.stage / "starts", lab.address, port, flows, seconds, lane], preload=lane == "lane")
         told[lane] = client.finish().splitlines()
         server.terminate()
     differing = next((lines for lines in itertools.zip_longest(told["tcp"], told["lane"]) if lines[0] != lines[1]), None)
@@ -167,7 +165,7 @@ def await_listener(server, port):
 def socat(lab):
     """A child for each connection, which carries it and talks to a program through a socketpair."""
     port = next(PORTS)
-    server = lab.start(["socat", f"TCP-LISTEN:{port},bind={lab.address},fork,reuseaddr", "EXEC:/bin/busybox cat"], options=PATIENT)
+    server = lab.start(["socat", f"TCP-LISTEN:{port},bind={lab.address},fork,reuseaddr", "EXEC:/bin/busybox cat"])
     await_listener(server, port)
     for _ in range(2):
         Clients(lab, port).finish()
@@ -191,7 +189,7 @@ def inetd(lab):
 def socket_activation(lab):
     """The listener is there before its program, which finds it as number 3, in systemd's way."""
     port = next(PORTS)
-    server = lab.program("activated.py", lab.address, port, options=PATIENT)
+    server = lab.program("activated.py", lab.address, port)
     await_listener(server, port)
     for _ in range(2):
         Clients(lab, port).finish()
@@ -237,18 +235,21 @@ def nginx(replace):
         conf, pid_file = lab.folder / "nginx.conf", lab.folder / "nginx.pid"
         conf.write_text(NGINX.format(folder=lab.folder, address=lab.address, port=port))
         # The workers, who are nobody, append to the statistics that the first process has begun.
-        server = lab.start([shutil.which("nginx"), "-c", conf], name="nginx", options=PATIENT,
+        server = lab.start([shutil.which("nginx"), "-c", conf], name="nginx",
                            wrap=["sh", "-c", 'umask 0; exec "$@"', "sh"])
         server.finish()
 
         def master():
-            return int(pid_file.exists() and pid_file.read_text() or 0)
+            try:
+                return int(pid_file.read_text() or 0)
+            except FileNotFoundError:  # the old one moves its own out of the way at any time
+                return 0
 
         eventually("the daemon is there", master, 30)
         first = master()
         try:
             eventually("it listens", lambda: listening(port), 20)
-            client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go", options=PATIENT)
+            client = lab.program("fetched.py", lab.address, port, files, lab.folder / "go")
             client.await_words("in the lane" if lab.lane != "tcp" else "begun", 30)
             replace(master)
             client.await_words("again", 30)
@@ -276,10 +277,10 @@ def any_of_group(group):
 def memcached(lab):
     """It becomes another user before it serves."""
     port = next(PORTS)
-    server = lab.start(["memcached", "-u", "nobody", "-l", lab.address, "-p", port, "-U", "0", "-t", "2"], options=PATIENT,
+    server = lab.start(["memcached", "-u", "nobody", "-l", lab.address, "-p", port, "-U", "0", "-t", "2"],
                        limits=open_device(lab))
     await_listener(server, port)
-    client = lab.program("cached.py", lab.address, port, options=PATIENT)
+    client = lab.program("cached.py", lab.address, port)
     require("every byte right" in client.finish(), client.end_of_output())
     lab.expect_lane(client.stats(), bytes_each=10000)
     server.terminate()

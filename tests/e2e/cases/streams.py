@@ -8,7 +8,6 @@ from lab import PORTS, eventually, require
 CONNECTIONS = 4
 BYTES = 1 << 20
 NEARLY_ALL = 0.9
-PATIENT = "rendezvous_ms = 10000\n"  # four programs begin at once, and the machine is slow
 
 
 class End:
@@ -17,7 +16,6 @@ class End:
     def __init__(self, lab, mode, style, port, connections, *more, **options):
         self.go = lab.folder / f"go-{mode}-{style}-{port}-{len(lab.programs)}"
         self.connections = connections
-        options.setdefault("options", PATIENT)
         self.program = lab.start([lab.stage / "streams", mode, lab.address, port, style, connections, *more, self.go],
                                  name=f"{mode}-{style}", **options)
 

@@ -1,7 +1,7 @@
 """echoed.py HOST PORT CONNECTIONS FILE LANE: an echo server sends back what it is sent, byte for byte.
 
-Says "begun" when each connection has carried something, and "in the lane" when all are there (LANE other than `lane`: never, and it
-is no matter). Until FILE is there, a little goes to and fro; then much, the sending half ends, and the stream must end."""
+Says "begun" when each connection has carried something, and "in the lane" when each has carried something there (LANE other than
+`lane`: never, and it is no matter). Until FILE is there, a little goes to and fro; then much, the sending half ends, and the stream must end."""
 
 import os
 import random
@@ -42,9 +42,10 @@ def main(host, port, connections, file, lane):
     rng = random.Random(port)
     said = set()
     while not os.path.exists(file):
+        there = lane == "lane" and all(map(resp.in_lane, socks))
         for sock in socks:
             ask(sock, rng.randbytes(rng.randrange(1, 300)))
-        for word, true in ("begun", True), ("in the lane", lane == "lane" and all(map(resp.in_lane, socks))):
+        for word, true in ("begun", True), ("in the lane", there):
             if true and word not in said:
                 print(word, flush=True)
                 said.add(word)

@@ -1,54 +1,110 @@
 """near_lane.py ADDRESS PORT MISDEED: an accepting end on this host that takes its flow into the lane as it should, answers ten lines
-there, and then does MISDEED with the memory that it shares. Never preloaded. Says "in the lane", and "done" after the misdeed."""
+there, and then does MISDEED with the memory that it shares; or goes no further into the cutover than MISDEED, and answers by TCP
+afterwards. Never preloaded. Says "in the lane", if it was there, and "done" after the misdeed."""
 
+import contextlib
 import mmap
 import os
 import random
-import select
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 
+import keys
 import near_peer
-from near_peer import BODIES, BODY, DATA, DEPTH, ENTRIES, MESSAGE, RINGS, SIZE, Link
+from near_peer import (ACCEPT, BODIES, BODY, CONFIRM, CREDIT, DATA, DECLINE, DEPTH, ENTRIES, FIN, GROW, MESSAGE, RETIRE, RING, RINGS, SIZE,
+                       SLOT, SWITCH, WINDOW, Link)
 
-ACCEPT, CONFIRM, CONFIRM_ACK, WINDOW, BLOCKED, GROW, SWITCH, FIN, RESET, RETIRE, CREDIT = 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12
-RING = 16384
-SLOT = 5
+RESUME_FRAME = struct.pack(">B7xQ", 1, 0)  # behind the token
+AGAIN = 0.2  # seconds, until what was given up is tried again
 random.seed(7)
 
 
 class Flow:
-    """The accepting end of one connection, in its lane."""
+    """The accepting end of one connection."""
 
-    def __init__(self, sock):
-        self.sock, self.taken, self.read, self.written = sock, 0, 0, 0
+    def __init__(self, sock, answer=lambda line: line):
+        self.sock, self.answer, self.taken, self.read, self.written, self.early = sock, answer, 0, 0, 0, b""
         line = b""
         while not line.endswith(b"\n"):
             line += sock.recv(1)
-        sock.sendall(line)
-        raw_in = raw_out = len(line)
-        time.sleep(0.1)  # the point is open by then
-        self.link = link = Link(sock.getpeername(), sock.getsockname())
-        assert link.linked, "refused"
-        self.own = mmap.mmap(link.own_fd, SIZE)
-        claim = near_peer.claim(sock)
-        link.message(claim)
+        self.raw_in, self.raw_out = len(line), 0
+        self.send(answer(line))
+        self.link = Link(sock.getpeername(), sock.getsockname())
+        assert self.link.linked, "refused"
+        self.own = mmap.mmap(self.link.own_fd, SIZE)
+        shown = self.message(near_peer.KEY)
+        assert shown[8 + keys.KEY_SIZE:] == keys.proof(self.link.secret, keys.DIALLED), "another secret"
+
+    def send(self, data):
+        self.sock.sendall(data)
+        self.raw_out += len(data)
+
+    def claim(self):
+        """As far as ACCEPT."""
+        claim = near_peer.claim_of(self.sock)
+        self.link.message(claim)
         accept = self.message(ACCEPT)
         self.slot, self.ring, _, size = struct.unpack_from(">xxxxIQII", accept, 8)
-        token, offset = accept[32:48], struct.unpack_from(">Q", accept, 48)[0]
+        self.offset, = struct.unpack_from(">Q", accept, 48)
         assert size == RING, size
-        self.say(CONFIRM, struct.pack(">Q", raw_out))
-        self.message(CONFIRM_ACK)
-        sock.sendall(token)
-        # What came raw is echoed in the lane; then its token.
-        early = b""
-        while len(early) < offset - raw_in + 16:
-            early += sock.recv(offset - raw_in + 16 - len(early))
-        assert early[-16:] == claim[-16:], "another token"
-        self.write(early[:-16])
+        self.said = claim[8:], accept[8:]
+        self.cutover = keys.Cutover(self.link.secret, *self.said)
+
+    def confirm(self):
+        """As far as the other end's token; False if it gave up, as it may if this takes too long."""
+        self.say(CONFIRM, struct.pack(">Q", self.raw_out))
+        expected = self.cutover.mark(keys.CONNECTOR, self.offset)
+        whole = self.offset - self.raw_in + len(expected)
+        while len(self.early) < whole:
+            got = self.sock.recv(whole - len(self.early))
+            assert got, "it has ended"
+            self.early += got
+            token = self.early[self.offset - self.raw_in:]
+            if not expected.startswith(token):
+                return False
+        self.raw_in += whole
+        self.early = self.early[:-len(expected)]
+        return True
+
+    def enter(self):
+        while True:
+            self.claim()
+            if self.confirm():
+                break
+            self.message(RETIRE)
+            self.say(RETIRE, b"\0\0")
+            self.go_on_by_tcp()
+        self.mark = self.token()
+        self.send(self.mark)
+        if self.early:
+            self.write(self.answer(self.early))  # what came raw is answered in the lane
+
+    def go_on_by_tcp(self):
+        """For a while."""
+        got, self.early = self.early, b""
+        self.sock.settimeout(AGAIN)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.raw_in += len(got)
+                if got:
+                    self.send(self.answer(got))
+                got = self.sock.recv(1000)
+                assert got, "it has ended"
+        self.sock.settimeout(None)
+
+    def token(self):
+        return self.cutover.mark(keys.ACCEPTOR, self.raw_out)
+
+    def echo(self):
+        """By TCP from now on."""
+        self.send(self.early)
+        with contextlib.suppress(OSError):
+            while got := self.sock.recv(4096):
+                self.send(got)
 
     def entry(self, seconds=5):
         """What the other end posts next: (kind, length, body or None)."""
@@ -72,11 +128,11 @@ class Flow:
     def say(self, kind, body=b"", returned=None):
         self.link.message(struct.pack(">B3xII", kind, self.taken if returned is None else returned, self.slot) + body)
 
-    def line(self):
+    def line(self, seconds=5):
         """The next line that comes in the lane."""
         got = b""
         while not got.endswith(b"\n"):
-            kind, length, _ = self.entry()
+            kind, length, _ = self.entry(seconds)
             if kind == DATA:
                 got += b"".join(self.own[RINGS + at % RING:RINGS + at % RING + 1] for at in range(self.read, self.read + length))
                 self.read += length
@@ -136,14 +192,18 @@ def stop(flow):
 
 
 def fill_bell(flow):
-    """A bell that takes no more."""
-    os.set_blocking(flow.link.their_bell, False)
-    for power in range(63, -1, -1):  # whatever it holds already
-        try:
-            while True:
-                os.eventfd_write(flow.link.their_bell, 1 << power)
-        except BlockingIOError:
-            pass
+    """A bell that takes no more, if the other end hears it more slowly than it is rung."""
+    until = time.monotonic() + 1
+    while flow.link.ring() or time.monotonic() < until:
+        pass
+
+
+def descriptor_in_bell(flow):
+    """It is seen when the rings are taken off the socket, by an end that was woken some dozens of times."""
+    flow.link.ring(fds=[os.pipe()[1]])
+    with contextlib.suppress(TimeoutError):
+        while True:
+            flow.write(flow.line(1))
 
 
 def truncate(flow):
@@ -155,6 +215,11 @@ def truncate(flow):
             except OSError:
                 pass
     flow.link.post(9, 1)
+
+
+def accept_unasked(flow):
+    ring = struct.pack(">QII", RINGS, 0, RING)
+    flow.say(ACCEPT, struct.pack(">I", SLOT) + ring + os.urandom(keys.NONCE_SIZE) + bytes(8))
 
 
 MISDEEDS = {
@@ -170,17 +235,55 @@ MISDEEDS = {
     "grow-beyond": lambda flow: flow.say(GROW, struct.pack(">QII", SIZE - 4096, 0, 65536)),
     "grow-into-the-queue": lambda flow: flow.say(GROW, struct.pack(">QII", 0, 0, 65536)),
     "switch-to-nothing": lambda flow: flow.say(SWITCH),
-    "confirm-again": lambda flow: flow.say(CONFIRM_ACK),
-    "retire-and-go-on": lambda flow: (flow.say(RETIRE, b"\0"), flow.link.post(DATA, 1, flow.slot)),
+    "key-again": lambda flow: flow.link.show_key(),
+    "confirm-again": lambda flow: flow.say(CONFIRM, struct.pack(">Q", flow.raw_out)),
+    "claim-again": lambda flow: flow.link.message(near_peer.claim_of(flow.sock)),
+    "accept-unasked": accept_unasked,
+    "retire-and-go-on": lambda flow: (flow.say(RETIRE, b"\0\0"), flow.link.post(DATA, 1, flow.slot)),
+    "frame-of-its-own": lambda flow: flow.send(flow.cutover.mark(keys.CONNECTOR, flow.offset) + RESUME_FRAME),
+    "frame-of-nobody": lambda flow: flow.send(os.urandom(keys.MARK_SIZE) + RESUME_FRAME),
     "stamp-backwards": lambda flow: flow.link.post(DATA, 1, flow.slot, stamp=flow.link.sent - 5),
     "scribble-all": lambda flow: scribble(flow, 0, SIZE),
     "scribble-queues": lambda flow: scribble(flow, 0, RINGS),
     "scribble-rings": lambda flow: scribble(flow, RINGS, RINGS + 65536),
     "change-while-read": change_while_read,
     "fill-bell": fill_bell,
+    "descriptor-in-bell": descriptor_in_bell,
     "truncate": truncate,
     "die-in-the-middle": die_in_the_middle,
     "stop": stop,
+}
+
+
+def foreign(flow):
+    """The mark of the same cutover, from another link."""
+    return keys.Cutover(os.urandom(32), *flow.said).mark(keys.ACCEPTOR, flow.raw_out)
+
+
+def behind_token(deed):
+    def whole(flow):
+        assert flow.confirm(), "it gave up"
+        deed(flow)
+    return whole
+
+
+# Behind ACCEPT, or behind the other end's token.
+CUTOVERS = {
+    "ring-before-confirm": lambda flow: flow.write(b"x" * 10),
+    "accept-before-confirm": accept_unasked,
+    "decline-of-accepted": lambda flow: flow.say(DECLINE, b"\2"),
+    "end-before-confirm": lambda flow: flow.say(FIN, struct.pack(">QB", 0, 0)),
+    "retire-before-confirm": lambda flow: flow.say(RETIRE, b"\0\0"),
+    "retire-before-confirm-begun": lambda flow: flow.say(RETIRE, b"\0\1"),
+    "offset-far-ahead": lambda flow: flow.say(CONFIRM, struct.pack(">Q", 1 << 60)),
+    "offset-behind": lambda flow: flow.say(CONFIRM, struct.pack(">Q", 0)),
+    "token-of-another-link": behind_token(lambda flow: flow.send(foreign(flow))),
+    "no": behind_token(lambda flow: flow.send(flow.cutover.no(keys.ACCEPTOR, flow.raw_out))),
+    "raw-for-token": behind_token(lambda flow: None),
+    "ring-and-no-token": behind_token(lambda flow: flow.write(b"x" * 10)),
+    "ring-and-no": behind_token(lambda flow: (flow.write(b"x" * 10), flow.send(flow.cutover.no(keys.ACCEPTOR, flow.raw_out)))),
+    "ring-and-no-link": behind_token(lambda flow: (flow.write(b"x" * 10), flow.link.socket.shutdown(socket.SHUT_RDWR))),
+    "retire-for-token": behind_token(lambda flow: flow.say(RETIRE, b"\0\1")),
 }
 
 
@@ -188,13 +291,22 @@ def main(address, port, misdeed):
     listener = socket.create_server((address, int(port)))
     print("listening", flush=True)
     flow = Flow(listener.accept()[0])
-    for _ in range(10):
-        flow.write(flow.line())
-    print("in the lane", flush=True)
-    MISDEEDS[misdeed](flow)
+    if misdeed in CUTOVERS:
+        flow.claim()
+        CUTOVERS[misdeed](flow)
+        watched = 1  # seconds; the other end is there for a little longer
+        threading.Thread(target=flow.echo, daemon=True).start()
+    else:
+        flow.enter()
+        for _ in range(10):
+            flow.write(flow.line())
+        print("in the lane", flush=True)
+        MISDEEDS[misdeed](flow)
+        watched = 3
     print("done", flush=True)
-    print("lost" if flow.link.lost(3) else "kept", flush=True)
+    print("lost" if flow.link.lost(watched) else "kept", flush=True)
     signal.pause()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -22,10 +22,13 @@ Bytes random_bytes(size_t size) {
   return bytes;
 }
 
-rsock::wire::Token random_token() {
-  rsock::wire::Token token;
-  std::generate(token.begin(), token.end(), [] { return static_cast<uint8_t>(random_number()); });
-  return token;
+bool plain(std::span<const uint8_t> bytes) {
+  return std::none_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte <= ' ' || byte == '"' || byte == '\''; });
+}
+
+rsock::wire::Mark random_mark() {
+  for (;;)
+    if (const auto mark = random_array<rsock::wire::Mark>(); plain(mark)) return mark;
 }
 
 void die(const char* what) {

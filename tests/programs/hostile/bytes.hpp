@@ -2,9 +2,10 @@
 // What the other parts say: bytes that mean something, and bytes that mean nothing. The same in every run.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "core/wire/frame.hpp"
+#include "core/wire/mark.hpp"
 
 namespace hostile {
 
@@ -12,7 +13,16 @@ using Bytes = std::vector<uint8_t>;
 
 uint64_t random_number();
 Bytes random_bytes(size_t size);
-rsock::wire::Token random_token();
+// Of a nonce, a proof, a private key.
+template <class Array>
+Array random_array() {
+  Array array;
+  for (auto& byte : array) byte = static_cast<uint8_t>(random_number());
+  return array;
+}
+// Redis takes them for one word: no space, no quote, no end of a line.
+bool plain(std::span<const uint8_t> bytes);
+rsock::wire::Mark random_mark();  // plain
 
 // An encoded value as bytes that may change their size.
 template <class Encoded>

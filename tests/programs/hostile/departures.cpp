@@ -7,8 +7,8 @@ namespace hostile {
 namespace {
 
 const std::pair<std::string, Step> kSteps[] = {
-    {"linked", Step::linked},       {"claimed", Step::claimed},           {"accepted", Step::accepted},
-    {"confirmed", Step::confirmed}, {"acknowledged", Step::acknowledged}, {"lane", Step::lane},
+    {"linked", Step::linked},     {"keyed", Step::keyed},         {"claimed", Step::claimed},
+    {"accepted", Step::accepted}, {"confirmed", Step::confirmed}, {"lane", Step::lane},
 };
 
 void leave_link(Play& play, Step step) {

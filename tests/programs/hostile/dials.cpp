@@ -12,7 +12,10 @@ using LeadOn = void (*)(Play&, rdma_cm_id*);
 const std::pair<const char*, LeadOn> kLeadOn[] = {
     {"never-answered", [](Play&, rdma_cm_id*) {}},
     {"always-declined",
-     [](Play& p, rdma_cm_id* id) { p.answer(id, greeting_bytes()); }},
+     [](Play& p, rdma_cm_id* id) {
+       p.answer(id, greeting_bytes());
+       if (p.until([&] { return p.linked(); }, kPatience)) p.introduce();
+     }},
     {"always-hung-up",
      [](Play& p, rdma_cm_id* id) {
        p.answer(id, greeting_bytes());

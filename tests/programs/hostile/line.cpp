@@ -51,6 +51,13 @@ rdma_conn_param Line::parameters() const {
 
 wire::RingPlace Line::ring() const { return {address(kOwnRing), region_->rkey, kRing}; }
 
+std::array<uint32_t, 2> Line::numbers() const {
+  ibv_qp_attr attributes{};
+  ibv_qp_init_attr initial{};
+  if (ibv_query_qp(id->qp, &attributes, IBV_QP_DEST_QPN, &initial) != 0) die("ibv_query_qp");
+  return {id->qp->qp_num, attributes.dest_qp_num};
+}
+
 void Line::poll() {
   ibv_wc done;
   while (completions_ && ibv_poll_cq(completions_, 1, &done) > 0) {
@@ -63,9 +70,12 @@ void Line::poll() {
       continue;
     }
     const auto buffer = static_cast<uint32_t>(done.wr_id);
-    if (done.opcode == IBV_WC_RECV)
-      if (const auto message = wire::decode_message({memory_.data() + buffer * kReceiveSize, done.byte_len}))
-        inbox_.push_back(*message);
+    if (done.opcode != IBV_WC_RECV) {
+      landed_ += done.byte_len;
+    } else if (const auto message = wire::decode_message({memory_.data() + buffer * kReceiveSize, done.byte_len})) {
+      if (const auto* pieces = std::get_if<wire::Pieces>(&message->body)) landed_ += pieces->packed.size();
+      inbox_.push_back(*message);
+    }
     post_receive(buffer);
     ++received_;
   }
@@ -76,12 +86,25 @@ void Line::say(const wire::Body& body, std::optional<uint32_t> returned) {
   raw(message.span());
 }
 
-void Line::raw(std::span<const uint8_t> bytes) {
+uint64_t Line::staged(std::span<const uint8_t> bytes) {
   const auto at = kStage + sent_ % kSends * kStaged;
   if (!bytes.empty()) std::memcpy(memory_.data() + at, bytes.data(), std::min<size_t>(bytes.size(), kStaged));
+  return address(at);
+}
+
+void Line::raw(std::span<const uint8_t> bytes) {
   ibv_send_wr request{};
   request.opcode = IBV_WR_SEND;
-  post(request, address(at), static_cast<uint32_t>(bytes.size()));
+  post(request, staged(bytes), static_cast<uint32_t>(bytes.size()));
+}
+
+void Line::put(const wire::RingPlace& to, std::string_view words, uint32_t slot) {
+  ibv_send_wr request{};
+  request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+  request.imm_data = htonl(slot);
+  request.wr.rdma = {to.address, to.key};
+  const auto* first = reinterpret_cast<const uint8_t*>(words.data());
+  post(request, staged({first, words.size()}), static_cast<uint32_t>(words.size()));
 }
 
 void Line::blank(uint32_t size) {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <variant>
 
 #include "core/wire/message.hpp"
@@ -26,6 +27,7 @@ class Line {
   State state = State::pending;
   rdma_cm_id* id = nullptr;
   Bytes privately;  // the private data to be sent
+  Bytes received;   // with the answer
 
   Line();
   ~Line();
@@ -34,7 +36,11 @@ class Line {
   void prepare();
   rdma_conn_param parameters() const;
   wire::RingPlace ring() const;
+  // The queue pairs': this end's, and the peer's.
+  std::array<uint32_t, 2> numbers() const;
 
+  // Bytes that the victim's programs have written into rings of ours.
+  size_t landed() const { return landed_; }
   // What the victim has sent by now. A completion in error: the link is lost.
   void poll();
   // The next message of that kind; those before it are forgotten.
@@ -53,9 +59,12 @@ class Line {
   void say(const wire::Body& body, std::optional<uint32_t> returned = {});
   void raw(std::span<const uint8_t> bytes);
   void blank(uint32_t size);
+  // Words into a ring, as data of that slot.
+  void put(const wire::RingPlace& to, std::string_view words, uint32_t slot);
   void write(const wire::RingPlace& to, uint32_t size, uint32_t immediate, ibv_wr_opcode how = IBV_WR_RDMA_WRITE_WITH_IMM);
 
  private:
+  uint64_t staged(std::span<const uint8_t> bytes);
   uint64_t address(size_t at) const { return reinterpret_cast<uintptr_t>(memory_.data() + at); }
   void post_receive(uint32_t buffer);
   void post(ibv_send_wr& request, uint64_t from, uint32_t size);
@@ -64,6 +73,7 @@ class Line {
   ibv_cq* completions_ = nullptr;
   ibv_mr* region_ = nullptr;
   uint32_t sent_ = 0, outstanding_ = 0, received_ = 0;
+  size_t landed_ = 0;
   std::deque<wire::Message> inbox_;
 };
 

@@ -3,6 +3,9 @@
 //   hostile server ADDRESS PORT MISDEED...    a plain TCP server that dials the preloaded client which connects to it
 //   hostile client ADDRESS PORT MISDEED...    a plain TCP client that lets the preloaded server dial it
 //   hostile server|client list
+//   hostile relay-to-client ADDRESS PORT HALF-PORT        between a preloaded server and a preloaded client of its, which connects to
+//                                                         PORT as well, and may connect to the server when it is sent a byte there
+//   hostile relay-to-server ADDRESS PORT HALF HALF-PORT   the other half of it, which finds the first at HALF
 //
 // One misdeed after the other, each on a connection of its own. Each prints
 //
@@ -25,6 +28,7 @@
 #include <vector>
 
 #include "tests/programs/hostile/acts.hpp"
+#include "tests/programs/hostile/relay.hpp"
 
 using namespace hostile;
 
@@ -59,6 +63,28 @@ std::vector<Act> acts_of(bool server) {
   return its;
 }
 
+sockaddr_in name_of(const char* address, const char* port) {
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(static_cast<uint16_t>(std::atoi(port)));
+  if (inet_pton(AF_INET, address, &name.sin_addr) != 1) die(address);
+  return name;
+}
+
+int relay_to_client(const sockaddr_in& own, const char* half_port) {
+  auto half = own;
+  half.sin_port = htons(static_cast<uint16_t>(std::atoi(half_port)));
+  const int for_client = listen_at(own), for_half = listen_at(half);
+  std::puts("ready");
+  Play client(connection(own, for_client), true);
+  return hostile::relay_to_client(client, connection(half, for_half));
+}
+
+int relay_to_server(const sockaddr_in& server, const sockaddr_in& half) {
+  Play play(connection(server, -1), false);
+  return hostile::relay_to_server(play, connection(half, -1));
+}
+
 // Plays it and says what it came to.
 std::unique_ptr<Play> played(const Act& act, int fd, bool server) {
   auto play = std::make_unique<Play>(fd, server);
@@ -79,13 +105,15 @@ int main(int argc, char** argv) {
     for (const auto& act : acts) std::puts(act.name.c_str());
     return 0;
   }
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  if (!known || argc < 5 || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
-    return std::fprintf(stderr, "usage: hostile server|client ADDRESS PORT MISDEED... | server|client list\n"), 2;
-  name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
+  const bool to_client = role == "relay-to-client" && argc == 5, to_server = role == "relay-to-server" && argc == 6;
+  if (!(known || to_client || to_server) || argc < 5)
+    return std::fprintf(stderr, "usage: hostile server|client ADDRESS PORT MISDEED... | server|client list | "
+                                "relay-to-client ADDRESS PORT HALF-PORT | relay-to-server ADDRESS PORT HALF HALF-PORT\n"), 2;
+  const auto name = name_of(argv[2], argv[3]);
   ::alarm(240);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  if (to_client) return relay_to_client(name, argv[4]);
+  if (to_server) return relay_to_server(name, name_of(argv[4], argv[5]));
   const int listener = server ? listen_at(name) : -1;
   std::puts("ready");
 

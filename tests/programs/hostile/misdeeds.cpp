@@ -1,11 +1,15 @@
 #include <algorithm>
 #include <cstdio>
+#include <span>
 #include <string_view>
 
+#include "core/wire/frame.hpp"
 #include "tests/programs/hostile/acts.hpp"
 
 namespace hostile {
 namespace {
+
+constexpr uint64_t kAhead = 1000;  // bytes that are never said
 
 struct Misdeed {
   const char* name;
@@ -68,22 +72,70 @@ const Misdeed kMisdeeds[] = {
        claim.ring.size = 1 << 26;
        p.say(claim);
      }},
+    // KEY
+    {"message-before-key", Who::server, Step::linked, [](Play& p) { p.say(p.claim()); }},
+    {"window-before-key", Who::either, Step::linked, [](Play& p) { p.say(wire::Window{0, 0}); }},
+    {"second-key", Who::either, Step::keyed, [](Play& p) { p.say(p.key()); }},
+    {"late-key", Who::either, Step::lane, [](Play& p) { p.say(p.key()); }},
+    {"wrong-proof", Who::either, Step::linked, [](Play& p) { p.say(wire::Key{own_keys().own(), random_array<wire::Proof>()}); }},
+    {"returned-proof", Who::client, Step::linked, [](Play& p) { p.say(p.shown); }},
+    {"key-of-small-order", Who::server, Step::linked, [](Play& p) { p.say(wire::Key{{}, p.key().proof}); }},
     // the cutover
-    {"accepted-twice", Who::client, Step::accepted,
-     [](Play& p) { p.say(wire::Accept{p.peer_slot, kOwnSlot, p.line().ring(), p.expected, 0}); }},
-    {"acknowledged-unasked", Who::server, Step::accepted, [](Play& p) { p.say(wire::ConfirmAck{p.peer_slot}); }},
-    {"acknowledged-early", Who::client, Step::claimed, [](Play& p) { p.say(wire::ConfirmAck{p.peer_slot}); }},
-    {"offset-too-large", Who::client, Step::claimed,
-     [](Play& p) { p.say(wire::Accept{p.peer_slot, kOwnSlot, p.line().ring(), p.expected, 1ull << 60}); }},
-    {"retired-early", Who::client, Step::claimed, [](Play& p) { p.say(wire::Retire{p.peer_slot, false}); }},
+    {"accepted-twice", Who::client, Step::accepted, [](Play& p) { p.say(p.accept()); }},
+    {"accepted-by-acceptor", Who::server, Step::accepted,
+     [](Play& p) { p.say(wire::Accept{p.peer_slot, kOwnSlot, p.line().ring(), random_array<wire::Nonce>(), 0}); }},
+    {"confirmed-by-connector", Who::client, Step::accepted, [](Play& p) { p.say(wire::Confirm{p.peer_slot, p.offset}); }},
+    {"confirmed-twice", Who::server, Step::confirmed, [](Play& p) { p.say(wire::Confirm{p.peer_slot, p.offset}); }},
+    {"offset-too-large", Who::client, Step::claimed, [](Play& p) { p.say(p.accept(1ull << 60)); }},
+    {"offset-ahead", Who::client, Step::claimed, [](Play& p) { p.say(p.accept(p.tcp.sent() + kAhead)); }},
+    {"offset-too-small", Who::client, Step::claimed, [](Play& p) { p.say(p.accept(0)); }},
+    {"confirmed-too-large", Who::server, Step::accepted, [](Play& p) { p.say(wire::Confirm{p.peer_slot, 1ull << 60}); }},
+    {"confirmed-ahead", Who::server, Step::accepted,
+     [](Play& p) { p.say(wire::Confirm{p.peer_slot, p.tcp.sent() + kAhead}); }},
+    {"confirmed-too-small", Who::server, Step::accepted, [](Play& p) { p.say(wire::Confirm{p.peer_slot, 0}); }},
+    {"retired-early", Who::client, Step::claimed, [](Play& p) { p.say(wire::Retire{p.peer_slot, false, false}); }},
+    {"retired-accepted", Who::server, Step::accepted, [](Play& p) { p.say(wire::Retire{p.peer_slot, false, true}); }},
+    {"retired-shown", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.say(wire::Retire{p.peer_slot, false, false});
+     }},
+    // It says that its token is on the way, which never comes; or that none is, and shows it.
+    {"retired-begun-without-token", Who::client, Step::confirmed, [](Play& p) { p.say(wire::Retire{p.peer_slot, false, true}); }},
+    {"retired-unbegun-with-token", Who::client, Step::confirmed,
+     [](Play& p) {
+       p.say(wire::Retire{p.peer_slot, false, false});
+       p.until([] { return false; }, 200ms);
+       p.tcp.send(p.own_mark());
+     }},
     {"ended-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, false}); }},
     {"closed-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, true}); }},
     {"reset-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Reset{p.peer_slot}); }},
-    {"wrong-token", Who::either, Step::acknowledged, [](Play& p) { p.tcp.send(random_bytes(wire::kTokenSize)); }},
-    {"half-a-token", Who::either, Step::acknowledged,
+    {"data-when-accepted", Who::server, Step::accepted, [](Play& p) { p.line().put(p.peer_ring, "PING\r\n", p.peer_slot); }},
+    {"data-when-confirmed", Who::client, Step::confirmed, [](Play& p) { p.line().put(p.peer_ring, "PING\r\n", p.peer_slot); }},
+    // Allowed, but it counts only behind a token.
+    {"data-and-no-token", Who::server, Step::confirmed,
      [](Play& p) {
-       p.tcp.send(std::span(p.shown).first(8));
-       p.tcp.send(random_bytes(8));
+       if (p.await_token()) p.line().put(p.peer_ring, "PING\r\n", p.peer_slot);
+     }},
+    {"wrong-token", Who::either, Step::confirmed, [](Play& p) { p.tcp.send(random_mark()); }},
+    {"half-a-token", Who::either, Step::confirmed,
+     [](Play& p) {
+       const auto mark = p.own_mark(), other = random_mark();
+       p.tcp.send(std::span(mark).first(4));
+       p.tcp.send(std::span(other).first(20));
+     }},
+    {"token-of-another-link", Who::either, Step::confirmed,
+     [](Play& p) {
+       if (p.is_client() || p.await_token()) p.tcp.send(p.mark_of_another_link());
+     }},
+    {"token-of-another-nonce", Who::either, Step::confirmed,
+     [](Play& p) {
+       if (p.is_client() || p.await_token()) p.tcp.send(p.mark_of_another_nonce());
+     }},
+    {"no-from-client", Who::client, Step::confirmed, [](Play& p) { p.tcp.send(p.no()); }},
+    {"no-from-server", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.tcp.send(p.no());
      }},
     // in the lane
     {"data-beyond-window", Who::either, Step::lane,
@@ -112,18 +164,20 @@ const Misdeed kMisdeeds[] = {
      [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, false}), p.say(wire::Fin{p.peer_slot, 0, false}); }},
     {"ended-elsewhere", Who::either, Step::lane, [](Play& p) { p.say(wire::Fin{p.peer_slot, 999, false}); }},
     {"retired-twice", Who::either, Step::lane,
-     [](Play& p) { p.say(wire::Retire{p.peer_slot, false}), p.say(wire::Retire{p.peer_slot, false}); }},
+     [](Play& p) { p.say(wire::Retire{p.peer_slot, false, true}), p.say(wire::Retire{p.peer_slot, false, true}); }},
     {"garbage-frame", Who::either, Step::lane, [](Play& p) { p.tcp.send(random_bytes(wire::kFrameSize)); }},
     {"resume-beyond", Who::either, Step::lane,
-     [](Play& p) { p.tcp.send(wire::encode(p.shown, {wire::FrameKind::resume, 1ull << 50})); }},
+     [](Play& p) { p.tcp.send(wire::encode(p.own_mark(), {wire::FrameKind::resume, 1ull << 50})); }},
     {"resume-elsewhere", Who::either, Step::lane,
-     [](Play& p) { p.tcp.send(wire::encode(random_token(), {wire::FrameKind::resume, 0})); }},
+     [](Play& p) { p.tcp.send(wire::encode(random_mark(), {wire::FrameKind::resume, 0})); }},
+    {"resume-by-peers-token", Who::either, Step::lane,
+     [](Play& p) { p.tcp.send(wire::encode(p.peer_mark(), {wire::FrameKind::resume, 0})); }},
     // RETIRE{finished} answers FIN{closed}, which nobody sent: the victim has only ended its stream, and has bytes to read.
     {"retired-half", Who::client, Step::lane,
      [](Play& p) {
        p.until([&] { return p.line().take<wire::Fin>().has_value(); }, kPatience);
        p.line().write(p.peer_ring, 64, p.peer_slot);
-       p.say(wire::Retire{p.peer_slot, true});
+       p.say(wire::Retire{p.peer_slot, true, true});
      }},
 };
 
@@ -137,7 +191,7 @@ void play_part(const Misdeed& misdeed, Play& play) {
 // Where the victim is to write, from the beginning.
 void claim_ring_of_nobody(Play& play) {
   play.claimed_ring = wire::RingPlace{0x1000, 1, kRing};
-  if (play.reach(Step::accepted)) play.tcp.send(std::string_view("PING\r\n"));
+  if (play.reach(Step::lane)) play.line().put(play.peer_ring, "PING\r\n", play.peer_slot);
 }
 
 }  // namespace

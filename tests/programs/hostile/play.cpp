@@ -6,16 +6,31 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 namespace hostile {
+
+namespace keys = rsock::keys;
+
 namespace {
 
-constexpr auto kJudgement = 4s;  // in which a link is lost, or is not
+constexpr auto kJudgement = 6s;  // in which a link is lost, or is not
 
 }  // namespace
 
-wire::Greeting greeting() { return {wire::kVersion, wire::Verdict::welcome, random_number(), kReceives}; }
-Bytes greeting_bytes() { return bytes_of(wire::encode(greeting())); }
+const keys::KeyPair& own_keys() {
+  static const auto made = keys::KeyPair::of(random_array<keys::Scalar>());
+  if (!made) die("a key pair");
+  return *made;
+}
+
+wire::Greeting greeting() { return {wire::kVersion, wire::Verdict::welcome, random_number(), kReceives, {}}; }
+Bytes first_bytes(const wire::Greeting& greeting) {
+  auto bytes = bytes_of(wire::encode(greeting));
+  bytes.resize(wire::kGreetingSize);
+  return bytes;
+}
+Bytes greeting_bytes() { return first_bytes(greeting()); }
 
 Play::Play(int fd, bool dialler) : tcp(fd), dials_(dialler), channel_(rdma_create_event_channel()) {
   if (!channel_) die("rdma_create_event_channel");
@@ -72,6 +87,7 @@ Line& Play::dial(Bytes privately) {
     wire::Writer writer(own);
     put(writer, tcp.local());
     privately.insert(privately.end(), own.begin(), own.end());
+    privately.insert(privately.end(), behind.begin(), behind.end());
   }
   auto& made = *lines_.emplace_back(std::make_unique<Line>());
   made.privately = std::move(privately);
@@ -95,6 +111,11 @@ rdma_cm_id* Play::request(std::chrono::milliseconds patience) {
 }
 
 Line& Play::answer(rdma_cm_id* id, Bytes privately) {
+  if (privately.size() == wire::kGreetingSize) {
+    const auto& own = own_keys().own();
+    privately.insert(privately.end(), own.begin(), own.end());
+    privately.insert(privately.end(), behind.begin(), behind.end());
+  }
   auto& made = *lines_.emplace_back(std::make_unique<Line>());
   made.id = id;
   id->context = &made;
@@ -105,8 +126,8 @@ Line& Play::answer(rdma_cm_id* id, Bytes privately) {
   return made;
 }
 
-void Play::link(const Bytes& privately) {
-  for (const auto deadline = Clock::now() + 1s; Clock::now() < deadline;) {
+void Play::link(const Bytes& privately, std::chrono::milliseconds patience) {
+  for (const auto deadline = Clock::now() + patience; Clock::now() < deadline;) {
     if (dials_) {
       if (linked()) hang_up();
       dial(privately);
@@ -122,61 +143,120 @@ void Play::link(const Bytes& privately) {
 }
 
 bool Play::reach(Step step) {
-  link(greeting_bytes());
+  link(greeting_bytes(), kPatience);
   if (lines_.empty() || line().state != Line::State::up) return false;
-  for (auto at = Step::linked; at < step;) {
-    at = static_cast<Step>(static_cast<int>(at) + 1);
-    if (!(dials_ ? as_acceptor(at) : as_connector(at))) return false;
-  }
+  constexpr const char* kSteps[] = {"linked", "keyed", "claimed", "accepted", "confirmed", "lane"};
+  for (int at = 0; at <= static_cast<int>(step); ++at)
+    if (!(dials_ ? as_acceptor(static_cast<Step>(at)) : as_connector(static_cast<Step>(at))))
+      return std::printf("not %s: %llu bytes came, %llu before the mark\n", kSteps[at], static_cast<unsigned long long>(tcp.got()),
+                         static_cast<unsigned long long>(peer_offset)),
+             false;
   return true;
 }
 
 wire::Claim Play::claim() {
-  return {kOwnSlot, tcp.remote(), tcp.local(), claimed_ring.value_or(line().ring()), expected};
+  claim_ = {kOwnSlot, tcp.remote(), tcp.local(), claimed_ring.value_or(line().ring()), random_array<wire::Nonce>()};
+  return claim_;
+}
+
+// One of which our mark is plain, where it is read by a program.
+wire::Accept Play::accept(std::optional<uint64_t> told) {
+  offset = told.value_or(tcp.sent());
+  do {
+    accept_ = {peer_slot, kOwnSlot, claimed_ring.value_or(line().ring()), random_array<wire::Nonce>(), offset};
+    marks_ = marks_by(*secret_, claim_.nonce, accept_.nonce);
+  } while (!plain(own_mark()));
+  return accept_;
+}
+
+bool Play::agree(const wire::PublicKey& peer) {
+  const auto made = keys::LinkKey::agree(own_keys(), peer, dials_ ? keys::End::dialler : keys::End::dialled, line().numbers());
+  if (made) secret_ = *made;
+  return static_cast<bool>(made);
+}
+
+bool Play::is_proven(const wire::Key& its) const {
+  return secret_->proves(dials_ ? keys::End::dialled : keys::End::dialler, its.proof);
+}
+
+wire::Key Play::key() const {
+  return {own_keys().own(), secret_->proof(dials_ ? keys::End::dialler : keys::End::dialled)};
+}
+
+keys::CutoverKey Play::marks_by(const keys::LinkKey& secret, const wire::Nonce& acceptor, const wire::Nonce& connector) const {
+  const auto claim = wire::encode({0, claim_}), accept = wire::encode({0, accept_});
+  return keys::CutoverKey::make(secret, acceptor, connector, claim.body(), accept.body());
+}
+
+wire::Mark Play::mark_of_another_link() const {
+  const auto other = keys::KeyPair::of(random_array<keys::Scalar>());
+  const auto secret = keys::LinkKey::agree(own_keys(), other->own(), keys::End::dialler, {1, 2});
+  return marks_by(*secret, claim_.nonce, accept_.nonce).mark(side(), offset);
+}
+
+wire::Mark Play::mark_of_another_nonce() const {
+  for (;;) {
+    const auto other = random_array<wire::Nonce>();
+    const auto marks = dials_ ? marks_by(*secret_, other, accept_.nonce) : marks_by(*secret_, claim_.nonce, other);
+    if (const auto mark = marks.mark(side(), offset); plain(mark)) return mark;
+  }
 }
 
 bool Play::as_acceptor(Step step) {
   switch (step) {
-    case Step::linked: return true;
+    case Step::linked: {
+      const auto answer = wire::decode_answer(line().received);
+      return answer && agree(answer->key);
+    }
+    case Step::keyed: {
+      say(key());
+      const auto came = await<wire::Key>();
+      return came && is_proven(*came);
+    }
     case Step::claimed: return say(claim()), true;
     case Step::accepted: {
       const auto accept = await<wire::Accept>();
-      if (accept) note(accept->from, accept->ring, accept->token), peer_offset = accept->offset;
-      return accept.has_value();
+      if (!accept) return false;
+      note(accept->from, accept->ring), peer_offset = accept->offset;
+      accept_ = *accept;
+      marks_ = marks_by(*secret_, claim_.nonce, accept_.nonce);
+      return true;
     }
-    case Step::confirmed: return say(wire::Confirm{peer_slot, tcp.sent()}), true;
-    case Step::acknowledged: return await<wire::ConfirmAck>().has_value();
-    case Step::lane: return exchange_tokens();
+    case Step::confirmed: return say(wire::Confirm{peer_slot, offset = tcp.sent()}), true;
+    case Step::lane: return await_token() && (tcp.send(own_mark()), true);
   }
   return false;
 }
 
 bool Play::as_connector(Step step) {
   switch (step) {
-    case Step::linked: return true;
+    case Step::linked: {
+      const auto came = await<wire::Key>();
+      if (came) shown = *came;
+      return came && agree(came->key) && is_proven(*came);
+    }
+    case Step::keyed: return say(key()), true;
     case Step::claimed: {
       const auto claim = await<wire::Claim>();
-      if (claim) note(claim->from, claim->ring, claim->token);
+      if (claim) note(claim->from, claim->ring), claim_ = *claim;
       return claim.has_value();
     }
-    case Step::accepted:
-      return say(wire::Accept{peer_slot, kOwnSlot, claimed_ring.value_or(line().ring()), expected, tcp.sent()}), true;
+    case Step::accepted: return say(accept()), true;
     case Step::confirmed: {
       const auto confirm = await<wire::Confirm>();
       if (confirm) peer_offset = confirm->offset;
       return confirm.has_value();
     }
-    case Step::acknowledged: return say(wire::ConfirmAck{peer_slot}), true;
-    case Step::lane: return exchange_tokens();
+    case Step::lane: return tcp.send(own_mark()), await_token();
   }
   return false;
 }
 
-bool Play::exchange_tokens() {
-  tcp.send(shown);
-  const auto whole = peer_offset + wire::kTokenSize;
-  tcp.receive([&](const auto&) { return tcp.got() >= whole; }, kPatience);
-  return tcp.got() == whole;
+bool Play::await_token() {
+  const auto whole = peer_offset + wire::kMarkSize;
+  const auto got = tcp.receive([&](const auto&) { return tcp.got() >= whole; }, kPatience);
+  const auto mark = peer_mark();
+  return tcp.got() == whole && got.ends_with(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()));
 }
 
 void Play::attend() {
@@ -205,10 +285,17 @@ void Play::handle(const rdma_cm_event& event) {
       if (rdma_connect(event.id, &with) != 0) of->state = Line::State::refused;
       break;
     }
-    case RDMA_CM_EVENT_ESTABLISHED: of->state = Line::State::up; break;
+    case RDMA_CM_EVENT_ESTABLISHED: {
+      of->state = Line::State::up;
+      const auto& with = event.param.conn;
+      const auto* bytes = static_cast<const uint8_t*>(with.private_data);
+      if (bytes) of->received.assign(bytes, bytes + with.private_data_len);
+      break;
+    }
     case RDMA_CM_EVENT_DISCONNECTED: of->state = Line::State::lost; break;
     case RDMA_CM_EVENT_TIMEWAIT_EXIT: break;
-    default: of->state = Line::State::refused;
+    // A victim that has had enough before it heard that the link is up refuses it still.
+    default: of->state = of->state == Line::State::up ? Line::State::lost : Line::State::refused;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/keys/cutover_key.hpp"
 #include "core/wire/greeting.hpp"
 #include "tests/programs/hostile/line.hpp"
 #include "tests/programs/hostile/tcp.hpp"
@@ -15,10 +16,14 @@ namespace hostile {
 constexpr wire::Slot kOwnSlot = 7;
 
 // How far the protocol is kept before it is broken.
-enum class Step { linked, claimed, accepted, confirmed, acknowledged, lane };
+enum class Step { linked, keyed, claimed, accepted, confirmed, lane };
 
-// A greeting in order, and as bytes.
+// What this program is known by on all its links.
+const rsock::keys::KeyPair& own_keys();
+
+// A greeting in order, and the bytes that all of them have: a whole one is completed when it is sent.
 wire::Greeting greeting();
+Bytes first_bytes(const wire::Greeting& greeting);
 Bytes greeting_bytes();
 
 class Play {
@@ -33,8 +38,10 @@ class Play {
   wire::Slot peer_slot = 0;
   wire::RingPlace peer_ring;
   uint64_t peer_offset = 0;
-  wire::Token shown{}, expected = random_token();
   std::optional<wire::RingPlace> claimed_ring;  // told in place of the true one
+  Bytes behind;                                 // the whole greeting
+  uint64_t offset = 0;                          // of our mark, as it was told
+  wire::Key shown;                              // by the victim
 
   Line& line() { return *lines_.back(); }
   bool linked() const { return !lines_.empty() && lines_.back()->state != Line::State::pending; }
@@ -54,12 +61,28 @@ class Play {
   Line& answer(rdma_cm_id* id, Bytes privately);
   void hang_up() { lines_.pop_back(); }
 
-  // A link, with this private data. Until the victim's point is open, it refuses.
-  void link(const Bytes& privately);
+  // A link, with this private data. Until the victim's point is open, it refuses: so long it is asked again.
+  void link(const Bytes& privately, std::chrono::milliseconds patience = std::chrono::seconds(1));
   // Keeps the protocol as far as that; false if the victim does not.
   bool reach(Step step);
+  // The same for a link that the victim has dialled: as far as the keys.
+  bool introduce() { return as_connector(Step::linked) && as_connector(Step::keyed); }
   void say(const wire::Body& body, std::optional<uint32_t> returned = {}) { line().say(body, returned); }
   wire::Claim claim();
+  // With the true offset unless another is wanted.
+  wire::Accept accept(std::optional<uint64_t> told = {});
+  bool is_client() const { return !dials_; }
+  // The victim's turn: false if it does not show its token.
+  bool await_token();
+  // Ours, on this link.
+  wire::Key key() const;
+  // Marks of this cutover: ours, and the victim's.
+  wire::Mark own_mark() const { return marks_->mark(side(), offset); }
+  wire::Mark peer_mark() const { return marks_->mark(other_side(), peer_offset); }
+  wire::Mark no() const { return marks_->no(side(), offset); }
+  // Ours, if there were another link, or if another nonce had been told.
+  wire::Mark mark_of_another_link() const;
+  wire::Mark mark_of_another_nonce() const;
 
  private:
   template <class Body>
@@ -70,10 +93,12 @@ class Play {
   }
   bool as_acceptor(Step step);
   bool as_connector(Step step);
-  void note(wire::Slot slot, const wire::RingPlace& ring, const wire::Token& token) {
-    peer_slot = slot, peer_ring = ring, shown = token;
-  }
-  bool exchange_tokens();
+  void note(wire::Slot slot, const wire::RingPlace& ring) { peer_slot = slot, peer_ring = ring; }
+  rsock::keys::Side side() const { return dials_ ? rsock::keys::Side::acceptor : rsock::keys::Side::connector; }
+  rsock::keys::Side other_side() const { return dials_ ? rsock::keys::Side::connector : rsock::keys::Side::acceptor; }
+  bool agree(const wire::PublicKey& peer);
+  bool is_proven(const wire::Key& its) const;
+  rsock::keys::CutoverKey marks_by(const rsock::keys::LinkKey& secret, const wire::Nonce& acceptor, const wire::Nonce& connector) const;
   void listen();
   void attend();
   void handle(const rdma_cm_event& event);
@@ -83,6 +108,11 @@ class Play {
   rdma_cm_id* listener_ = nullptr;
   std::deque<rdma_cm_id*> requests_;
   std::vector<std::unique_ptr<Line>> lines_;
+
+  std::optional<rsock::keys::LinkKey> secret_;
+  std::optional<rsock::keys::CutoverKey> marks_;
+  wire::Claim claim_;
+  wire::Accept accept_;
 };
 
 }  // namespace hostile

@@ -38,21 +38,24 @@ TEST_CASE("defaults") {
   CHECK(defaults.max_pinned == std::size_t{1} << 30);
   CHECK(defaults.check_peer_address);
   CHECK(defaults.device.empty());
+  CHECK(defaults.io_uring == IoUring::refuse);
+  CHECK(defaults.secret.empty());
 }
 
 TEST_CASE("every member of Options has its row") {
   std::set<std::string_view> names;
   for (const Option& option : option_table()) names.insert(option.name);
-  [[maybe_unused]] const auto& [rendezvous, dial, spin, ring_min, ring_max, drain, pinned, check, device] =
+  [[maybe_unused]] const auto& [rendezvous, dial, spin, ring_min, ring_max, drain, pinned, check, device, io_uring, secret] =
       Options();
-  CHECK(names.size() == 9);
+  CHECK(names.size() == 11);
   CHECK(option_table().size() == names.size());
 }
 
 TEST_CASE("every row can be set, and sets its own member") {
   const Options set = options(
       "rendezvous_ms = 11\ndial_ms = 12\nspin_us = 13\nring_min = 8192\nring_max = 32768\n"
-      "drain_ms = 14\nmax_pinned = 1048577\ncheck_peer_address = false\ndevice = 'rxe0'\n");
+      "drain_ms = 14\nmax_pinned = 1048577\ncheck_peer_address = false\ndevice = 'rxe0'\n"
+      "io_uring = 'tcp'\nsecret = '/etc/secret'\n");
   CHECK(set.rendezvous_ms == 11ms);
   CHECK(set.dial_ms == 12ms);
   CHECK(set.spin_us == 13us);
@@ -62,6 +65,8 @@ TEST_CASE("every row can be set, and sets its own member") {
   CHECK(set.max_pinned == 1048577);
   CHECK_FALSE(set.check_peer_address);
   CHECK(set.device == "rxe0");
+  CHECK(set.io_uring == IoUring::tcp);
+  CHECK(set.secret == "/etc/secret");
 }
 
 TEST_CASE("sizes are integers or texts with a factor") {
@@ -119,10 +124,24 @@ TEST_CASE("wrong types") {
   CHECK(errors("device = 1") == "f:2:10: device must be a string\n");
 }
 
+TEST_CASE("words are those of the option") {
+  CHECK(options("io_uring = 'refuse'").io_uring == IoUring::refuse);
+  for (const char* bad : {"'rdma'", "''", "'Tcp'", "true", "1"})
+    CHECK(errors(std::string("io_uring = ") + bad) == "f:2:12: io_uring must be refuse or tcp\n");
+}
+
 TEST_CASE("names of devices are bounded and free of NUL") {
   CHECK(options("device = '" + std::string(63, 'x') + "'").device.size() == 63);
   CHECK(errors("device = '" + std::string(64, 'x') + "'") == "f:2:10: device is longer than 63 bytes\n");
   CHECK(errors("device = \"a\\u0000b\"") == "f:2:10: device contains a NUL\n");
+}
+
+TEST_CASE("a secret is named by an absolute path") {
+  CHECK(options("secret = ''").secret.empty());
+  CHECK(options("secret = '/" + std::string(999, 'x') + "'").secret.size() == 1000);
+  CHECK(errors("secret = '/" + std::string(1000, 'x') + "'") == "f:2:10: secret is longer than 1000 bytes\n");
+  CHECK(errors("secret = 'file'") == "f:2:10: secret = \"file\" is no absolute path\n");
+  CHECK(errors("secret = 1") == "f:2:10: secret must be a string\n");
 }
 
 TEST_CASE("what is shown names every option with its default, range and sentence") {
@@ -139,4 +158,9 @@ TEST_CASE("what is shown names every option with its default, range and sentence
   CHECK(text.find("size, 4K to 64M, a power of two\n") != text.npos);
   CHECK(text.find("check_peer_address = true\n") != text.npos);
   CHECK(text.find("device = \"\"\n") != text.npos);
+  CHECK(text.find("io_uring = \"refuse\"\n") != text.npos);
+  CHECK(text.find("word, refuse or tcp\n") != text.npos);
+  CHECK(page.find("= \\(dqrefuse\\(dq\"\n") != page.npos);
+  CHECK(page.find("(refuse or tcp.)\n") != page.npos);
+  CHECK(page.find("= true\"\n") != page.npos);
 }

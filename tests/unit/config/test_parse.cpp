@@ -152,7 +152,7 @@ TEST_CASE("all mistakes are told, in the order of the text") {
              "[[rule]]\n[other]\n[[rule]]\nconnect = 1\n") ==
       "f:2:11: spin_us = -1 is out of range (0 to 100000 us)\n"
       "f:3:1: unknown key \"bogus_option\"; known are: rendezvous_ms, dial_ms, spin_us, ring_min, ring_max, "
-      "drain_ms, max_pinned, check_peer_address, device\n"
+      "drain_ms, max_pinned, check_peer_address, device, io_uring, secret\n"
       "f:5:10: port \"0\" is out of range (1 to 65535)\n"
       "f:6:8: unknown lane \"x\"; lanes are: auto, rdma, shm, tcp\n"
       "f:7:1: a rule needs listen or connect\n"

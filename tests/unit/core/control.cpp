@@ -10,10 +10,11 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/unique_fd.hpp"
-#include "core/engine/control.hpp"
+#include "core/engine/service/control.hpp"
 #include "core/engine/gate.hpp"
 #include "core/wire/control.hpp"
 
@@ -59,7 +60,7 @@ struct Door {
   int asked = 0;
   std::unique_ptr<engine::Control> control = engine::Control::open(epoll.get(), 0, [this](const ControlRequest&) {
     ++asked;
-    return answer();
+    return encode(answer());
   });
   std::string name = name_of(control->descriptors().front());
 
@@ -67,6 +68,13 @@ struct Door {
     std::array<epoll_event, 16> events;
     for (int rounds = 0; rounds < 4; ++rounds)
       for (int i = 0, count = ::epoll_wait(epoll.get(), events.data(), 16, 0); i < count; ++i) control->ready(events[static_cast<size_t>(i)].data.u64);
+  }
+  // Until something is due.
+  void wait() {
+    REQUIRE(control->deadline());
+    std::this_thread::sleep_until(*control->deadline());
+    control->expire();
+    turn();
   }
   bool hung_up(const UniqueFd& fd) const {
     char byte;
@@ -95,7 +103,7 @@ TEST_CASE("a request about a socket has its cookie behind", "[control]") {
   const auto read = decode_control_request(bytes);
   REQUIRE(read);
   CHECK(read->order == Order::hand_over);
-  CHECK(read->socket == 0x0102030405060708);
+  CHECK(read->number == 0x0102030405060708);
   for (size_t size = 0; size < bytes.size(); ++size) CHECK_FALSE(decode_control_request({bytes.data(), size}));
 }
 
@@ -138,6 +146,35 @@ TEST_CASE("an answer that is cut, goes on, or has a wrong length in it is refuse
   CHECK_FALSE(decode_control_answer(bad));
   bad = good, bad[38] = 255;  // the length of the first
   CHECK_FALSE(decode_control_answer(bad));
+}
+
+TEST_CASE("a page comes through as it was, and strictly", "[control]") {
+  const auto good = encode(ControlPage{0x0102030405060708, "{}\n"});
+  CHECK(good == Bytes{'r', 's', 'c', 'o', 0, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 3, '{', '}', '\n'});
+  const auto read = decode_control_page(good);
+  REQUIRE(read);
+  CHECK(read->next == 0x0102030405060708);
+  CHECK(read->text == "{}\n");
+  for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(decode_control_page({good.data(), size}));
+  auto bad = good;
+  bad.push_back(0);
+  CHECK_FALSE(decode_control_page(bad));
+  bad = good, bad[7] = 1;
+  CHECK_FALSE(decode_control_page(bad));
+  CHECK(encode(ControlPage{1, std::string(100000, 'x')}).size() == kControlAnswerMost);
+}
+
+TEST_CASE("a page is asked for by a number", "[control]") {
+  for (const auto order : {Order::flows, Order::links, Order::statistics}) {
+    const auto bytes = encode(ControlRequest{order, 6379, 77});
+    CHECK(bytes.size() == kControlRequestMost);
+    const auto read = decode_control_request(bytes);
+    REQUIRE(read);
+    CHECK((read->order == order && read->port == 6379 && read->number == 77));
+  }
+  auto unknown = encode(ControlRequest{Order::statistics, 0, 1});
+  ++unknown[6];
+  CHECK_FALSE(decode_control_request(unknown));
 }
 
 TEST_CASE("what is too long for an answer is cut", "[control]") {
@@ -183,14 +220,44 @@ TEST_CASE("silent callers make way for others, and none is kept for ever", "[con
   Door door;
   std::vector<UniqueFd> silent;
   for (int i = 0; i < 12; ++i) silent.push_back(caller(door.name)), door.turn();
-  CHECK(door.control->descriptors().size() <= 9);
+  CHECK(door.control->descriptors().size() == 10);
+  CHECK_FALSE(door.hung_up(silent.front()));  // it has just come
+  door.wait();
   CHECK(door.hung_up(silent.front()));
+  CHECK(door.control->descriptors().size() <= 10);
   CHECK_FALSE(door.hung_up(silent.back()));
   REQUIRE(door.control->deadline());
   CHECK(*door.control->deadline() <= now() + milliseconds(5000));
   say(silent.back(), encode(ControlRequest{}));
   door.turn();
   CHECK(door.asked == 1);
+}
+
+TEST_CASE("an operator has time for its first words although many come after it", "[control]") {
+  Door door;
+  const auto operator_ = caller(door.name);
+  door.turn();
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < 15; ++i) silent.push_back(caller(door.name)), door.turn();
+  say(operator_, encode(ControlRequest{}));
+  door.turn();
+  CHECK(door.asked == 1);
+  const auto late = caller(door.name);  // and so has one that comes behind them all
+  say(late, encode(ControlRequest{}));
+  for (int i = 0; i < 3 && door.asked < 2; ++i) door.wait();
+  CHECK(door.asked == 2);
+}
+
+TEST_CASE("an operator is heard although many come after it before anybody looks", "[control]") {
+  Door door;
+  const auto operator_ = caller(door.name);
+  say(operator_, encode(ControlRequest{}));
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < 15; ++i) silent.push_back(caller(door.name));
+  door.turn();
+  CHECK(door.asked == 1);
+  Bytes bytes(kControlAnswerMost);
+  CHECK(::recv(operator_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0);
 }
 
 TEST_CASE("a caller who never listens is let go", "[control]") {
@@ -223,4 +290,16 @@ TEST_CASE("what is said of all replaces what was said of ports", "[control]") {
   gate.set(true, 7);
   gate.set(true, 0);
   CHECK((gate.admits(1, 2) && gate.admits(1, 7)));
+}
+
+TEST_CASE("a barred gate forgets nothing of what was said", "[control]") {
+  engine::Gate gate;
+  gate.set(false, 2);
+  gate.bar(true);
+  CHECK_FALSE(gate.admits(1, 3));
+  gate.set(true, 3);
+  CHECK_FALSE(gate.admits(1, 3));
+  gate.bar(false);
+  CHECK(gate.admits(1, 3));
+  CHECK_FALSE(gate.admits(1, 2));
 }

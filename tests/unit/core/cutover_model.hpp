@@ -2,15 +2,17 @@
 // A model of one TCP connection and of the links between its two ends, small enough to visit every state of it.
 //
 // The ends are two real flow machines, each with the least driver that machine.hpp's words on its actions allow. What
-// moves: the applications write units (a unit stands for any number of bytes) whenever their end takes them; TCP carries
-// raw units, tokens and RESUME frames, in order and without loss; a link carries control messages and ring writes of a
-// direction in order, dies at any moment with everything, a part or nothing of what it holds still to arrive, and each
-// end notices that at any later time; an end leaves on purpose while the link lives, and what is under way still arrives.
-// Every move may come before or after every other.
+// moves: the applications write units (a unit stands for any number of bytes) whenever they like, and what may go nowhere is held;
+// TCP carries raw units, marks and RESUME frames, in order and without loss, and a mark may be seen in front of which units are
+// unread; a link carries control messages and ring writes of a direction in order, dies at any moment with everything, a part or
+// nothing of what it holds still to arrive, and each end notices that at any later time; ACCEPT and CONFIRM may wait at their
+// receiver; an end gives up or leaves on purpose while the link lives, and what is under way still arrives; somebody may sit between
+// two links, and pass on everything. Every move may come before or after every other.
 //
-// What is found wrong: a unit delivered twice, never or out of order; a token or frame read as data, or data as a frame;
-// the state `broken`; ring bytes that count although they were void; an end that waits for ever (nothing is under way,
-// all faults were noticed, and a unit is not delivered or the ends are neither both in the lane nor both raw).
+// What is found wrong: a unit delivered twice, never or out of order; a mark or frame read as data, or data as a frame;
+// a ring byte that leaves before the peer's token was seen, or reaches an end that does not expect it; any ring byte over somebody
+// in between; the state `broken`; an end that waits for ever (nothing is under way, all faults were noticed, and a unit is not
+// delivered or the ends are neither both in the lane nor both raw).
 
 #include <array>
 #include <cstdint>
@@ -22,19 +24,13 @@
 
 namespace rsock::flow::model {
 
-// How the end that did not leave comes to know of it, besides what TCP says.
-enum class Told {
-  by_retire,  // by a message behind all others of the flow on the link
-  later,      // at any later time
-  never,
-};
-
 struct Rules {
   unsigned units = 2;     // that each application writes
   unsigned attempts = 1;  // to enter a lane, each over a link of its own
   bool dies = true;       // links may die
   bool leaves = false;    // ends may leave on purpose
-  Told told = Told::by_retire;
+  bool tells = true;      // who is done with a link says RETIRE
+  bool relayed = false;   // the ends have a link each, to somebody in between
   Step (*step)(State, Event, Facts) = flow::step;
 };
 

@@ -13,14 +13,14 @@
 
 namespace rsock::flow::model {
 
-inline constexpr size_t kC = 0, kS = 1, kAttempts = 2, kQueue = 9;
+inline constexpr size_t kC = 0, kS = 1, kAttempts = 2, kQueue = 11;
 inline constexpr std::array<char, 2> kEndNames{'C', 'S'};
 constexpr size_t other(size_t end) { return 1 - end; }
 
 // What TCP or a link carries: a kind and a small number, in one byte.
-enum class Kind : uint8_t { raw, token, resume, claim, accept, confirm, ack, decline, retire, ring };
-inline constexpr std::array<std::string_view, 10> kKindNames{"raw",     "token", "RESUME",  "CLAIM",  "ACCEPT",
-                                                      "CONFIRM", "ACK",   "DECLINE", "RETIRE", "ring"};
+enum class Kind : uint8_t { raw, token, no, resume, claim, accept, confirm, decline, retire, ring };
+inline constexpr std::array<std::string_view, 10> kKindNames{"raw",    "token",   "NO",      "RESUME", "CLAIM",
+                                                             "ACCEPT", "CONFIRM", "DECLINE", "RETIRE", "ring"};
 struct Item {
   Kind kind;
   unsigned value;
@@ -35,7 +35,8 @@ struct Queue {
     items[size++] = static_cast<uint8_t>(static_cast<unsigned>(item.kind) << 4 | item.value);
     return true;
   }
-  Item front() const { return {static_cast<Kind>(items[0] >> 4), items[0] & 15u}; }
+  Item front() const { return at(0); }
+  Item at(size_t i) const { return {static_cast<Kind>(items[i] >> 4), items[i] & 15u}; }
   void pop() {
     std::copy(items.begin() + 1, items.end(), items.begin());
     items[--size] = 0;
@@ -49,7 +50,15 @@ struct End {
   uint8_t attempt = 0;         // the flow's slot: messages of other attempts are not for it
   uint8_t noticed = 0;         // attempts whose link is known to have failed, or to have been left by the peer
   uint8_t left = 0;            // attempts that this end left on purpose
+  uint8_t retired = 0;         // attempts that this end has said RETIRE of, or has no more to say of
+  uint8_t peer_retired = 0;    // the same of the peer
+  uint8_t slot_known = 0;      // the peer's, of this attempt
+  uint8_t put_off = 0;         // ACCEPT or CONFIRM waits here: its N, plus one
+  uint8_t begun = 0;           // its token is out
+  uint8_t seen = 0;            // the peer's token was seen
+  uint8_t ahead = 0;           // the peer's mark was seen, and lies behind unread units
   uint8_t made = 0;            // units that the application wrote
+  uint8_t held = 0;            // the last of which are held
   uint8_t delivered = 0;       // units that the application read
   uint8_t raw_sent = 0;        // units ever handed to TCP: N at the moment of the cutover
   uint8_t raw_read = 0;        // units ever taken from TCP
@@ -73,7 +82,7 @@ static_assert(std::has_unique_object_representations_v<Joint>, "states are compa
 inline std::string_view bytes(const Joint& joint) { return {reinterpret_cast<const char*>(&joint), sizeof joint}; }
 constexpr uint8_t bit(unsigned attempt) { return static_cast<uint8_t>(1u << attempt); }
 
-enum class Verb : uint8_t { claim, write, read_tcp, read_link, refuse_claim, die, lose, notice, leave };
+enum class Verb : uint8_t { claim, write, read_tcp, look_ahead, read_link, put_off, go_on, refuse_claim, die, lose, notice, leave };
 struct Move {
   Verb verb;
   uint8_t end;
@@ -99,18 +108,27 @@ class World {
   bool claim();
   bool write(size_t end);
   bool read_tcp(size_t end);
-  bool read_link(size_t end, unsigned attempt, bool refuse);
+  bool look_ahead(size_t end);
+  bool read_link(size_t end, unsigned attempt, Verb how);
+  bool go_on(size_t end);
   bool notice(size_t end, unsigned attempt);
   bool leave(size_t end);
 
+  bool may_enter(const End& self) const;
+  void bind(End& self, unsigned attempt);
+  void see(size_t end, Item item);
   void take_raw(size_t end);
   void take_claim(unsigned attempt, bool refuse);
-  void take_message(size_t end, Item item);
+  void take_message(size_t end, Item item, bool put_off);
+  void take_offset(size_t end, unsigned offset);
+  void take_retire(size_t end, bool begun);
   void take_ring(size_t end, unsigned unit);
   void happen(size_t end, Event event, Facts facts = {}, unsigned offset = 0);
   void act(size_t end, Action action, unsigned offset);
-  void make_void(End& self);
+  void retire(size_t end);
   void resend(size_t end, unsigned offset);
+  void send_unit(size_t end, unsigned unit);
+  void let_held_go(size_t end);
   void deliver(size_t end, unsigned unit);
   void deliver_ring(size_t end);
 

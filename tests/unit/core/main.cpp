@@ -7,7 +7,7 @@
 #include "core/base/log.hpp"
 
 int main(int argc, char** argv) {
-  rsock::kernel = {&::syscall, &::epoll_pwait2, &::ppoll};
+  rsock::kernel = {&::epoll_pwait2, &::ppoll, &::clock_gettime};
   if (getenv("RSOCK_LOG")) rsock::log::configure(getenv("RSOCK_LOG"), "unit");
   return Catch::Session().run(argc, argv);
 }

@@ -76,7 +76,7 @@ class Direction {
     const iovec pieces[] = {
         {first.data(), first.size()}, {nullptr, 0}, {bytes.data() + cut, bytes.size() - cut}};
     const auto room = tx.room();
-    const auto done = tx.append(pieces, 3);
+    const auto done = *tx.append(pieces, 3);
     CHECK(done == std::min<uint64_t>(room, size));
     return done;
   }
@@ -234,7 +234,7 @@ inline Block block_of(std::vector<std::byte>& memory) {
 inline size_t append(TxRing& tx, size_t size) {
   auto bytes = stream(tx.written(), size);
   const iovec piece{bytes.data(), bytes.size()};
-  return tx.append({&piece, 1});
+  return *tx.append({&piece, 1});
 }
 
 }  // namespace rsock::flow

@@ -1,200 +1,16 @@
 // Two flows over a link that dies at one end, of which the other hears by the first one's word alone: what one program sent is what the
 // other reads. The link is in memory, and delivers when it is told to; the TCP connection and all else are the library's own.
 
-#include <catch2/catch.hpp>
-
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <deque>
-#include <functional>
-#include <memory>
-#include <mutex>
 #include <random>
-#include <string>
-#include <thread>
 
-#include "core/engine/engine.hpp"
+#include "ends.hpp"
 
 using namespace rsock;
 using namespace rsock::engine;
 
 namespace {
-
-const std::string kNothing = "nothing yet";
-constexpr uint32_t kReceives = 128;
-constexpr auto kPatience = std::chrono::seconds(10);
-
-// One end of the link. What the peer posts waits in `arrived`.
-class Wire final : public fabric::Connection {
- public:
-  void attach(fabric::Sink& sink) override { sink_ = &sink; }
-  void detach() override { sink_ = nullptr; }
-  bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool) override {
-    std::memcpy(reinterpret_cast<std::byte*>(write.remote), write.local, write.length);
-    peer->arrived.push_back([=](fabric::Sink& sink) { sink.data_landed(immediate, write.length); });
-    return true;
-  }
-  bool post_message(std::span<const uint8_t> bytes, bool) override {
-    peer->arrived.push_back([copy = std::vector(bytes.begin(), bytes.end())](fabric::Sink& sink) { sink.message_landed(copy); });
-    return true;
-  }
-  bool post_probe(bool) override { return true; }
-  Result<flow::Block> allocate(uint32_t size) override {
-    memory_.push_back(std::make_unique<std::byte[]>(size));
-    return flow::Block{.base = memory_.back().get(), .size = size};
-  }
-  void release(flow::Block) override {}
-  Result<flow::Block> mirror(const wire::RingPlace& place) override { return allocate(place.size); }
-  void release_mirror(flow::Block) override {}
-  bool completes_at_once() const override { return true; }
-  uint32_t send_depth() const override { return kReceives; }
-  uint32_t receive_depth() const override { return kReceives; }
-  uint32_t largest_write() const override { return 1 << 20; }
-  Lane lane() const override { return Lane::rdma; }
-
-  // False if nothing had arrived.
-  bool deliver() {
-    if (arrived.empty()) return false;
-    const auto next = std::move(arrived.front());
-    arrived.pop_front();
-    if (sink_) next(*sink_);
-    return true;
-  }
-
-  Wire* peer = nullptr;
-  std::deque<std::function<void(fabric::Sink&)>> arrived;
-
- private:
-  fabric::Sink* sink_ = nullptr;
-  std::vector<std::unique_ptr<std::byte[]>> memory_;
-};
-
-Settings small() {
-  Settings settings;
-  settings.ring_max = 64 << 10;
-  settings.dial = milliseconds(100);
-  return settings;
-}
-
-// An engine, as a process has one: it is never destroyed, since its thread goes on. Under the locks of both: posts go to the other end.
-struct End {
-  Engine& engine = *new Engine(small());
-  Wire* wire = nullptr;
-  Link* link = nullptr;
-  std::vector<Wire*> wires;  // of all links so far, which the engine keeps
-  std::shared_ptr<Flow> flow;
-
-  std::string read(size_t most = 100) {
-    std::string bytes(most, 0);
-    const iovec to{bytes.data(), bytes.size()};
-    const auto got = flow->read({&to, 1}, false);
-    if (!got) return got.is(EAGAIN) ? kNothing : "error " + std::to_string(got.error());
-    bytes.resize(*got);
-    return bytes;
-  }
-  void write(std::string bytes) {
-    const iovec from{bytes.data(), bytes.size()};
-    const auto taken = flow->write({&from, 1}, 0);
-    REQUIRE(taken);
-    REQUIRE(*taken == bytes.size());
-  }
-};
-
-struct Ends {
-  End acceptor, connector;
-
-  Ends() {
-    REQUIRE(acceptor.engine.start_service());
-    REQUIRE(connector.engine.start_service());
-  }
-
-  // A connection, in its lane.
-  void meet() {
-    connect();
-    enter();
-    REQUIRE(eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
-  }
-
-  void connect() {
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_storage name{};
-    socklen_t size = sizeof name;
-    REQUIRE(listen(listener, 1) == 0);
-    REQUIRE(getsockname(listener, reinterpret_cast<sockaddr*>(&name), &size) == 0);
-    const int one = socket(AF_INET, SOCK_STREAM, 0);
-    REQUIRE(::connect(one, reinterpret_cast<sockaddr*>(&name), size) == 0);
-    const int other = accept(listener, nullptr, nullptr);
-    REQUIRE(close(listener) == 0);
-    with_both([&] {
-      join(acceptor, Role::acceptor, other);
-      join(connector, Role::connector, one);
-      connector.engine.add_connector(*connector.flow);
-      return true;
-    });
-  }
-
-  // Over a new link. `then`: at once, with nothing of the cutover delivered.
-  void enter(const std::function<void()>& then = [] {}) {
-    with_both([&] {
-      acceptor.wire = new Wire, connector.wire = new Wire;  // the links'
-      acceptor.wire->peer = connector.wire, connector.wire->peer = acceptor.wire;
-      link(acceptor, connector.engine);
-      link(connector, acceptor.engine);
-      acceptor.flow->claim(*acceptor.link);
-      then();
-      return true;
-    });
-  }
-
-  static void join(End& end, Role role, int fd) {
-    Endpoint local, remote;
-    sockaddr_storage name{};
-    socklen_t size = sizeof name;
-    REQUIRE(getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
-    REQUIRE(parse(reinterpret_cast<sockaddr&>(name), local));
-    REQUIRE(getpeername(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
-    REQUIRE(parse(reinterpret_cast<sockaddr&>(name), remote));
-    REQUIRE(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
-    end.flow = end.engine.make_flow(role, fd);
-    end.flow->set_endpoints(local, remote);
-    end.flow->select({.rdma = true, .shm = false});
-  }
-
-  static void link(End& end, const Engine& peer) {
-    wire::Greeting greeting;
-    greeting.engine = peer.identity;
-    greeting.receives = kReceives;
-    end.link = &end.engine.add_link(std::unique_ptr<Wire>(end.wire), end.flow->remote().address, greeting);
-    end.link->set_ready();
-    end.wires.push_back(end.wire);
-    // The service buries a link without flows, and knows none of this kind.
-    REQUIRE(end.link->bind(*end.engine.make_flow(Role::acceptor, -1)));
-  }
-
-  bool with_both(const std::function<bool()>& act) {
-    const std::scoped_lock both(acceptor.engine.lock, connector.engine.lock);
-    return act();
-  }
-  static bool deliver(End& end) {
-    return std::any_of(end.wires.begin(), end.wires.end(), [](auto* wire) { return wire->deliver(); });
-  }
-  bool eventually(std::function<bool()> condition) {
-    for (const auto deadline = now() + kPatience; now() < deadline; std::this_thread::sleep_for(milliseconds(1)))
-      if (with_both([&] {
-            while (deliver(acceptor) || deliver(connector)) {
-            }
-            return condition();
-          }))
-        return true;
-    return false;
-  }
-};
 
 // Either end says its last, ends its stream, and `fail` comes then, before any of that has arrived: the other reads it all the same.
 template <class Fail>
@@ -216,6 +32,32 @@ void last_is_read(Fail fail) {
       CHECK(got == expected);
     }
   }
+}
+
+constexpr int kSmallBuffers = 4 << 10;
+
+// All that the flow takes now: how many bytes.
+size_t fill(End& writer) {
+  const std::string bytes(1000, 'x');
+  const iovec from{const_cast<char*>(bytes.data()), bytes.size()};
+  for (size_t written = 0;;) {
+    const auto taken = writer.flow->write({&from, 1}, 0);
+    if (taken.is(EAGAIN)) return written;
+    REQUIRE(taken);
+    written += *taken;
+  }
+}
+
+// How many bytes come before the end.
+size_t read_to_end(Ends& ends, End& reader) {
+  size_t count = 0;
+  CHECK(ends.eventually([&] {
+    for (std::string got;;) {
+      if ((got = reader.read()) == kNothing || got == "") return got == "";
+      count += got.size();
+    }
+  }));
+  return count;
 }
 
 }  // namespace
@@ -241,21 +83,127 @@ TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[
   ends.enter([&] {
     CHECK(Ends::deliver(connector));  // CLAIM
     CHECK(Ends::deliver(acceptor));   // ACCEPT
-    CHECK(Ends::deliver(connector));  // CONFIRM
-    acceptor.write("by the ring");
-    CHECK(Ends::deliver(connector));
-    connector.flow->look_further();
+    CHECK(Ends::deliver(connector));  // CONFIRM, which waits for the reader
+    CHECK(connector.flow->state() == flow::State::accepted);
+    connector.write("hurry");
     CHECK(connector.flow->state() == flow::State::shown);
     CHECK(acceptor.read() == kNothing);  // but the connector's token
     CHECK(acceptor.flow->state() == flow::State::lane);
+    acceptor.write("by the ring");
     acceptor.flow->close(false);
-    while (Ends::deliver(connector)) {
-    }
+    deliver_to(connector);
     CHECK(connector.flow->state() == flow::State::shown);
     CHECK(connector.flow->over());
     connector.write("too late");
     CHECK(connector.read() == "by TCP, by the ring");
     CHECK(connector.read() == "");
+    ends.deliver_all();
+    CHECK(acceptor.link->alive());  // which heard nothing behind RETIRE
+  });
+}
+
+// The way back brings more than TCP has room for; the reader has ended its own stream, reads nothing yet, and the writer closes.
+TEST_CASE("a peer that has ended its stream gets all that it is owed, also from a program that has closed", "[severed]") {
+  for (const bool first : {true, false}) {
+    auto& ends = *new Ends;
+    ends.connect(kSmallBuffers);
+    ends.enter();
+    auto& writer = first ? ends.acceptor : ends.connector;
+    auto& reader = first ? ends.connector : ends.acceptor;
+    REQUIRE(ends.eventually([&] { return writer.flow->stage() == Stage::lane && reader.flow->stage() == Stage::lane; }));
+    size_t written = 0;
+    ends.with_both([&] {
+      written = fill(writer);
+      reader.flow->step_aside(Reason::by_operator);
+      return static_cast<bool>(reader.flow->shutdown(SHUT_WR));
+    });
+    CHECK(ends.eventually([&] { return writer.read() == ""; }));
+    ends.with_both([&] {
+      CHECK(writer.flow->shutdown(SHUT_WR));
+      writer.flow->close(false);
+      return true;
+    });
+    CHECK(read_to_end(ends, reader) == written);
+  }
+}
+
+// S gives its cutover up, and what it held waits behind what TCP has. C's token may come; but a C that says nothing is no reason to
+// let that fall.
+TEST_CASE("what was held in front of a silent peer goes, also from a program that has closed", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect(kSmallBuffers);
+  auto& [acceptor, connector] = ends;
+  size_t written = 0;
+  ends.with_both([&] { return (written = fill(acceptor)) > 0; });
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    CHECK(acceptor.flow->state() == flow::State::confirmed);
+    acceptor.write("held");
+    acceptor.flow->step_aside(Reason::by_operator);
+    CHECK(acceptor.flow->state() == flow::State::yielded);
+    acceptor.flow->close(false);
+    for (int times = 0; times < 3; ++times) acceptor.flow->give_up();
+    CHECK(!acceptor.flow->finished());
+  });
+  CHECK(read_to_end(ends, connector) == written + 4);
+}
+
+// The peer sends on, and ends its stream, before it hears that nobody reads.
+TEST_CASE("what comes for a flow that was reset here costs no link", "[severed]") {
+  auto& ends = *new Ends;
+  ends.meet();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] {
+    CHECK(acceptor.flow->shutdown(SHUT_RDWR));
+    connector.write("one, ");
+    connector.write("two");
+    CHECK(connector.flow->shutdown(SHUT_WR));
+    connector.flow->close(false);
+    deliver_to(acceptor);
+    CHECK(acceptor.flow->state() == flow::State::broken);
+    CHECK(acceptor.link->alive());
+    ends.deliver_all();
+    CHECK(connector.link->alive());
+    return true;
+  });
+}
+
+// The connection's reset is faster than the link, which has bytes and an end of the peer's yet.
+TEST_CASE("what comes by the link behind a reset of TCP costs no link", "[severed]") {
+  auto& ends = *new Ends;
+  ends.meet();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] {
+    connector.write("late");
+    CHECK(connector.flow->shutdown(SHUT_WR));
+    const linger hard{1, 0};
+    REQUIRE(setsockopt(connector.flow->shadow(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard) == 0);
+    const sockaddr nowhere{AF_UNSPEC, {}};
+    REQUIRE(::connect(connector.flow->shadow(), &nowhere, sizeof nowhere) == 0);  // RST
+    acceptor.flow->tcp_ready(EPOLLIN | EPOLLHUP | EPOLLERR);
+    acceptor.flow->decide_end();
+    CHECK(acceptor.flow->state() == flow::State::broken);
+    deliver_to(acceptor);
+    CHECK(acceptor.link->alive());
+    return true;
+  });
+}
+
+// The slot is C's, too, until C has said that it is done with it.
+TEST_CASE("S that ends hard before it has seen C's token costs no link", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    CHECK(acceptor.flow->state() == flow::State::confirmed);
+    acceptor.flow->close(true);
+    ends.deliver_all();
+    CHECK(acceptor.link->alive());
+    CHECK(connector.link->alive());
+    CHECK(acceptor.flow->finished());
   });
 }
 
@@ -268,8 +216,7 @@ TEST_CASE("what is unread in front of the lane stays the kernel's as long as nob
     auto& reader = first ? ends.connector : ends.acceptor;
     ends.with_both([&] { return writer.write("unread"), true; });
     ends.enter([&] {
-      while (Ends::deliver(ends.connector) || Ends::deliver(ends.acceptor)) {
-      }
+      ends.deliver_all();
       CHECK(reader.flow->state() == (first ? flow::State::accepted : flow::State::claimed));
       reader.flow->leave(Reason::shared);
       CHECK(reader.flow->on_kernel());
@@ -287,10 +234,9 @@ TEST_CASE("who has given up hears that its silent peer has as well", "[severed]"
   ends.enter([&] {
     CHECK(Ends::deliver(connector));  // CLAIM
     CHECK(Ends::deliver(acceptor));   // ACCEPT
-    acceptor.flow->step_aside();
+    acceptor.flow->step_aside(Reason::by_operator);
     CHECK(acceptor.flow->state() == flow::State::yielded);
-    while (Ends::deliver(connector) || Ends::deliver(acceptor)) {
-    }
+    ends.deliver_all();
     CHECK(connector.flow->on_kernel());
     CHECK(acceptor.flow->on_kernel());
   });
@@ -307,12 +253,31 @@ TEST_CASE("urgent data in the place of a token is not stepped over", "[severed]"
     CHECK(acceptor.flow->state() == flow::State::confirmed);
     connector.flow->leave(Reason::unserved_call);
     CHECK(connector.flow->on_kernel());
+    acceptor.wire->arrived.clear();  // RETIRE, which would say the same
     CHECK(send(connector.flow->shadow(), "u", 1, MSG_OOB) == 1);
   });
   CHECK(ends.eventually([&] { return acceptor.flow->on_kernel(); }));
   char urgent = 0;
   CHECK(ends.with_both([&] { return recv(acceptor.flow->shadow(), &urgent, 1, MSG_OOB) == 1; }));
   CHECK(urgent == 'u');
+}
+
+// The service looks for the device of this machine, which has none.
+TEST_CASE("a flow whose first lane went with its device is tried again", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& flow = *ends.acceptor.flow;
+  ends.enter([&] { ends.acceptor.link->fail(Reason::link_failed); });  // with the CLAIM on its way
+  CHECK(ends.eventually([&] { return flow.candidacy().tried_before() || flow.settled(); }));
+  CHECK(ends.with_both([&] { return !flow.settled(); }));
+}
+
+TEST_CASE("a flow stays on TCP where there never was a device", "[severed]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& flow = *ends.acceptor.flow;
+  ends.with_both([&] { return ends.acceptor.engine.seek(flow), true; });
+  CHECK(ends.eventually([&] { return flow.settled_for() == Reason::no_device; }));
 }
 
 namespace {

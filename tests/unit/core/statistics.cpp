@@ -30,7 +30,7 @@ TEST_CASE("statistics of a process that did nothing", "[statistics]") {
                      {"dials", 0},
                      {"fallback", json::object()},
                      {"returns", json::object()},
-                     {"return_us", {{"p50", 0}, {"p99", 0}}},
+                     {"return_us", {{"count", 0}, {"sum", 0}, {"p50", 0}, {"p99", 0}}},
                      {"reentries", 0}};
   CHECK(parsed(counts) == want);
 }

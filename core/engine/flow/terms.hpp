@@ -1,0 +1,69 @@
+#pragma once
+// What the two ends of a cutover have told each other: at which offset N of each stream the lane begins, and
+// the marks that prove on TCP that both mean this link (docs/protocol.md, sections 5 and 6).
+//
+//   own_offset  = what this end had sent by TCP when it fixed its N; its mark is the next that goes there
+//   peer_offset = the same of the peer: what this end reads before the peer's mark
+//
+// Pure, but for the random number. Under the engine's lock.
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "core/base/result.hpp"
+#include "core/keys/cutover_key.hpp"
+#include "core/wire/frame.hpp"
+#include "core/wire/message.hpp"
+
+namespace rsock::engine {
+
+class Terms {
+ public:
+  explicit Terms(keys::Side side) : side_(side) {}
+
+  // A new cutover. An error where there is no random number to be had.
+  Status begin();
+  const wire::Nonce& nonce() const { return nonce_; }
+  // S has said it, or C has heard it.
+  void set_claim(const wire::Claim& claim) { claim_ = claim; }
+  const wire::Claim& claim() const { return claim_; }
+  // Both have said theirs: from now on there are marks.
+  void agree(const keys::LinkKey& link, const wire::Accept& accept);
+
+  void fix_own_offset(uint64_t offset) { own_offset_ = offset; }
+  uint64_t own_offset() const { return own_offset_; }
+  void set_peer_offset(uint64_t offset) { peer_offset_ = offset; }
+  // How many bytes come before the peer's mark, of which `position_in` were taken.
+  uint64_t left(uint64_t position_in) const { return peer_offset_ - std::min(peer_offset_, position_in); }
+
+  wire::Mark token() const { return marks_->mark(side_, own_offset_); }
+  wire::Mark no() const { return marks_->no(side_, own_offset_); }
+  wire::FrameBytes frame(wire::FrameKind kind, uint64_t value) const;
+  // Of the peer: what stands at its N, and what came by TCP while only frames may.
+  keys::Seen judge(std::span<const uint8_t> bytes) const {
+    return marks_->judge(bytes, peer_side(), peer_offset_);
+  }
+  std::optional<wire::Frame> decode(std::span<const uint8_t, wire::kFrameSize> bytes) const;
+
+  bool shown() const { return shown_; }  // this end's token is on TCP, or on the way there
+  void note_shown() { shown_ = true; }
+  // The peer's mark was seen, and lies in TCP at its N, behind bytes that are not read.
+  bool mark_ahead() const { return mark_ahead_; }
+  void set_mark_ahead(bool ahead) { mark_ahead_ = ahead; }
+
+ private:
+  keys::Side peer_side() const {
+    return side_ == keys::Side::connector ? keys::Side::acceptor : keys::Side::connector;
+  }
+
+  keys::Side side_;
+  wire::Claim claim_;
+  wire::Nonce nonce_{};
+  std::optional<keys::CutoverKey> marks_;
+  uint64_t own_offset_ = 0, peer_offset_ = 0;
+  bool shown_ = false, mark_ahead_ = false;
+};
+
+}  // namespace rsock::engine

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <vector>
+
+#include "tools/processes.hpp"
+
+namespace rsock::tools {
+
+/// A process that has the library, by what /proc says of it.
+struct Loaded {
+  pid_t pid;
+  std::string program;  ///< printable
+};
+
+/// Those of the selection, in this network namespace, that do not answer on a control socket: they have no
+/// selected flow or listener yet, or their configuration has a mistake. As far as this user may know of them.
+std::vector<Loaded> only_loaded(const Selection& selection, const std::vector<Process>& answering);
+
+}  // namespace rsock::tools
