@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFile = "50-rsock.conf";
 constexpr std::string_view kMark = "# Made by `rsock enable`; `rsock disable` takes it away.\n";
 
-struct Arguments {
+struct UnitArguments {
   std::string unit;
   std::string root = "/";
   std::string library;  ///< empty: the one that belongs to this command
@@ -38,7 +38,7 @@ struct Arguments {
   std::string lane = "auto";
 };
 
-fs::path drop_in(const Arguments& arguments, const Unit& unit) {
+fs::path drop_in(const UnitArguments& arguments, const Unit& unit) {
   return fs::path(arguments.root) / "etc/systemd/system" / (unit.name() + ".d") / kFile;
 }
 
@@ -52,7 +52,7 @@ std::optional<std::string> text_of(const fs::path& file) {
   return std::string{std::istreambuf_iterator<char>(stream), {}};
 }
 
-ExitStatus no_unit(const Arguments& arguments) {
+ExitStatus no_unit(const UnitArguments& arguments) {
   fmt::print(stderr, "rsock: there is no unit {} here\n", printable(arguments.unit));
   return kUsage;
 }
@@ -116,7 +116,7 @@ int write(const fs::path& file, const std::string& text) {
 }
 
 /// "", if nothing is to be named: the default file is absent, and conf.d alone may be there.
-std::string path_of_config(const Arguments& arguments) {
+std::string path_of_config(const UnitArguments& arguments) {
   if (!arguments.config.empty()) return fs::absolute(arguments.config).lexically_normal();
   std::error_code error;
   return fs::exists(below(arguments.root, config::kDefaultPath), error) ? config::kDefaultPath : "";
@@ -131,7 +131,7 @@ void tell(const std::vector<Hindrance>& all) {
                  printable(fmt::format("{}", fmt::join(lines, ", "))));
 }
 
-ExitStatus enable(const Arguments& arguments) {
+ExitStatus enable(const UnitArguments& arguments) {
   const auto found = Unit::find(arguments.root, arguments.unit);
   if (!found) return no_unit(arguments);
   const auto file = drop_in(arguments, *found);
@@ -165,7 +165,7 @@ ExitStatus enable(const Arguments& arguments) {
   return kSuccess;
 }
 
-ExitStatus disable(const Arguments& arguments) {
+ExitStatus disable(const UnitArguments& arguments) {
   const auto unit = Unit::find(arguments.root, arguments.unit);
   // A unit that is gone may have left its drop-in.
   const auto name = unit                                   ? unit->name()
@@ -197,7 +197,7 @@ bool is_of(const std::string& groups, const std::string& unit) {
 }
 
 /// Tells of each process of the unit, and whether all have the library; nothing if there is none.
-std::optional<bool> tell_of_processes(const Arguments& arguments, const Unit& unit) {
+std::optional<bool> tell_of_processes(const UnitArguments& arguments, const Unit& unit) {
   std::error_code error;
   std::optional<bool> all;
   for (const auto& entry : fs::directory_iterator(fs::path(arguments.root) / "proc", error)) {
@@ -217,7 +217,7 @@ std::optional<bool> tell_of_processes(const Arguments& arguments, const Unit& un
   return all;
 }
 
-ExitStatus status(const Arguments& arguments) {
+ExitStatus status(const UnitArguments& arguments) {
   const auto unit = Unit::find(arguments.root, arguments.unit);
   if (!unit) return no_unit(arguments);
   const auto file = drop_in(arguments, *unit);
@@ -231,7 +231,7 @@ ExitStatus status(const Arguments& arguments) {
   return enabled && all.value_or(true) ? kSuccess : kFailure;
 }
 
-CLI::App* add(CLI::App& app, const char* name, const char* description, Arguments& arguments) {
+CLI::App* add(CLI::App& app, const char* name, const char* description, UnitArguments& arguments) {
   auto* command = app.add_subcommand(name, description);
   command->add_option("UNIT", arguments.unit, "a service of systemd: redis-server, or redis-server.service")
       ->required();
@@ -243,7 +243,7 @@ CLI::App* add(CLI::App& app, const char* name, const char* description, Argument
 }  // namespace
 
 std::vector<Command> add_units(CLI::App& app) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<UnitArguments>();
   auto* on = add(app, "enable", "Let a service of systemd run with librsock preloaded", *arguments);
   on->add_option("--config", arguments->config, "its configuration (default /etc/rsock/rsock.toml)")
       ->type_name("FILE");

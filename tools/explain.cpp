@@ -55,13 +55,13 @@ void print_markdown() {
   for (const auto& reason : kReasonTexts) fmt::print("| `{}` | {} |\n", reason.key, reason.meaning);
 }
 
-nlohmann::ordered_json to_json(const ReasonTexts& reason) {
+nlohmann::ordered_json json_of(const ReasonTexts& reason) {
   return {{"reason", reason.key}, {"meaning", reason.meaning}, {"cause", reason.cause}, {"proof", reason.proof}, {"remedy", reason.remedy}};
 }
 
-nlohmann::ordered_json all_to_json() {
+nlohmann::ordered_json json_of_all() {
   auto all = nlohmann::ordered_json::array();
-  for (const auto& reason : kReasonTexts) all.push_back(to_json(reason));
+  for (const auto& reason : kReasonTexts) all.push_back(json_of(reason));
   return all;
 }
 
@@ -99,7 +99,7 @@ ExitStatus explain(const ExplainArguments& arguments) {
   const auto* reason = find(arguments.reason);
   if (!arguments.reason.empty() && !reason) return unknown(arguments.reason);
   if (arguments.json)
-    fmt::print("{}\n", (reason ? to_json(*reason) : all_to_json()).dump(2));
+    fmt::print("{}\n", (reason ? json_of(*reason) : json_of_all()).dump(2));
   else if (arguments.man)
     fmt::print("{}", manual_of_reasons());
   else if (arguments.markdown)

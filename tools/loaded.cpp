@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kLibrary = "/librsock.so";
+constexpr std::string_view kMappedLibrary = "/librsock.so";
 
 std::string namespace_of(const std::string& folder) {
   std::error_code error;
@@ -26,9 +26,9 @@ std::string namespace_of(const std::string& folder) {
 bool has_library(const std::string& folder) {
   std::ifstream maps(folder + "/maps");
   for (std::string line; std::getline(maps, line);) {
-    const auto at = line.rfind(kLibrary);
+    const auto at = line.rfind(kMappedLibrary);
     if (at == line.npos) continue;
-    const auto rest = std::string_view(line).substr(at + kLibrary.size());
+    const auto rest = std::string_view(line).substr(at + kMappedLibrary.size());
     if (rest.empty() || rest == " (deleted)") return true;
   }
   return false;
@@ -59,6 +59,15 @@ std::vector<Loaded> only_loaded(const Selection& selection, const std::vector<Pr
   }
   std::ranges::sort(found, {}, &Loaded::pid);
   return found;
+}
+
+bool holds_any(pid_t pid, std::span<const std::uint64_t> sockets) {
+  const auto folder = fmt::format("/proc/{}/fd", pid);
+  return std::ranges::any_of(sys::names_in(folder.c_str()), [&](const auto& number) {
+    std::error_code error;
+    const auto target = fs::read_symlink(folder + "/" + number, error).string();
+    return std::ranges::any_of(sockets, [&](auto inode) { return target == fmt::format("socket:[{}]", inode); });
+  });
 }
 
 }  // namespace rsock::tools

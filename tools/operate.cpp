@@ -74,7 +74,7 @@ bool answered(const Told& told) {
   return told.answer.has_value();
 }
 
-std::string reasons(const ControlAnswer& answer) {
+std::string reasons_of(const ControlAnswer& answer) {
   std::string text;
   for (const auto& [reason, flows] : answer.stay) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", reason, flows);
   return on_one_line(std::move(text));
@@ -110,7 +110,7 @@ ExitStatus to_lanes(std::vector<Process>& processes, const OperateArguments& arg
       status = kFailure;
       continue;
     }
-    const auto why = reasons(*told.answer);
+    const auto why = reasons_of(*told.answer);
     fmt::print("{}: flows may enter a lane, {} will{}\n", told.process->name(), told.moved,
                why.empty() ? "" : "; these stay on TCP: " + why);
   }
@@ -176,7 +176,7 @@ ExitStatus list(const OperateArguments& arguments) {
     const auto& flows = told.answer->flows;
     const auto name = told.process->name();
     fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", told.process->pid(), name.substr(0, name.rfind('[')), flows.rdma,
-               flows.shm, flows.tcp, flows.entering, flows.leaving, reasons(*told.answer));
+               flows.shm, flows.tcp, flows.entering, flows.leaving, reasons_of(*told.answer));
   }
   for (const auto& [pid, program] : waiting)
     fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", pid, program, "-", "-", "-", "-", "-", "no control socket");

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <utility>
+
+#include "tools/loaded.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -104,7 +107,8 @@ bool Selection::fits(const std::string& called) const {
 
 std::vector<Process> Process::find(const Selection& selection) {
   raise_limit();
-  auto called = control::Caller::call_all(kDoorPatience);
+  std::vector<std::uint64_t> crowded_sockets;
+  auto called = control::Caller::call_all(kDoorPatience, &crowded_sockets);
   if (selection.pid) std::erase_if(called, [&](const auto& one) { return one.process() != 0 && one.process() != *selection.pid; });
   if (selection.which) std::erase_if(called, [&](const auto& one) { return !selection.which(one.process()); });
   std::vector<control::Caller*> callers;
@@ -124,7 +128,21 @@ std::vector<Process> Process::find(const Selection& selection) {
     if (!selection.fits(process.program_)) continue;
     found.push_back(std::move(process));
   }
+  std::ranges::move(crowded(selection, found, crowded_sockets), std::back_inserter(found));
   return found;
+}
+
+/// Those that are stopped, or busy, while others have called already: whose socket it is only their descriptors tell.
+std::vector<Process> Process::crowded(const Selection& selection, const std::vector<Process>& found, const std::vector<std::uint64_t>& sockets) {
+  std::vector<Process> all;
+  if (sockets.empty()) return all;
+  for (const auto& one : only_loaded(selection, found)) {
+    if ((selection.which && !selection.which(one.pid)) || !holds_any(one.pid, sockets)) continue;
+    Process process(control::Caller::of_silent(one.pid));
+    process.program_ = one.program;
+    all.push_back(std::move(process));
+  }
+  return all;
 }
 
 }  // namespace rsock::tools

@@ -50,6 +50,7 @@ class Process {
 
  private:
   explicit Process(control::Caller&& caller) : caller_(std::move(caller)), pid_(caller_.process()) {}
+  static std::vector<Process> crowded(const Selection& selection, const std::vector<Process>& found, const std::vector<std::uint64_t>& sockets);
 
   control::Caller caller_;
   pid_t pid_;

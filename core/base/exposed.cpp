@@ -18,21 +18,27 @@
 namespace rsock {
 namespace {
 
+struct Closer {
+  pthread_t id{};
+  std::atomic<uint32_t> ended{0};
+  bool started = false;
+};
+
 // Those that are held up, and the threads that close them: some, since one may be held up for long.
 struct Held {
-  static constexpr int kMostThreads = 4;
   std::mutex lock;
   std::vector<UniqueFd>* next = nullptr;  // never destroyed: the threads may be there until the very end
   std::atomic<uint32_t> all{0};
-  int threads = 0;
+  std::array<Closer, 4> closers;
+  bool retired = false;
 };
 constinit Held held;
 
-void* close_all(void*) {
+void* close_all(void* self) {
   pthread_setname_np(pthread_self(), "rsock-close");
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   std::unique_lock lock(held.lock);
-  while (!held.next->empty()) {
+  while (!held.next->empty() && !held.retired) {
     auto fd = std::move(held.next->back());
     held.next->pop_back();
     lock.unlock();
@@ -40,16 +46,27 @@ void* close_all(void*) {
     lock.lock();
     if (--held.all == 0) sys::futex_wake(held.all, INT_MAX);
   }
-  --held.threads;
+  auto& ended = static_cast<Closer*>(self)->ended;
+  ended = 1;
+  sys::futex_wake(ended, INT_MAX);
   return nullptr;
 }
 
-bool start_thread() {
-  const SignalsBlocked here;
-  pthread_t thread;
-  const bool started = pthread_create(&thread, nullptr, close_all, nullptr) == 0;
-  if (started) pthread_detach(thread);
-  return started;
+void join(Closer& closer) {
+  pthread_join(closer.id, nullptr);
+  closer.started = false;
+}
+
+// One more, if there may be one more; with the lock.
+void start_closer() {
+  for (auto& closer : held.closers) {
+    if (closer.started && closer.ended) join(closer);
+    if (closer.started) continue;
+    const SignalsBlocked here;
+    closer.ended = 0;
+    closer.started = pthread_create(&closer.id, nullptr, close_all, &closer) == 0;
+    return;
+  }
 }
 
 enum class Left { nothing, harmless, unknown };
@@ -151,7 +168,23 @@ void ExposedFd::close_aside(UniqueFd fd) {
   if (!held.next) held.next = new std::vector<UniqueFd>;
   held.next->push_back(std::move(fd));
   ++held.all;
-  if (held.threads < Held::kMostThreads && start_thread()) ++held.threads;
+  if (!held.retired) start_closer();
+}
+
+// A thread that has ended for the kernel, too, is killed by no filter.
+bool ExposedFd::retire(Duration most) {
+  const auto deadline = now() + most;
+  std::unique_lock lock(held.lock);
+  held.retired = true;
+  for (auto& closer : held.closers) {
+    if (!closer.started) continue;
+    lock.unlock();
+    for (auto left = most; closer.ended == 0 && (left = deadline - now()) > Duration::zero();) sys::futex_sleep(closer.ended, 0, left);
+    lock.lock();
+    if (closer.ended == 0) return false;
+    join(closer);
+  }
+  return true;
 }
 
 size_t ExposedFd::held_up() {

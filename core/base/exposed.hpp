@@ -40,6 +40,9 @@ class ExposedFd {
   // Until none is, for so long at most.
   static void await_closed(Duration most);
   static constexpr size_t kMostHeldUp = 32;
+  // Before a filter of system calls (seccomp(2)): no thread closes anything any more, and those that did have ended. What is held up
+  // then stays open. False if one was held up for longer than this.
+  static bool retire(Duration most);
   // In a child of fork, which has closed all of them.
   static void forked();
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cinttypes>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -38,15 +39,21 @@ bool is_door(std::string_view name) {
          name.find_first_not_of("0123456789abcdef", name.size() - 16) == name.npos;
 }
 
-// Calls `take` with each name at which somebody listens, without the '@' for the zero byte. A line of /proc/net/unix: address, count,
-// protocol, flags, type, state, inode, name.
+struct Door {
+  std::string name;  // without the '@' for the zero byte
+  uint64_t inode;
+};
+
+// Calls `take` with each name at which somebody listens. A line of /proc/net/unix: address, count, protocol, flags, type, state, inode,
+// name.
 template <class Take>
 void each_door(Take take) {
   (void)sys::each_line("/proc/net/unix", [&](const char* line) {
     unsigned flags = 0;
+    uint64_t inode = 0;
     char name[sizeof(sockaddr_un::sun_path)];
-    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %*s %107s", &flags, name) == 2 && (flags & kListens) && is_door(name))
-      take(std::string(name + 1));
+    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %" SCNu64 " %107s", &flags, &inode, name) == 3 && (flags & kListens) && is_door(name))
+      take(Door{name + 1, inode});
   });
 }
 
@@ -74,29 +81,37 @@ class Known {
 
 }  // namespace
 
-std::vector<Caller> Caller::call_all(Duration patience) {
+std::vector<Caller> Caller::call_all(Duration patience, std::vector<uint64_t>* crowded) {
   std::vector<Caller> all;
-  std::vector<std::string> crowded;  // many callers are before us
+  std::vector<Door> again;  // many callers are before us
   Known known;
   // False where the door is to be tried again.
-  const auto call = [&](const std::string& door) {
+  const auto call = [&](const Door& door) {
     auto fd = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!fd) return true;
-    if (const auto connected = knock(fd->get(), door); !connected) return !connected.is(EAGAIN);
+    if (const auto connected = knock(fd->get(), door.name); !connected) return !connected.is(EAGAIN);
     ucred owner{};
     socklen_t room = sizeof owner;
     if (sys::getsockopt(fd->get(), SOL_SOCKET, SO_PEERCRED, &owner, room) && known.admit(owner))
       all.push_back(Caller(std::move(*fd), owner.pid));
     return true;
   };
-  each_door([&](std::string door) {
-    if (!call(door) && crowded.size() < kMostOfUser) crowded.push_back(std::move(door));
+  each_door([&](Door door) {
+    if (!call(door) && again.size() < kMostOfUser) again.push_back(std::move(door));
   });
-  for (const auto deadline = now() + patience; !crowded.empty() && now() < deadline;) {
+  for (const auto deadline = now() + patience; !again.empty() && now() < deadline;) {
     wait({}, kPause);
-    std::erase_if(crowded, call);
+    std::erase_if(again, call);
   }
+  if (crowded)
+    for (const auto& door : again) crowded->push_back(door.inode);
   return all;
+}
+
+Caller Caller::of_silent(pid_t process) {
+  Caller made({}, process);
+  made.state_ = State::silent;
+  return made;
 }
 
 std::vector<std::optional<wire::ControlAnswer>> Caller::ask_all(std::span<Caller* const> callers, const wire::ControlRequest& request,

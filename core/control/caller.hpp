@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
@@ -23,8 +24,11 @@ namespace rsock::control {
 class Caller {
  public:
   // With every process of this network namespace that may be commanded: of this user, or of root, by what the kernel says of whoever
-  // listens; for root of any user. `patience` with all of them.
-  static std::vector<Caller> call_all(Duration patience);
+  // listens; for root of any user. `patience` with all of them. `crowded`: the inodes of the sockets where so many callers waited
+  // before us for so long that nobody may be told of.
+  static std::vector<Caller> call_all(Duration patience, std::vector<uint64_t>* crowded = nullptr);
+  // A process that lets nobody in: it is never heard.
+  static Caller of_silent(pid_t process);
   struct Patience {
     Duration with_all;
     Duration with_likely;  // where the kernel knows of a thread of ours: it is busy, or stopped

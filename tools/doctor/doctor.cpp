@@ -16,7 +16,7 @@ namespace {
 using namespace doctor;
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct DoctorArguments {
   std::string target;
   std::string root = "/";
   bool json = false;
@@ -61,7 +61,7 @@ Json json_of(const Subject& subject, const Findings& findings) {
   return {{"subject", subject.name()}, {"checks", checks}};
 }
 
-ExitStatus look(const Arguments& arguments) {
+ExitStatus look(const DoctorArguments& arguments) {
   const auto subject = Subject::find(arguments.root, arguments.target);
   if (!subject) {
     fmt::print(stderr, "rsock: there is no unit and no process {} here\n", printable(arguments.target));
@@ -82,7 +82,7 @@ ExitStatus look(const Arguments& arguments) {
 Command add_doctor(CLI::App& app) {
   auto* command = app.add_subcommand(
       "doctor", "Tell what would keep a program's flows from their lanes on this host, and what helps");
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<DoctorArguments>();
   command
       ->add_option("UNIT|PID", arguments->target,
                    "a service of systemd, or a process; none: what this user starts")

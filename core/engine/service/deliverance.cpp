@@ -42,8 +42,9 @@ void Deliverance::end_in_time(int signal) {
   engine_.orders.call();
 }
 
+// Whoever goes on without may have this thread killed by the filter, and the process with it.
 bool Deliverance::retire() {
-  constexpr auto kPatience = milliseconds(1000);
+  constexpr auto kPatience = milliseconds(10000);
   const auto deadline = now() + kPatience;
   uint32_t expected = Work::goes_on;
   if (work_.compare_exchange_strong(expected, Work::is_to_rest)) {

@@ -5,7 +5,7 @@
 //   goes on ─▶ is to deliver ─▶ delivered
 //        └───▶ is to rest ────▶ rests       for good: no flow is in a lane, and none will be
 //
-// Whoever asks for that waits, for a bounded time: drain_ms and a little more, or a second. In a handler of a
+// Whoever asks for that waits, for a bounded time: drain_ms and a little more, or ten seconds. In a handler of a
 // signal neither locks nor memory are taken, which the interrupted code may have. A child of fork has a
 // service of its own, whose work goes on.
 

@@ -88,9 +88,11 @@ void Service::unwatch(Flow& flow) {
   events_.remove(flow.shadow());
 }
 
-// A filter for all threads would kill it on its way out, which is short.
+// A filter for all threads would kill one that is on its way out, however short that is.
 void Service::retire() {
+  constexpr auto kPatience = milliseconds(1000);
   if (deliverance_.retire()) pthread_join(thread_, nullptr);
+  (void)ExposedFd::retire(kPatience);
 }
 
 void Service::thread_ends(int status) {

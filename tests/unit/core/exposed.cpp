@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -177,4 +179,40 @@ TEST_CASE("What is given up is watched no more, held up or not", "[exposed]") {
   CHECK(*sys::epoll_poll(set.get(), &event, 1) == 0);
   tcp.peer.reset();
   while (ExposedFd::held_up() > 0) usleep(1000);
+}
+
+// Each in a process of its own: it is for good. What is left of a thread that the kernel still knows of would be killed by the filter.
+TEST_CASE("Once retired nothing is closed aside, and no thread is left", "[exposed]") {
+  int turn = 0;
+  for (int status = 0; turn < 100 && status == 0; ++turn) {
+    const auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      for (int i = 0; i < turn % 7; ++i) ExposedFd::close_aside(UniqueFd(::fcntl(0, F_DUPFD_CLOEXEC, 3)));
+      bool right = ExposedFd::retire(milliseconds(10000));
+      struct stat tasks {};
+      right = right && ::stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 3;
+      ExposedFd::close_aside(UniqueFd(::fcntl(0, F_DUPFD_CLOEXEC, 3)));
+      right = right && ::stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 3 && ExposedFd::held_up() > 0;
+      ::_exit(right ? 0 : 1);
+    }
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+  CHECK(turn == 100);
+}
+
+TEST_CASE("Who retires does not wait longer for what is held up", "[exposed]") {
+  const auto child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    Lingering tcp;
+    ExposedFd::close_aside(std::move(tcp.fd));
+    const auto begun = now();
+    const bool all = ExposedFd::retire(milliseconds(100));
+    ::_exit(!all && took_no_time(begun) ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
