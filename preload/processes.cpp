@@ -108,6 +108,7 @@ void before_filter(long filter) {
   const int saved = errno;
   Uncancellable here;
   sockets::before_filter();
+  memory::probe_no_more();
   errno = saved;
 }
 

@@ -49,6 +49,8 @@ inline constexpr unsigned kPageBits = 12;
 inline constexpr size_t kRemembered = 4096;  // pages, by their low bits: 16 MiB of buffers
 enum class Use { read, write };
 
+// Before a filter of system calls: nothing is probed from now on, and whether memory is good turns out when it is copied.
+void probe_no_more();
 // The bytes from `at` on that may be touched, `size` at most, size > 0.
 size_t probe(uintptr_t at, size_t size, Use use);
 

@@ -119,6 +119,9 @@ void take_over(Section& section, int fd, By by = By::here);
 void give_up_shared_sets(Section& section);
 void give_up_and_wait(Section& section, std::shared_ptr<EpollSet> set);
 void let_go_of_sets(Section& section);
+// All flows are leaving. Nothing is known any more but flows of whose bytes some are here, unread, and the sets that they are in. Blocks
+// for a bounded time, without the lock.
+void leave_to_kernel(Section& section);
 // The descriptors of this process that others in its family know of, as fork, exec and exit see them.
 void share_with_child(engine::Engine& engine);
 void inherit(engine::Engine& parents);

@@ -159,6 +159,40 @@ void give_up_shared_sets(Section& section) {
   for (const auto& set : shared) give_up_and_wait(section, set);
 }
 
+namespace {
+
+bool is_kernels(Entry& entry) {
+  switch (entry.kind) {
+    case Entry::Kind::flow:
+      return !lane_flow(entry);
+    case Entry::Kind::set:
+      return entry.set->kernels();
+    case Entry::Kind::inherited:
+    case Entry::Kind::inherited_set:
+      return entry.passes.load(std::memory_order_relaxed);
+    case Entry::Kind::listener:
+    case Entry::Kind::unused:
+      break;
+  }
+  return true;
+}
+
+}  // namespace
+
+void leave_to_kernel(Section& section) {
+  std::vector<std::shared_ptr<EpollSet>> sets;
+  for_each_entry([&](Entry& entry) {
+    if (entry.kind == Entry::Kind::set) sets.push_back(entry.set);
+  });
+  for (const auto& set : sets) give_up_and_wait(section, set);
+  for (size_t fd = 0; fd < used_table().size(); ++fd) take_over(section, static_cast<int>(fd), By::others);
+  for (size_t fd = 0; fd < used_table().size(); ++fd)
+    if (auto* entry = find(static_cast<int>(fd)); entry && is_kernels(*entry)) {
+      --entry->descriptors;
+      set_entry(static_cast<int>(fd), nullptr);
+    }
+}
+
 void let_go_of_sets(Section& section) {
   give_up_shared_sets(section);
   for_each_entry([](Entry& entry) {

@@ -305,6 +305,10 @@ void before_filter() {
   if (!process || process->filtered || in_borrowed_memory()) return;
   if (state.engine) {
     give_up_lanes(Reason::unserved_call);
+    {
+      Section section;
+      leave_to_kernel(section);
+    }
     if (auto* service = state.engine->service_if_any()) service->retire();
   }
   write_statistics();

@@ -2,6 +2,8 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -73,6 +75,68 @@ TEST_CASE("seccomp: bytes that came before the filter and nobody read", "[syscal
   sent.give();
   CHECK(receive(peer.fd, 5) == "hello");
   CHECK(status_of(peer.child) == 7);
+}
+
+// Nobody has looked at these pages, nor may look any more.
+TEST_CASE("seccomp: buffers that were not used before the filter", "[syscall][tcp]") {
+  constexpr size_t kPage = 4096;
+  const bool unread = GENERATE(false, true);  // what is read came before the filter
+  const Signal sent;
+  auto peer = peer_that([&](int fd) {
+    auto* fresh = static_cast<char*>(mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (fresh == MAP_FAILED) return 1;
+    if (unread && !sent.wait()) return 2;
+    while (unread && polled(fd, POLLIN) == 0) {
+    }
+    if (!by_seccomp(filter_of({SYS_read, SYS_write}))) return 3;
+    if (read(fd, fresh + kPage - 2, 5) != 5) return 4;
+    if (read(fd, reinterpret_cast<char*>(kPage), 3) != -1 || errno != EFAULT) return 5;
+    if (read(fd, fresh + 3 * kPage - 2, 3) != 3) return 6;
+    return put(fd, {fresh + kPage - 2, 5}) && put(fd, {fresh + 3 * kPage - 2, 3}) ? 7 : 8;
+  });
+  send_all(peer.fd, "afterall");
+  if (unread) sent.give();
+  CHECK(receive(peer.fd, 8) == "afterall");
+  CHECK(status_of(peer.child) == 7);
+}
+
+TEST_CASE("seccomp: who waits behind a filter makes no other call", "[syscall][tcp][epoll]") {
+  auto peer = peer_that([&](int fd) {
+    const Fd set(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = 77;
+    if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0) return 1;
+    if (!by_seccomp(filter_of({SYS_read, SYS_write, SYS_poll, SYS_epoll_wait}))) return 2;
+    pollfd one{fd, POLLIN, 0};
+    if (poll(&one, 1, 5000) != 1 || one.revents != POLLIN) return 3;
+    event = {};
+    if (epoll_wait(set, &event, 1, 5000) != 1 || event.events != EPOLLIN || event.data.u64 != 77) return 4;
+    return put(fd, take(fd, 5)) ? 7 : 5;
+  });
+  send_all(peer.fd, "after");
+  CHECK(receive(peer.fd, 5) == "after");
+  CHECK(status_of(peer.child) == 7);
+}
+
+TEST_CASE("seccomp: a child behind a filter serves what it has from its parent", "[syscall][tcp][epoll]") {
+  const auto pair = connected();
+  const Fd set(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = 78;
+  REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, pair.server, &event) == 0);
+  const auto child = child_that([&] {
+    if (!by_seccomp(filter_of({SYS_read, SYS_write, SYS_poll, SYS_epoll_wait}))) return 1;
+    epoll_event seen{};
+    if (epoll_wait(set, &seen, 1, 5000) != 1 || seen.events != EPOLLIN || seen.data.u64 != 78) return 2;
+    pollfd one{pair.server, POLLIN, 0};
+    if (poll(&one, 1, 5000) != 1 || one.revents != POLLIN) return 3;
+    return put(pair.server, take(pair.server, 5)) ? 7 : 4;
+  });
+  send_all(pair.client, "after");
+  CHECK(receive(pair.client, 5) == "after");
+  CHECK(status_of(child) == 7);
 }
 
 TEST_CASE("prctl: to ask whether there are filters changes nothing", "[prctl]") {

@@ -188,6 +188,7 @@ TEST_CASE("Once retired nothing is closed aside, and no thread is left", "[expos
     const auto child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
+      ExposedFd::forked();
       for (int i = 0; i < turn % 7; ++i) ExposedFd::close_aside(UniqueFd(::fcntl(0, F_DUPFD_CLOEXEC, 3)));
       bool right = ExposedFd::retire(milliseconds(10000));
       struct stat tasks {};
@@ -206,9 +207,12 @@ TEST_CASE("Who retires does not wait longer for what is held up", "[exposed]") {
   const auto child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+    ExposedFd::forked();
     Lingering tcp;
+    const int number = tcp.fd.get();
     ExposedFd::close_aside(std::move(tcp.fd));
     const auto begun = now();
+    while (::fcntl(number, F_GETFD) >= 0) usleep(1000);  // the thread is in its close
     const bool all = ExposedFd::retire(milliseconds(100));
     ::_exit(!all && took_no_time(begun) ? 0 : 1);
   }
