@@ -237,6 +237,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void hold() { ++calls_.within; }
   void release_hold();
   void close_when_free(bool hard);
+  // on_kernel(), for good: the connection goes on without us.
+  void disown();
   bool finished() const { return finished_; }
 
   void observe(Observer& observer) { observers_.push_back(&observer); }

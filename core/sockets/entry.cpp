@@ -62,6 +62,20 @@ std::shared_ptr<engine::Flow> lane_flow(int fd) {
   return entry && lane_flow(*entry) ? entry->flow : nullptr;
 }
 
+namespace {
+
+// Nothing names it any more.
+void give_back(Entry& entry) {
+  if (entry.share) entry.share->let_go();
+  if (entry.set && entry.set->share()) entry.set->share()->let_go();
+  entry.set.reset();
+  entry.kind = Entry::Kind::unused;
+  entry.next_free = pool;
+  pool = &entry;
+}
+
+}  // namespace
+
 void release(int fd) {
   auto* entry = find(fd);
   set_entry(fd, nullptr);
@@ -80,12 +94,16 @@ void release(int fd) {
     entry->flow->close_when_free(entry->flow->resets_on_close());
     entry->flow.reset();
   }
-  if (entry->share) entry->share->let_go();
-  if (entry->set && entry->set->share()) entry->set->share()->let_go();
-  entry->set.reset();
-  entry->kind = Entry::Kind::unused;
-  entry->next_free = pool;
-  pool = entry;
+  give_back(*entry);
+}
+
+void disown(int fd) {
+  auto* entry = find(fd);
+  set_entry(fd, nullptr);
+  if (!entry || --entry->descriptors > 0) return;
+  if (entry->flow) entry->flow->disown();
+  entry->flow.reset();
+  give_back(*entry);
 }
 
 }  // namespace rsock::sockets

@@ -109,6 +109,8 @@ std::shared_ptr<engine::Flow> lane_flow(int fd);
 // The same of an entry that is a flow's; safe until the lock is let go.
 engine::Flow* lane_flow(Entry& entry);
 void release(int fd);
+// The descriptor stays the program's, and is nothing to us: the kernel serves it, for good.
+void disown(int fd);
 // What came from the parent is used: `here` by this process's program, or by somebody else to whom it is handed. Afterwards the
 // entry is a flow of this process, or the kernel serves it; if it is still inherited, it is lost. Does nothing to other entries.
 // Blocks for a bounded time, without the lock.

@@ -187,10 +187,7 @@ void leave_to_kernel(Section& section) {
   for (const auto& set : sets) give_up_and_wait(section, set);
   for (size_t fd = 0; fd < used_table().size(); ++fd) take_over(section, static_cast<int>(fd), By::others);
   for (size_t fd = 0; fd < used_table().size(); ++fd)
-    if (auto* entry = find(static_cast<int>(fd)); entry && is_kernels(*entry)) {
-      --entry->descriptors;
-      set_entry(static_cast<int>(fd), nullptr);
-    }
+    if (auto* entry = find(static_cast<int>(fd)); entry && is_kernels(*entry)) disown(static_cast<int>(fd));
 }
 
 void let_go_of_sets(Section& section) {

@@ -277,6 +277,13 @@ void Flow::let_socket_go() {
   socket_.forget();
 }
 
+// Calls that are under way go on by a descriptor of ours.
+void Flow::disown() {
+  if (calls_.within > 0) return;
+  ends_.close(false);
+  finish();
+}
+
 void Flow::finish() {
   finished_ = true;
   let_socket_go();
