@@ -73,7 +73,8 @@ Result<size_t> Flow::read_any(std::span<const iovec> to, bool peek) {
           if (!got && state() != before) break;
           if (!got || *got < left) return got;
           const auto more = read_ring(to, *got, peek);  // right behind it, if that is a lane already
-          return more ? *got + *more : got;
+          if (!more) return got;
+          return *got + *more + (peek ? 0 : read_behind(to, *got + *more, peek));
         }
         pump_tcp();
         if (state() == before && receives() == source) return Errno{EAGAIN};
@@ -314,7 +315,11 @@ size_t Flow::readable_bytes() {
   const auto source = receives();
   if (source == Receives::frames || source == Receives::nothing) return count;
   const uint64_t raw = socket_.unread().value_or(0);
-  return count + static_cast<size_t>(source == Receives::raw ? raw : std::min(raw, boundary_left()));
+  if (source == Receives::raw) return count + static_cast<size_t>(raw);
+  const auto before_mark = std::min(raw, boundary_left());
+  // Behind the mark of a cutover that was given up it is raw bytes again.
+  const auto behind = flow::receives(state()) == Receives::raw ? raw - before_mark : 0;
+  return count + static_cast<size_t>(before_mark + behind - std::min<uint64_t>(behind, wire::kMarkSize));
 }
 
 bool Flow::peer_ended() const { return receives() == Receives::raw ? socket_.ended_by_peer() : lane_ended(); }

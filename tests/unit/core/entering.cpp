@@ -429,6 +429,35 @@ TEST_CASE("a lane that is left in front of unread bytes gives them first", "[ent
   CHECK(other == "raw ring");
 }
 
+// The cutover is given up, and what S says then stands behind its mark.
+TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and read with those before it", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] { return acceptor.write("raw "), true; });
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    CHECK(Ends::deliver(connector));  // CONFIRM, which waits for the reader
+    connector.write("request");
+    CHECK(connector.flow->state() == State::shown);
+    acceptor.flow->step_aside(Reason::by_operator);
+    acceptor.flow->tcp_ready(EPOLLIN);  // C's token, which is answered by NO
+    CHECK(acceptor.flow->state() == State::tcp);
+    connector.flow->tcp_ready(EPOLLIN);
+    CHECK(connector.flow->state() == State::tcp);
+    CHECK(connector.flow->readable_bytes() == 4);
+    acceptor.write("more");
+    CHECK(on_tcp(connector) == static_cast<int>(4 + wire::kMarkSize + 4));
+    CHECK(connector.flow->readable_bytes() == 8);
+    CHECK(connector.read() == "raw more");
+    CHECK(on_tcp(connector) == 0);
+    CHECK(connector.flow->readable_bytes() == 0);
+    CHECK(read_all(acceptor) == "request");
+  });
+  back_on_tcp(ends);
+}
+
 namespace {
 
 // Somebody that has a link to each end, each by keys of its own, and passes on what they say.
