@@ -265,6 +265,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // False if the message cannot be expected here: the peer loses its link.
   bool handle(const wire::Accept& accept);
   bool handle(const wire::Confirm& confirm);
+  bool handle(const wire::Witness& witness);
   bool handle(const wire::Decline& decline);
   bool handle(const wire::Window& window);
   bool handle(const wire::Blocked& blocked);

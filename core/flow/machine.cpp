@@ -14,6 +14,7 @@ constexpr Step in_tcp(Event event) {
     case Event::accept_received:
     case Event::declined:
     case Event::confirm_received:
+    case Event::witnessed:
     case Event::fault: return stay(State::tcp);
     case Event::token_seen:
     case Event::foreign_seen:
@@ -38,7 +39,8 @@ constexpr Step in_claimed(Event event, Facts facts) {
     case Event::foreign_seen:
     case Event::raw_seen:
     case Event::no_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
@@ -57,14 +59,15 @@ constexpr Step in_accepted(Event event, Facts facts) {
     case Event::foreign_seen:
     case Event::raw_seen:
     case Event::no_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
 
 constexpr Step in_confirmed(Event event) {
   switch (event) {
-    case Event::token_seen: return {State::lane, {Action::show_token}};
+    case Event::token_seen: return {State::answered, {Action::show_token}};
     case Event::foreign_seen: return {State::tcp, {Action::show_no}};
     case Event::raw_seen: return stay(State::tcp);
     case Event::fault: return stay(State::yielded);
@@ -74,14 +77,15 @@ constexpr Step in_confirmed(Event event) {
     case Event::declined:
     case Event::confirm_received:
     case Event::no_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
 
 constexpr Step in_shown(Event event) {
   switch (event) {
-    case Event::token_seen: return stay(State::lane);
+    case Event::token_seen: return {State::lane, {Action::send_witness}};
     case Event::raw_seen:
     case Event::no_seen: return stay(State::tcp);
     case Event::fault: return stay(State::shown_resuming);
@@ -91,7 +95,27 @@ constexpr Step in_shown(Event event) {
     case Event::declined:
     case Event::confirm_received:
     case Event::foreign_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
+  }
+  return bug();
+}
+
+// C may be in its lane and out of it before its WITNESS is here, or where that is lost.
+constexpr Step in_answered(Event event) {
+  switch (event) {
+    case Event::witnessed: return stay(State::lane);
+    case Event::fault: return {State::resuming, {Action::send_resume}};
+    case Event::resume_received: return {State::tcp, {Action::send_resume, Action::resend_rest}};
+    case Event::claim_wanted:
+    case Event::claim_received:
+    case Event::accept_received:
+    case Event::declined:
+    case Event::confirm_received:
+    case Event::token_seen:
+    case Event::foreign_seen:
+    case Event::raw_seen:
+    case Event::no_seen: return bug();
   }
   return bug();
 }
@@ -108,7 +132,8 @@ constexpr Step in_lane(Event event) {
     case Event::token_seen:
     case Event::foreign_seen:
     case Event::raw_seen:
-    case Event::no_seen: return bug();
+    case Event::no_seen:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
@@ -125,7 +150,8 @@ constexpr Step in_shown_resuming(Event event) {
     case Event::declined:
     case Event::confirm_received:
     case Event::foreign_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
@@ -133,7 +159,8 @@ constexpr Step in_shown_resuming(Event event) {
 constexpr Step in_resuming(Event event) {
   switch (event) {
     case Event::resume_received: return {State::tcp, {Action::resend_rest}};
-    case Event::fault: return stay(State::resuming);
+    case Event::fault:
+    case Event::witnessed: return stay(State::resuming);
     case Event::claim_wanted:
     case Event::claim_received:
     case Event::accept_received:
@@ -162,7 +189,8 @@ constexpr Step in_yielded(Event event, Facts facts) {
     case Event::declined:
     case Event::confirm_received:
     case Event::no_seen:
-    case Event::resume_received: return bug();
+    case Event::resume_received:
+    case Event::witnessed: return bug();
   }
   return bug();
 }
@@ -176,6 +204,7 @@ Step step(State state, Event event, Facts facts) {
     case State::accepted: return in_accepted(event, facts);
     case State::confirmed: return in_confirmed(event);
     case State::shown: return in_shown(event);
+    case State::answered: return in_answered(event);
     case State::lane: return in_lane(event);
     case State::shown_resuming: return in_shown_resuming(event);
     case State::resuming: return in_resuming(event);
@@ -186,15 +215,15 @@ Step step(State state, Event event, Facts facts) {
 }
 
 std::string_view name(State state) {
-  constexpr std::string_view kNames[kStates] = {"tcp",  "claimed",        "accepted", "confirmed", "shown",
-                                                "lane", "shown_resuming", "resuming", "yielded",   "broken"};
+  constexpr std::string_view kNames[kStates] = {"tcp",      "claimed", "accepted",       "confirmed", "shown",
+                                                "answered", "lane",    "shown_resuming", "resuming",  "yielded", "broken"};
   return kNames[static_cast<size_t>(state)];
 }
 
 std::string_view name(Event event) {
   constexpr std::string_view kNames[kEvents] = {"claim_wanted", "claim_received",   "accept_received", "declined",
                                                 "confirm_received", "token_seen",  "foreign_seen",    "raw_seen",
-                                                "no_seen",      "resume_received", "fault"};
+                                                "no_seen",      "resume_received", "witnessed",  "fault"};
   return kNames[static_cast<size_t>(event)];
 }
 

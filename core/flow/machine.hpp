@@ -4,14 +4,15 @@
 //
 // C is the connecting end, S the accepting end. N_x is the offset of end x's TCP stream at which its mark stands; each
 // receiver takes the bytes up to N from TCP, then the mark, then its ring. An end whose N is fixed holds its program's
-// bytes until it has seen the peer's token, or gives up: no byte is in a ring before that.
+// bytes until it knows that the peer has read its token, or gives up: no byte is in a ring before that. S's token tells C that, since
+// it answers C's; C's WITNESS tells it S.
 //
-// 1  enter           C: tcp > accepted > shown > lane              S: tcp > claimed > confirmed > lane
+// 1  enter           C: tcp > accepted > shown > lane              S: tcp > claimed > confirmed > answered > lane
 // 2  C gives up      C: accepted > tcp                             S: confirmed, raw bytes where a token may be > tcp
 // 3  S gives up      S: confirmed > yielded                        C: shown, raw bytes where a token may be > tcp
 // 4  S gave up, idle S: yielded sees C's token > tcp, answers NO   C: shown > tcp
 // 5  another link's  S: confirmed sees a token that was made for another link > tcp, answers NO
-// 6  resume          both: lane > resuming > tcp, or lane > tcp when the peer's RESUME comes first
+// 6  resume          both: lane > resuming > tcp, or lane > tcp when the peer's RESUME comes first; S from answered as from lane
 //
 // In every state a link that fails is the event `fault`; leaving on purpose is the same event.
 
@@ -28,13 +29,14 @@ enum class State : uint8_t {
   accepted,        // C: ACCEPT is out; sends nothing, receives raw
   confirmed,       // S: CONFIRM is out; sends nothing, receives raw up to N, then a mark or raw bytes
   shown,           // C: its token is out; sends nothing, receives as in confirmed
-  lane,            // both tokens are out and this end has seen the peer's
+  answered,        // S: its token is out, in answer to C's; sends nothing, receives frames
+  lane,            // the peer has read this end's token
   shown_resuming,  // C: as shown, but the link is gone
   resuming,        // as lane, but frozen: RESUME is out, the peer's is awaited
   yielded,         // S: gave up its cutover without knowing whether C did; sends raw, receives as in confirmed
   broken,          // the peer broke the protocol: the flow is reset
 };
-inline constexpr size_t kStates = 10;
+inline constexpr size_t kStates = 11;
 
 enum class Event : uint8_t {
   claim_wanted,      // S: a link to the peer's address is there
@@ -47,9 +49,10 @@ enum class Event : uint8_t {
   raw_seen,          // at N, TCP carries something else
   no_seen,           // C: at N, TCP carries NO
   resume_received,   // a RESUME frame
+  witnessed,         // S: C has read its token
   fault,             // the link failed, or the lane is to be left
 };
-inline constexpr size_t kEvents = 11;
+inline constexpr size_t kEvents = 12;
 
 enum class Action : uint8_t {
   none,
@@ -58,6 +61,7 @@ enum class Action : uint8_t {
   send_confirm,  // and hold
   show_token,    // on TCP
   show_no,       // on TCP, in the place of a token
+  send_witness,  // that this end has read the peer's token
   send_resume,   // on TCP, with the count of ring bytes received
   resend_rest,   // the ring bytes from the offset in the peer's RESUME again, raw; from now on send raw
   reset,
@@ -87,6 +91,7 @@ constexpr Receives receives(State state) {
     case State::shown:
     case State::shown_resuming:
     case State::yielded: return Receives::raw_to_boundary;
+    case State::answered:
     case State::lane:
     case State::resuming: return Receives::frames;
     case State::broken: return Receives::nothing;
@@ -102,19 +107,21 @@ constexpr Sends sends(State state) {
     case State::accepted:
     case State::confirmed:
     case State::shown:
+    case State::answered:
     case State::shown_resuming:
     case State::resuming:
     case State::broken: return Sends::nothing;
   }
   return Sends::nothing;
 }
-// Whether ring bytes may come: S has shown its token, and may write before C has seen it.
-constexpr bool takes_ring(State state) { return state == State::shown || state == State::lane; }
-// Whether ring bytes may reach the application: only behind the peer's token.
+// Whether ring bytes may come: C writes none before its WITNESS, S none before it has that.
+constexpr bool takes_ring(State state) { return state == State::lane; }
+// Whether ring bytes may reach the application.
 constexpr bool delivers_ring(State state) { return state == State::lane || state == State::resuming; }
 // Entering, and its N is fixed: the program's bytes wait.
 constexpr bool holds(State state) {
-  return state == State::accepted || state == State::confirmed || state == State::shown || state == State::shown_resuming;
+  return state == State::accepted || state == State::confirmed || state == State::shown || state == State::answered ||
+         state == State::shown_resuming;
 }
 // The link is of no more use to it.
 constexpr bool done_with_link(State state) {

@@ -1,10 +1,10 @@
 #pragma once
-// A frame: what the TCP connection of a flow carries between the token and the way back. 40 bytes.
+// A frame: what the TCP connection of a flow carries between the token and the way back. 56 bytes.
 //
-//   0  24   the sender's token
-//  24   1   kind
-//  25   7   zero
-//  32   8   value
+//   0  40   the sender's token
+//  40   1   kind
+//  41   7   zero
+//  48   8   value
 //
 // RESUME: "I have frozen my ring after `value` bytes of yours; send the rest raw." The sender's own raw bytes follow it
 // as soon as it knows where to go on. LEAVE says the same, and that the sender stays on TCP from now on;
@@ -18,7 +18,7 @@
 
 namespace rsock::wire {
 
-inline constexpr size_t kFrameSize = 40;
+inline constexpr size_t kFrameSize = 56;
 enum class FrameKind : uint8_t { resume = 1, leave = 2, aside = 4 };
 
 struct Frame {

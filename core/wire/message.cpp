@@ -23,6 +23,8 @@ void fields(auto& body, Visit visit)
     visit(body.to), visit(body.from), visit(body.ring), visit(body.nonce), visit(body.offset);
   } else if constexpr (std::is_same_v<Kind, Confirm>) {
     visit(body.to), visit(body.offset);
+  } else if constexpr (std::is_same_v<Kind, Witness>) {
+    visit(body.to), visit(body.code);
   } else if constexpr (std::is_same_v<Kind, Decline>) {
     visit(body.to), visit(body.cause);
   } else if constexpr (std::is_same_v<Kind, Window>) {

@@ -40,7 +40,7 @@ struct Key {
   Proof proof{};
 };
 
-// The three messages of the cutover.
+// The messages of the cutover; the last is Witness.
 struct Claim {
   Slot from = 0;
   Endpoint connector;  // the connecting end's address, as the accepting end sees it
@@ -57,6 +57,12 @@ struct Accept {
 struct Confirm {
   Slot to = 0;
   uint64_t offset = 0;
+};
+
+// C has read S's token: S may write into the ring, and expect bytes in its own.
+struct Witness {
+  Slot to = 0;
+  WitnessCode code{};
 };
 
 enum class DeclineCause : uint8_t { unknown_flow = 0, resources = 1, unwilling = 2 };
@@ -109,7 +115,7 @@ struct Pieces {
 };
 
 using Body = std::variant<Key, Claim, Accept, Confirm, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
-                          Retire, Credit, Pieces>;
+                          Retire, Credit, Pieces, Witness>;
 
 struct Message {
   uint32_t returned = 0;

@@ -56,7 +56,8 @@ void messages(Folder folder) {
                          Reset{1},
                          Retire{1},
                          Credit{},
-                         Pieces{pieces}};
+                         Pieces{pieces},
+                         Witness{1, {10, 11, 12}}};
   for (const auto& body : bodies) folder.add(text(encode(Message{5, body}).span()));
 }
 

@@ -3,16 +3,18 @@
    likes at any time, passes on what one end said to the other, late or not at all, stops at any step, and offers itself again.
 
    It may pass on the truth as often as it likes. It lies LIES times: it tells an offset that is not so, a CONFIRM or ACCEPT that nobody
-   said, that C has shown nothing when it has (RETIRE), or random numbers of its own, so that S does not know C's token by its tag.
+   said, that C has shown nothing when it has (RETIRE), or random numbers of its own, so that S does not know C's token by its tag. Or it
+   supplies a program with a unit that is all that a token of its link to the other end is made of (MADE_UP), but for what is fresh in
+   the other end's token, which it cannot read.
    A CLAIM that S never made is no harm by itself, and counts as none. What it puts into a ring is ignored: no end is in `lane` with it.
 
    Inside (it passes for the owner of the socket, or knows the secret):
    - it reads no byte and chooses none: no end writes into a ring over its link, or gets to `lane` there (write_unit, happen)
    - both programs' bytes arrive once and in order (deliver), or the connection is reset
    - if it does not lie nothing shows: no mark is read as data, nothing is reset, and nobody waits for ever
-   - if it lies, C's token may be read as data by S's program, or S's NO by C's; nothing else may, S's token least of all (mark_as_data).
-     And C may wait in `shown` for a mark that never comes, until its time is over, which resets the connection (somebody_waits); so
-     does a step that is in no row, and an N that is larger than what is under way can be (breach)
+   - if it lies, C's token may be read as data by S's program, or S's NO by C's; S's token only where C's was made up (mark_as_data). A unit
+     that it made up may be lost. And C may wait in `shown` for a mark that never comes, until its time is over, which resets the connection (somebody_waits); so does S
+     in `answered` for WITNESS; and a step that is in no row, and an N that is larger than what is under way can be (breach)
    Outside: no flow is offered on its links, and nothing shows, whatever it says. */
 
 #define TO_C LINKS        /* the adversary's link to C */
@@ -20,6 +22,7 @@
 bool asked;   /* C's attempt is the one that S claimed, passed on */
 bool agreed;  /* and S was told so, as C said it */
 byte lies;    /* what it told that is not so */
+bool made_up; /* a unit, by it */
 #ifdef OUTSIDE
 #define may_harm false
 #else
@@ -30,9 +33,6 @@ byte lies;    /* what it told that is not so */
 #define offered forgotten(27)
 #else
 #define offered true
-#endif
-#ifndef LIES
-#define LIES 0
 #endif
 #define may_lie (lies < LIES)
 
@@ -93,6 +93,13 @@ inline claim_from_s() {
     :: bound_to(S, TO_S) && at[S].state == claimed -> step(S, declined, 0) \
     :: bound_to(S, TO_S) && (at[S].state == confirmed || at[S].state == yielded) && (may_pass_retire || may_lie) -> retire_to_s()
 
+inline supply(e) {
+  lies++;
+  made_up = true;
+  put_on_tcp(e, MADE_UP, at[e].made);
+  at[e].raw_after = (at[e].state == yielded)
+}
+
 inline reset() {
   clear(wire[C]); clear(wire[S]); clear(TO(C, 0)); clear(TO(S, 0));
   at[C].state = broken; at[S].state = broken;
@@ -105,7 +112,13 @@ inline reset() {
 inline breach() { assert(may_harm); reset() }
 
 inline mark_as_data(e) {
-  assert(may_harm && ((kind == TOKEN && e == S) || (kind == NO && e == C)))
+  assert(may_harm && ((kind == TOKEN && (e == S || made_up)) || (kind == NO && e == C) || (kind == RESUME && e == C && made_up)))
+}
+
+/* S answered what was made up. */
+inline frame_for_mark(e) {
+  assert(made_up && e == C);
+  step(e, raw_seen, 0)
 }
 
 /* A token of another link has the tag that the end waits for only if the adversary passed on what the tag is made of. */
@@ -125,6 +138,7 @@ inline somebody_waits() {
   :: may_give_up(C) && of_adversary(at[C].on) -> step(C, fault, 0)
   :: may_give_up(S) && of_adversary(at[S].on) -> step(S, fault, 0)
   :: (at[C].state == shown || at[C].state == shown_resuming) && of_adversary(at[C].on) -> assert(may_harm); reset()
+  :: (at[S].state == answered || at[S].state == resuming) && of_adversary(at[S].on) -> assert(made_up); reset()
   :: else -> assert(false)
   fi
 }

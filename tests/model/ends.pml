@@ -11,11 +11,12 @@
 #define accepted 2
 #define confirmed 3
 #define shown 4
-#define lane 5
-#define shown_resuming 6
-#define resuming 7
-#define yielded 8
-#define broken 9
+#define answered 5
+#define lane 6
+#define shown_resuming 7
+#define resuming 8
+#define yielded 9
+#define broken 10
 
 #define claim_wanted 0
 #define claim_received 1
@@ -27,7 +28,8 @@
 #define raw_seen 7
 #define no_seen 8
 #define resume_received 9
-#define fault 10
+#define witnessed 10
+#define fault 11
 #define nothing 15
 
 /* Links are numbered; those from LINKS on are the adversary's. Whether the other end, on this link or through the adversary, awaits the
@@ -48,6 +50,9 @@
 #define CONFIRM 8
 #define DECLINE 9
 #define RETIRE 10 /* whether its sender has begun to show its token */
+#define WITNESS 11
+#define MADE_UP 12 /* on TCP, a unit's number: the program's, but for whom the adversary supplies it as a token of its link */
+#define is_data(kind) ((kind) == RAW || (kind) == MADE_UP)
 
 #define some(queue) (len(queue) > 0)
 
@@ -97,11 +102,11 @@ byte length;        /* of the trace so far */
 #define sends_raw(s) ((s) == tcp || (s) == claimed || (s) == yielded)
 #define sends_ring(s) ((s) == lane || (forgotten(24) && ((s) == accepted || (s) == confirmed)) || (forgotten(25) && (s) == shown))
 #define receives_raw(s) ((s) == tcp || (s) == claimed || (s) == accepted)
-#define receives_frames(s) ((s) == lane || (s) == resuming)
+#define receives_frames(s) ((s) == answered || (s) == lane || (s) == resuming)
 #define waits_for_mark(s) ((s) == confirmed || (s) == shown || (s) == shown_resuming || (s) == yielded)
-#define mute(s) ((s) == accepted || (s) == confirmed || (s) == shown || (s) == shown_resuming || (s) == resuming)
-#define keeps_ring(s) ((s) == shown || (s) == lane)
-#define has_begun(s) ((s) == shown || (s) == shown_resuming || (s) == lane || (s) == resuming)
+#define mute(s) ((s) == accepted || (s) == confirmed || (s) == shown || (s) == answered || (s) == shown_resuming || (s) == resuming)
+#define keeps_ring(s) ((s) == lane)
+#define has_begun(s) ((s) == shown || (s) == answered || (s) == shown_resuming || (s) == lane || (s) == resuming)
 
 inline put(queue, kind, number) { assert(nfull(queue)); queue!kind,number }
 
@@ -157,7 +162,7 @@ inline into_kernel(e, kind, number) {
   put(wire[OTHER(e)], kind, number);
 #ifdef ROOM
   if
-  :: (kind) == RAW -> load[OTHER(e)]++
+  :: is_data(kind) -> load[OTHER(e)]++
   :: else
   fi
 #endif
@@ -205,6 +210,7 @@ inline send_accept() { fix_n(); say(me, ACCEPT, 0) }
 inline send_confirm() { fix_n(); say(me, CONFIRM, 0) }
 inline show_token() { put_on_tcp(me, TOKEN, at[me].on) }
 inline show_no() { put_on_tcp(me, NO, 0) }
+inline send_witness() { say(me, WITNESS, 0) }
 inline send_resume() { put_on_tcp(me, RESUME, at[me].taken) }
 inline resend_rest() {
   assert(at[me].first + offset <= at[me].made);
@@ -281,7 +287,8 @@ inline step(e, what, number) { me = e; event = what; offset = number }
 inline write_unit(e) {
   if
   :: sends_raw(at[e].state) -> send_raw(e, at[e].made)
-  :: else ->
+  :: sends_raw(at[e].state) && may_supply(e) -> supply(e)
+  :: !sends_raw(at[e].state) ->
      assert(!of_adversary(at[e].on)); /* it reads no byte */
      say(e, RING, at[e].made)
   fi;
@@ -313,7 +320,7 @@ inline send_end(e) {
 inline program_reads(e) {
   wire[e]?kind,number;
   if
-  :: kind == RAW -> deliver(e, number); leave_kernel(e, 1)
+  :: is_data(kind) -> deliver(e, number); leave_kernel(e, 1)
   :: kind == END -> deliver_end(e); at[e].left = 0
   :: else -> mark_as_data(e)
   fi;
@@ -330,15 +337,17 @@ inline program_reads(e) {
 /* The end looks for a mark at N, or for a frame; what lies before N is its program's. */
 #define can_look(e) ((waits_for_mark(at[e].state) || receives_frames(at[e].state)) && some(wire[e]) && sees(e))
 #define own_token(e) (number == at[e].on || forgotten(26))
+#define passes_for_token(e) (of_adversary(at[e].on) && (e == S || forgotten(34))) /* what answers nothing */
 inline look(e) {
   wire[e]?<kind,number>;
   if
-  :: receives_frames(at[e].state) -> assert(kind == RESUME); take_mark(e); step(e, resume_received, number)
+  :: receives_frames(at[e].state) && kind == RESUME -> take_mark(e); step(e, resume_received, number)
+  :: receives_frames(at[e].state) && kind != RESUME -> breach()
   :: waits_for_mark(at[e].state) && at[e].left > 0 && kind != END ->
      wire[e]?_,_;
      count_down(e);
      if
-     :: kind == RAW -> pass(e)
+     :: is_data(kind) -> pass(e)
      :: else -> mark_as_data(e)
      fi
   :: waits_for_mark(at[e].state) && (at[e].left == 0 || kind == END) ->
@@ -346,15 +355,23 @@ inline look(e) {
      :: kind == TOKEN && own_token(e) -> take_mark(e); step(e, token_seen, 0)
      :: kind == TOKEN && !own_token(e) -> token_of_another_link(e)
      :: kind == NO -> take_mark(e); step(e, no_seen, 0)
-     :: kind == RAW -> step(e, raw_seen, 0) /* it is read as what it is in the next state */
+     :: kind == RAW || (kind == MADE_UP && !of_adversary(at[e].on)) -> step(e, raw_seen, 0) /* it is read as what it is in the next state */
+     :: kind == MADE_UP && passes_for_token(e) -> take_made_up(e); step(e, token_seen, 0)
+     :: kind == MADE_UP && of_adversary(at[e].on) && !passes_for_token(e) -> take_made_up(e); step(e, foreign_seen, 0)
      :: kind == END && e == C && !forgotten(22) -> step(e, no_seen, 0)
      :: kind == END && e == S && !forgotten(23) -> step(e, raw_seen, 0)
      :: kind == END && (e == C && forgotten(22) || e == S && forgotten(23)) -> take_mark(e)
-     :: kind == RESUME -> assert(false) /* a frame where a token may be */
+     :: kind == RESUME -> frame_for_mark(e)
      fi
   fi
 }
 
+/* A unit that its program never reads. */
+inline take_made_up(e) {
+  leave_kernel(e, 1);
+  take_mark(e);
+  at[e].got++
+}
 #ifdef ROOM
 inline leave_kernel(e, units) { load[e] = load[e] - (units) }
 inline take_mark(e) {

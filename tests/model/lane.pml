@@ -48,6 +48,15 @@
 #define ADVERSARY
 #endif
 
+#ifndef LIES
+#define LIES 0
+#endif
+#ifdef ADVERSARY /* the program at `e` writes what the adversary likes, for the other end, which has a link to it */
+#define may_supply(e) (lies < LIES && at[OTHER(e)].bound && at[OTHER(e)].on == (e == C -> LINKS + 1 : LINKS))
+#else
+#define may_supply(e) false
+#endif
+
 #include "ends.pml"
 #ifdef ADVERSARY
 #include "adversary.pml"
@@ -55,7 +64,9 @@
 inline breach() { assert(false) }
 inline mark_as_data(e) { assert(false) }
 inline token_of_another_link(e) { assert(false) }
+inline frame_for_mark(e) { assert(false) }
 inline somebody_waits() { assert(false) }
+inline supply(e) { skip }
 #endif
 
 /* ---- links */
@@ -102,6 +113,7 @@ inline hear(e, l) {
      :: kind == ACCEPT -> step(e, accept_received, 0)
      :: kind == CONFIRM -> step(e, confirm_received, 0)
      :: kind == DECLINE -> step(e, declined, 0)
+     :: kind == WITNESS -> step(e, witnessed, 0)
      :: kind == RETIRE -> retired_by_peer(e, number)
      :: kind == RING && keeps_ring(at[e].state) -> deliver(e, number); at[e].taken++
      :: kind == END && keeps_ring(at[e].state) -> deliver_end(e)

@@ -21,8 +21,8 @@ using namespace rsock::flow;
 
 namespace {
 
-constexpr std::array<std::string_view, 9> kActions{"none",    "send_claim",  "send_accept", "send_confirm", "show_token",
-                                                   "show_no", "send_resume", "resend_rest", "reset"};
+constexpr std::array<std::string_view, 10> kActions{"none",    "send_claim",   "send_accept", "send_confirm", "show_token",
+                                                   "show_no", "send_witness", "send_resume", "resend_rest",  "reset"};
 
 Event event_named(const std::string& text) {
   for (size_t i = 0; i < kEvents; ++i)

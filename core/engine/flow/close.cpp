@@ -79,10 +79,8 @@ void Flow::send_end() {
   }
 }
 
-// FIN and RESET come from a peer in `lane`, which has seen our token.
-bool Flow::peer_may_end() const {
-  return state() == State::shown || state() == State::lane || state() == State::broken;
-}
+// FIN and RESET come from a peer in `lane`, and C's behind its WITNESS.
+bool Flow::peer_may_end() const { return state() == State::lane || state() == State::broken; }
 
 bool Flow::handle(const wire::Fin& fin) {
   if (way_.frozen() || state() == State::broken || state() == State::tcp) return true;
@@ -106,11 +104,9 @@ bool Flow::handle(const wire::Reset&) {
   return true;
 }
 
-// The stream ends by RST. Who says so, or has closed, has put its token on TCP, behind bytes that come before
-// those of the ring. Neither is lost because the link was faster.
+// The stream ends by RST.
 void Flow::advance_reset() {
-  if (ends_.reset_due() && state() == State::shown) pump_tcp();
-  if (state() == State::shown || !ends_.reset_due()) return;
+  if (!ends_.reset_due()) return;
   if (!ends_.wrote_past_end())
     socket_
         .provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
@@ -229,6 +225,7 @@ void Flow::advance_close() {
       flush();
       return pump_tcp();
     case State::shown:
+    case State::answered:
     case State::shown_resuming:
     case State::resuming:
       return pump_tcp();  // the edge may have come and gone

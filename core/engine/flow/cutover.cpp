@@ -140,6 +140,15 @@ bool Flow::handle(const wire::Confirm& confirm) {
   return true;
 }
 
+// It comes before all that C writes into the ring; too late where this end left meanwhile, or was lost.
+bool Flow::handle(const wire::Witness& witness) {
+  if (state() != State::answered)
+    return role_ == Role::acceptor && (flow::done_with_link(state()) || state() == State::broken);
+  if (!keys::same(witness.code, terms_.witness())) return false;
+  apply(Event::witnessed);
+  return true;
+}
+
 // ---- when it goes on
 
 // A mark that lies behind unread bytes stays there, and what is in front of it cannot be handed on with the
@@ -267,8 +276,9 @@ void Flow::press_on() {
     case State::confirmed:
       return apply(Event::fault);
     case State::shown:
+    case State::answered:
     case State::shown_resuming:
-      // Only S's word ends this. Its mark may not come because all buffers are full of what the program does
+      // Only the peer's word ends this. S's mark may not come because all buffers are full of what the program does
       // not read.
       hold_.press();
       pump_tcp();
@@ -309,12 +319,7 @@ void Flow::apply(Event event, flow::Facts facts) {
   time_way_back(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
              flow::name(before), flow::name(state()));
-  if (event == Event::token_seen) {
-    way_.token_seen();
-    if (!way_.frozen() && way_.held_in() > 0)
-      take_up_to_mark(), unread_.add(way_.take_held());  // the peer closed before
-    if (ends_.total()) changed();  // the end comes with the token, also where it shows nothing new
-  }
+  if (event == Event::token_seen) way_.token_seen();
   if (state() == State::shown_resuming) freeze();
   applying_ = true;
   for (const auto action : next.actions) act(action);
@@ -335,7 +340,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   if (holds() && before != state()) pump_tcp();  // what this waits for may be there
 }
 
-// There may be no link any more: the peer entered, closed, and is heard of before its token.
 void Flow::entered() {
   const auto entry = candidacy_.enter(binding_.lane(), now());
   if (entry.first) {
@@ -383,6 +387,8 @@ void Flow::act(Action action) {
     case Action::show_no:
       if (!socket_.is_shut()) socket_.say(terms_.no());  // an end of the stream there says the same
       return;
+    case Action::send_witness:
+      return binding_.link()->send(wire::Witness{binding_.peer_slot(), terms_.witness()});
     case Action::send_resume:
       freeze();
       return socket_.say(terms_.frame(departure_.frame(), way_.consumed()));

@@ -35,6 +35,7 @@ Stage Flow::stage() const {
     case State::accepted:
     case State::confirmed:
     case State::shown:
+    case State::answered:
       return closing() ? Stage::leaving : Stage::entering;
     case State::lane:
       return closing() ? Stage::leaving : Stage::lane;

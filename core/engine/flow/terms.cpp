@@ -6,7 +6,14 @@ namespace rsock::engine {
 
 Status Terms::begin() {
   *this = Terms(side_);
-  return sys::random(nonce_.data(), nonce_.size());
+  if (const auto drawn = sys::random(nonce_.data(), nonce_.size()); !drawn) return drawn;
+  return sys::random(fresh_.data(), fresh_.size());
+}
+
+keys::Seen Terms::judge(std::span<const uint8_t> bytes) {
+  const auto seen = marks_->judge(bytes, peer_side(), peer_offset_, accepts() ? keys::Fresh{} : fresh_);
+  if (seen == keys::Seen::token || seen == keys::Seen::foreign) std::copy_n(bytes.begin(), peers_mark_.size(), peers_mark_.begin());
+  return seen;
 }
 
 void Terms::agree(const keys::LinkKey& link, const wire::Accept& accept) {
@@ -19,7 +26,7 @@ wire::FrameBytes Terms::frame(wire::FrameKind kind, uint64_t value) const {
 }
 
 std::optional<wire::Frame> Terms::decode(std::span<const uint8_t, wire::kFrameSize> bytes) const {
-  return wire::decode_frame(bytes, marks_->mark(peer_side(), peer_offset_));
+  return wire::decode_frame(bytes, peers_mark_);
 }
 
 }  // namespace rsock::engine

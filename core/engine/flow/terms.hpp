@@ -1,11 +1,11 @@
 #pragma once
 // What the two ends of a cutover have told each other: at which offset N of each stream the lane begins, and
-// the marks that prove on TCP that both mean this link (docs/protocol.md, sections 5 and 6).
+// the marks that prove on TCP that both mean this link, and have read it (docs/protocol.md, sections 5 and 6).
 //
 //   own_offset  = what this end had sent by TCP when it fixed its N; its mark is the next that goes there
 //   peer_offset = the same of the peer: what this end reads before the peer's mark
 //
-// Pure, but for the random number. Under the engine's lock.
+// Pure, but for the random numbers. Under the engine's lock.
 
 #include <algorithm>
 #include <cstdint>
@@ -38,14 +38,17 @@ class Terms {
   // How many bytes come before the peer's mark, of which `position_in` were taken.
   uint64_t left(uint64_t position_in) const { return peer_offset_ - std::min(peer_offset_, position_in); }
 
-  wire::Mark token() const { return marks_->mark(side_, own_offset_); }
-  wire::Mark no() const { return marks_->no(side_, own_offset_); }
+  // S's answers C's, which was seen.
+  wire::Mark token() const { return marks_->mark(side_, own_offset_, fresh_, accepts() ? peers_fresh() : keys::Fresh{}); }
+  wire::Mark no() const { return marks_->no(own_offset_, peers_fresh()); }
   wire::FrameBytes frame(wire::FrameKind kind, uint64_t value) const;
-  // Of the peer: what stands at its N, and what came by TCP while only frames may.
-  keys::Seen judge(std::span<const uint8_t> bytes) const {
-    return marks_->judge(bytes, peer_side(), peer_offset_);
-  }
+  // Of the peer: what stands at its N, and what came by TCP while only frames may. A mark is remembered.
+  keys::Seen judge(std::span<const uint8_t> bytes);
   std::optional<wire::Frame> decode(std::span<const uint8_t, wire::kFrameSize> bytes) const;
+  // That both have read the other's token; C says it.
+  wire::WitnessCode witness() const {
+    return accepts() ? marks_->witness(peers_fresh(), fresh_) : marks_->witness(fresh_, peers_fresh());
+  }
 
   bool shown() const { return shown_; }  // this end's token is on TCP, or on the way there
   void note_shown() { shown_ = true; }
@@ -54,13 +57,15 @@ class Terms {
   void set_mark_ahead(bool ahead) { mark_ahead_ = ahead; }
 
  private:
-  keys::Side peer_side() const {
-    return side_ == keys::Side::connector ? keys::Side::acceptor : keys::Side::connector;
-  }
+  bool accepts() const { return side_ == keys::Side::acceptor; }
+  keys::Side peer_side() const { return accepts() ? keys::Side::connector : keys::Side::acceptor; }
+  keys::Fresh peers_fresh() const { return keys::fresh_in(peers_mark_); }
 
   keys::Side side_;
   wire::Claim claim_;
   wire::Nonce nonce_{};
+  keys::Fresh fresh_{};  // in this end's token
+  wire::Mark peers_mark_{};
   std::optional<keys::CutoverKey> marks_;
   uint64_t own_offset_ = 0, peer_offset_ = 0;
   bool shown_ = false, mark_ahead_ = false;

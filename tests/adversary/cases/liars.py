@@ -94,7 +94,62 @@ def rewritten_client(lab):
     as_it_was_written(peer)
 
 
+# What each costs who does it.
+WITNESSES = {**dict.fromkeys(("early", "wrong", "swapped", "none", "end-for-it", "twice", "wrong-again"), "lost"),
+             **dict.fromkeys(("right", "late"), "kept")}
+
+
+def serve_slowly(lab, port):
+    """It has nothing to say yet when it is shown a token: it would not wait for that for long."""
+    serve = lab.program("talk.py", "serve", lab.address, port, 0, 0.3, user=ALICE)
+    serve.await_words("listening")
+    return serve
+
+
+def witness(misdeed, fate):
+    """A client that has not shown that it has read its server's token is given nothing in the ring, and heard there in nothing."""
+    def case(lab):
+        port = next(PORTS)
+        serve = serve_slowly(lab, port)
+        peer = lab.program("unwitnessed.py", lab.address, port, misdeed, preload=False, user=ALICE)
+        as_it_was_written(peer)
+        require(fate in peer.out(), f"the peer: {peer.out()}, not {fate}")
+        require("wrong" not in serve.out(), f"the server: {serve.out()}")
+        entered = misdeed in ("right", "twice", "wrong-again")
+        require(("is in its lane" in serve.log()) == entered, f"the server's log: {serve.log()}")
+    return case
+
+
+def supplied(whom, which):
+    """Somebody who has a link to one end, and supplies what the other end's program writes, is the peer only if it is told what that
+    program reads, too."""
+    def case(lab):
+        port, client_port, feed_port = next(PORTS), next(PORTS), next(PORTS)
+        ends = (lab.address, port, client_port)
+        tells = "bytes" if which == "seen" else "number"
+        if whom == "to-server":
+            victim = serve_slowly(lab, port)
+        fed = lab.program("fed.py", "serve" if whom == "to-client" else "connect", *ends, feed_port, tells, preload=False, user=ALICE)
+        fed.await_words("listening")
+        peer = lab.program("supplies.py", whom, which, *ends, feed_port, preload=False, user=ALICE)
+        peer.await_words("supplying")
+        if whom == "to-client":
+            victim = lab.program("talk.py", "ask", lab.address, port, client_port, 3, user=ALICE)
+        out = peer.finish(30)
+        require("shown" in out and "done" in out, f"the peer: {out} {peer.end_of_output()}; the victim: {victim.out()}")
+        is_peer = which == "seen"
+        before, _, behind = out.partition("witnessed")
+        require("read" not in before and ("read" in behind) == is_peer, f"the peer: {out}")
+        require(("is in its lane" in victim.log()) == is_peer, f"the victim: {victim.log()}")
+        if whom == "to-client" and not is_peer:
+            require("is at the other end of another link" in victim.log() and "witnessed" not in out, f"{out}; the victim: {victim.log()}")
+    return case
+
+
 CASES = {
+    **{f"witness_{misdeed.replace('-', '_')}": witness(misdeed, fate) for misdeed, fate in WITNESSES.items()},
+    **{f"supplied_{which}_{whom.replace('-', '_')}": supplied(whom, which)
+       for whom, whiches in {"to-client": ("token", "no", "seen"), "to-server": ("token", "seen")}.items() for which in whiches},
     "rewritten_by_server": rewritten_server,
     "rewritten_by_client": rewritten_client,
     "huge_offset": huge("huge-n"),

@@ -43,10 +43,10 @@ def name(sock, distance):
     link.message(message(CONFIRM, struct.pack(">IQ", slot, distance)))
     link.message(message(BLOCKED, struct.pack(">I", slot)))  # so that the reader is not waited for
     offset, = struct.unpack_from(">Q", accepted, 48)
-    token = keys.Cutover(link.secret, claimed[8:], accepted[8:]).mark(keys.CONNECTOR, offset)
+    cutover = keys.Cutover(link.secret, claimed[8:], accepted[8:])
     sock.settimeout(1)
     with contextlib.suppress(TimeoutError):
-        if sock.recv(100).endswith(token):
+        if cutover.is_mark(sock.recv(100)[-keys.MARK_SIZE:], keys.CONNECTOR, offset):
             say("shown")
     link.socket.close()
     pour(sock, distance)

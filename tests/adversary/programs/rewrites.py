@@ -8,7 +8,6 @@ import sys
 import time
 
 sys.argv[1:], arguments = ["nothing"], sys.argv[1:]
-import keys  # noqa: E402
 from near_lane import Flow  # noqa: E402
 from near_peer import CLAIM, CONFIRM, DATA, RING, RINGS  # noqa: E402
 from shared import Memory, Point, accept  # noqa: E402
@@ -54,7 +53,7 @@ def server(address, port):
     memory = Memory(flow.link.own_fd)
     memory.taken = flow.taken
     rewrite(memory, flow.link)
-    flow.send(flow.cutover.no(keys.ACCEPTOR, flow.raw_out))
+    flow.send(flow.no())
     # The second question came by TCP, or waits for the end of this.
     if flow.early:
         flow.send(flow.answer(flow.early))

@@ -13,6 +13,7 @@ from near_peer import (ACCEPT, BODIES, BODY, DATA, DEPTH, ENTRIES, ENTRY, KEY, M
                        message, segment)
 
 WELCOME, LINKED = 0, 2
+RING_OF_CLAIM = 8 + 4 + 19 + 19  # where it is in the message
 
 
 def point_name(connector, acceptor):

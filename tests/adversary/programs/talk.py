@@ -1,7 +1,8 @@
 """The two ends of honest connections. Every line says its number and a digest of it, so that either end knows a line that is not the
 other's.
 
-talk.py serve ADDRESS PORT [SECONDS]: answers each line of each connection; reads a new one only after so many SECONDS.
+talk.py serve ADDRESS PORT [SECONDS [LATER]]: answers each line of each connection; reads a new one only after so many SECONDS, and answers
+what it has read so many seconds LATER.
 talk.py ask ADDRESS PORT OWN-PORT SECONDS: says line after line for so long and wants each answered; prints how many came. OWN-PORT 0:
 any.
 talk.py crowd ADDRESS PORT COUNT SECONDS: so many of these at once.
@@ -25,13 +26,14 @@ def wrong(got):
     print("wrong:", got, flush=True)
 
 
-def answer(sock, pause):
+def answer(sock, pause, later=0):
     time.sleep(pause)
     number = 0
     with sock, sock.makefile("rb") as lines:
         while got := lines.readline():
             if got != line(b"ask", number):
                 return wrong(got)
+            time.sleep(later)
             sock.sendall(line(b"answer", number))
             number += 1
 
@@ -40,11 +42,11 @@ def family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def serve(address, port, pause=0):
+def serve(address, port, pause=0, later=0):
     listener = socket.create_server((address, int(port)), family=family(address), backlog=256, dualstack_ipv6=address == "::")
     print("listening", flush=True)
     while True:
-        threading.Thread(target=answer, args=(listener.accept()[0], float(pause)), daemon=True).start()
+        threading.Thread(target=answer, args=(listener.accept()[0], float(pause), float(later)), daemon=True).start()
 
 
 def ask(address, port, own_port, seconds):

@@ -16,9 +16,10 @@ REFUSED, NEVER = "link refused, tcp works", "link never, tcp works"
 
 LEAVING = {
     "link-leaves-linked": LOST, "link-leaves-keyed": LOST, "link-leaves-claimed": LOST, "link-leaves-accepted": LOST,
-    "link-leaves-confirmed": LOST, "link-leaves-lane": GONE,
+    "link-leaves-confirmed": LOST, "link-leaves-answered": GONE, "link-leaves-lane": GONE,
     # The link alone would stay, with a slot that is never given back. A claim that comes after the end of its connection has none.
-    "tcp-leaves-claimed": (GONE, SPOILT), "tcp-leaves-accepted": GONE, "tcp-leaves-confirmed": GONE, "tcp-leaves-lane": GONE,
+    "tcp-leaves-claimed": (GONE, SPOILT), "tcp-leaves-accepted": GONE, "tcp-leaves-confirmed": GONE, "tcp-leaves-answered": GONE,
+    "tcp-leaves-lane": GONE,
 }
 MESSAGES = dict.fromkeys((
     "random-message", "empty-message", "short-message", "unknown-kind", "long-message", "slot-of-nobody", "data-for-nobody",
@@ -27,8 +28,9 @@ IN_LANE = dict.fromkeys((
     "data-beyond-window", "data-elsewhere", "data-by-wrong-key", "window-beyond-posted", "growth-without-end",
     "growth-of-odd-size", "switch-to-nothing", "starved-windows", "ended-twice", "ended-elsewhere", "retired-twice",
     "garbage-frame", "resume-beyond", "resume-elsewhere", "resume-by-peers-token", "late-key", "ring-of-nobody"), GONE)
-# Marks that are none are the program's own bytes. One of another link is a peer that lies: a server has not written anything yet, and
-# goes on by TCP; a client has, and its peer with it, so that only an end of the connection is left.
+# Marks that are none are the program's own bytes. One of another link, or which was made by whoever has not read the other, is a peer
+# that lies: a server has not written anything yet, and goes on by TCP; a client has, and its peer with it, so that only an end of the
+# connection is left.
 KEYS = dict.fromkeys(("window-before-key", "second-key", "wrong-proof"), LOST)
 TOKENS = dict.fromkeys(("wrong-token", "half-a-token", "token-of-another-nonce"), KEPT)
 ENDED_EARLY = dict.fromkeys(("ended-early", "closed-early", "reset-early"), LOST)
@@ -76,8 +78,8 @@ def kept_lane(good, least, excuses=frozenset()):
             f"{good.stats()['fallback']}")
 
 
-def at_server(misdeeds, *reasons):
-    """Redis is dialled at by a client whose point misbehaves."""
+def at_server(misdeeds, *reasons, says=""):
+    """Redis is dialled at by a client whose point misbehaves, and which says so in the end."""
     def case(lab):
         server = lab.redis(options=OPTIONS)
         good = lab.program("steady.py", lab.address, server.port, 2)
@@ -85,6 +87,7 @@ def at_server(misdeeds, *reasons):
         before = server.open_descriptors(), server.resident_kib()
         hostile = lab.start([lab.stage / "hostile", "client", lab.address, server.port, *misdeeds], preload=False)
         judge(hostile, misdeeds)
+        require(says in hostile.out(), f"not {says}: {hostile.end_of_output()}")
         dials = [int(count) for count in re.findall(r"(\d+) dials", hostile.out())]
         require(max(dials) <= 3, f"{max(dials)} dials for one connection")
         late = lab.program("steady.py", lab.address, server.port, 1)
@@ -179,13 +182,21 @@ CASES = {
          "retired-early": LOST, "retired-begun-without-token": KEPT, "retired-unbegun-with-token": KEPT, **ENDED_EARLY,
          "data-when-confirmed": LOST},
         "a message that its flow cannot expect", "beyond its window"),
+    # Without a word a server that has shown its token can only wait, and its program with it, who has half a minute for that.
+    "hostile_witnesses_to_server": at_server(
+        {"witness-early": LOST, "witness-wrong": GONE, "witness-twice": GONE, "data-without-witness": GONE, "ended-without-witness": GONE,
+         "reset-without-witness": GONE, "witness-too-late": KEPT, "witness-when-reset": SPOILT},
+        "a message that its flow cannot expect", "beyond its window"),
+    "hostile_without_witness_to_server": at_server(
+        {"no-witness": GONE}, "fails: errno 104", "a slot that is never given back",
+        says="without a witness: 0 bytes on TCP, 0 in the ring"),
     "hostile_tokens_to_server": at_server(
-        {**TOKENS, "token-of-another-link": LOST, "no-from-client": GONE}, "is at the other end of another link"),
+        {**TOKENS, "token-of-another-link": LOST, "token-freshened": LOST, "no-from-client": LOST}, "is at the other end of another link"),
     "hostile_lanes_to_server": at_server(IN_LANE, "a message that its flow cannot expect", "beyond its window"),
     "hostile_leaving_server": at_server(LEAVING, "a slot that is never given back"),
     "hostile_silence_to_server": at_server(
-        {"mute-when-claimed": LOST, "mute-when-accepted": KEPT, "mute-when-confirmed": KEPT, "mute-when-lane": SPOILT,
-         "never-answered": NEVER, "always-declined": KEPT, "always-hung-up": NEVER}),
+        {"mute-when-claimed": LOST, "mute-when-accepted": KEPT, "mute-when-confirmed": KEPT, "mute-when-answered": SPOILT,
+         "mute-when-lane": SPOILT, "never-answered": NEVER, "always-declined": KEPT, "always-hung-up": NEVER}),
     "hostile_messages_to_client": at_client(
         {"garbage-greeting": REFUSED, "short-greeting": REFUSED, "wrong-version": REFUSED, **MESSAGES, "claims-of-nobody": KEPT,
          "claimed-twice": KEPT, "ring-of-odd-size": LOST},
@@ -196,10 +207,11 @@ CASES = {
     "hostile_cutovers_to_client": at_client(
         {"accepted-by-acceptor": LOST, "confirmed-twice": KEPT, "confirmed-too-large": KEPT, "confirmed-too-small": KEPT,
          "confirmed-ahead": KEPT, "retired-accepted": KEPT, "retired-shown": KEPT, **ENDED_EARLY, "data-when-accepted": LOST,
-         "data-and-no-token": KEPT},
+         "data-and-no-token": LOST, "ended-and-no-token": LOST, "reset-and-no-token": LOST, "witness-by-acceptor": LOST},
         "a message that its flow cannot expect", "beyond its window"),
     "hostile_tokens_to_client": at_client(
-        {**TOKENS, "token-of-another-link": GONE, "no-from-server": KEPT}, "is at the other end of another link"),
+        {**TOKENS, "token-of-another-link": GONE, "token-freshened": GONE, "token-without-answer": GONE, "no-from-server": KEPT,
+         "no-without-answer": GONE}, "is at the other end of another link"),
     "hostile_lanes_to_client": at_client({**IN_LANE, "mute-when-claimed": KEPT},
         "a message that its flow cannot expect", "beyond its window"),
     "hostile_leaving_client": at_client({**LEAVING, "many-dials+": (KEPT, LOST, NEVER, REFUSED)}, "a slot that is never given back",

@@ -74,11 +74,10 @@ def in_lane(name, fates):
 
 # In the cutover: what becomes of the link. The victim goes on by TCP, with every byte.
 IN_CUTOVER = {
-    **dict.fromkeys(("ring-before-confirm", "accept-before-confirm", "decline-of-accepted", "end-before-confirm", "ring-and-no-link"), ("lost",)),
+    **dict.fromkeys(("ring-before-confirm", "accept-before-confirm", "decline-of-accepted", "end-before-confirm", "ring-and-no-link",
+                     "ring-before-token", "ring-and-no-token", "ring-and-no"), ("lost",)),
     **dict.fromkeys(("retire-before-confirm", "retire-before-confirm-begun", "offset-far-ahead", "offset-behind", "no", "raw-for-token",
                      "retire-for-token"), ("kept",)),
-    # What is in the ring may be seen before what is on TCP, or afterwards, when it is a breach.
-    **dict.fromkeys(("ring-and-no-token", "ring-and-no"), ("lost", "kept")),
 }
 
 
@@ -97,15 +96,22 @@ def in_cutover(name, fates):
     return case
 
 
-def token_of_another_link(lab):
-    """What an end shows that has seen the token of this one can be no other link's: the peer lies, and that is the connection's end."""
-    port = next(PORTS)
-    peer = lab.program("near_lane.py", lab.address, port, "token-of-another-link", preload=False)
-    peer.await_words("listening")
-    victim = lab.program("near_victim.py", lab.address, port, 3)
-    require("ended after" in victim.finish(30), f"the victim: {victim.out()} {victim.end_of_output()}")
-    peer.await_words("lost", 10)
-    require("is at the other end of another link" in victim.log(), "the log does not say what it was")
+# What an end shows that has seen the token of this one can be no other link's, and answers it: the peer lies, or somebody writes there
+# who does not read, and that is the connection's end.
+FOREIGN = ("token-of-another-link", "token-that-answers-nothing", "token-that-answers-another", "no-that-answers-nothing")
+
+
+def foreign(name):
+    def case(lab):
+        port = next(PORTS)
+        peer = lab.program("near_lane.py", lab.address, port, name, preload=False)
+        peer.await_words("listening")
+        victim = lab.program("near_victim.py", lab.address, port, 3)
+        require("ended after" in victim.finish(30), f"the victim: {victim.out()} {victim.end_of_output()}")
+        peer.await_words("lost", 10)
+        require("is at the other end of another link" in victim.log(), "the log does not say what it was")
+        require("is in its lane" not in victim.log(), "it took the lane")
+    return case
 
 
 def vanishes(lab):
@@ -187,6 +193,7 @@ def idle(lab):
 
 CASES = {**{f"near_lane_{name.replace('-', '_')}": in_lane(name, fates) for name, fates in IN_LANE.items()},
          **{f"near_cutover_{name.replace('-', '_')}": in_cutover(name, fates) for name, fates in IN_CUTOVER.items()},
+         **{f"near_{name.replace('-', '_')}": foreign(name) for name in FOREIGN},
          **{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
-         **{f"near_{case.__name__}": case for case in (token_of_another_link, vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
+         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
                                                            *map(impatient, (few_descriptors, server_descriptors, max_pinned)))}}

@@ -7,8 +7,8 @@ import struct
 
 DIALLER, DIALLED = 0, 1  # of a link
 CONNECTOR, ACCEPTOR = 0, 1  # of a flow
-KEY_SIZE, NONCE_SIZE, TAG_SIZE, MARK_SIZE = 32, 16, 8, 24
-NO = bytes(MARK_SIZE - TAG_SIZE)
+KEY_SIZE, NONCE_SIZE, TAG_SIZE, FRESH_SIZE, MARK_SIZE = 32, 16, 8, 16, 40
+NOTHING = bytes(FRESH_SIZE)  # what the connector's mark answers
 
 PRIME = 2**255 - 19
 
@@ -53,6 +53,14 @@ def proof(link, end):
     return hashed(16, b"rsock proof", bytes([end]), key=link)
 
 
+def fresh():
+    return os.urandom(FRESH_SIZE)
+
+
+def fresh_in(mark):
+    return mark[-FRESH_SIZE:]
+
+
 class Cutover:
     """The marks of one cutover; `claim` and `accept` are the bodies of these messages."""
 
@@ -65,8 +73,16 @@ class Cutover:
     def tag(self, side, offset):
         return hashed(16, b"rsock tag", self.nonces, struct.pack(">BQ", side, offset))[:TAG_SIZE]
 
-    def mark(self, side, offset):
-        return self.tag(side, offset) + hashed(16, b"rsock mac", struct.pack(">BQ", side, offset), key=self.key)
+    def mark(self, side, offset, fresh, answered=NOTHING):
+        return self.tag(side, offset) + hashed(16, b"rsock mac", struct.pack(">BQ", side, offset), fresh, answered, key=self.key) + fresh
 
-    def no(self, side, offset):
-        return self.tag(side, offset) + NO
+    def is_mark(self, seen, side, offset, answered=NOTHING):
+        return seen == self.mark(side, offset, fresh_in(seen), answered)
+
+    def no(self, offset, answered):
+        """The acceptor's."""
+        return self.tag(ACCEPTOR, offset) + hashed(16, b"rsock no", self.nonces, struct.pack(">Q", offset), answered) + NOTHING
+
+    def witness(self, connectors, acceptors):
+        """That both have read what is fresh in the other's mark; the connector says it."""
+        return hashed(16, b"rsock witness", connectors, acceptors, key=self.key)

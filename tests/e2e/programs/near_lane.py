@@ -16,9 +16,9 @@ import time
 import keys
 import near_peer
 from near_peer import (ACCEPT, BODIES, BODY, CONFIRM, CREDIT, DATA, DECLINE, DEPTH, ENTRIES, FIN, GROW, MESSAGE, RETIRE, RING, RINGS, SIZE,
-                       SLOT, SWITCH, WINDOW, Link)
+                       SLOT, SWITCH, WINDOW, WITNESS, Link)
 
-RESUME_FRAME = struct.pack(">B7xQ", 1, 0)  # behind the token
+RESUME_FRAME = struct.pack(">B7xQ", 1, 0)  # behind the token; none of the ring's bytes have come
 AGAIN = 0.2  # seconds, until what was given up is tried again
 random.seed(7)
 
@@ -31,7 +31,7 @@ class Flow:
         line = b""
         while not line.endswith(b"\n"):
             line += sock.recv(1)
-        self.raw_in, self.raw_out = len(line), 0
+        self.first, self.raw_in, self.raw_out = line, len(line), 0
         self.send(answer(line))
         self.link = Link(sock.getpeername(), sock.getsockname())
         assert self.link.linked, "refused"
@@ -57,17 +57,17 @@ class Flow:
     def confirm(self):
         """As far as the other end's token; False if it gave up, as it may if this takes too long."""
         self.say(CONFIRM, struct.pack(">Q", self.raw_out))
-        expected = self.cutover.mark(keys.CONNECTOR, self.offset)
-        whole = self.offset - self.raw_in + len(expected)
+        tag = self.cutover.tag(keys.CONNECTOR, self.offset)
+        whole = self.offset - self.raw_in + keys.MARK_SIZE
         while len(self.early) < whole:
             got = self.sock.recv(whole - len(self.early))
             assert got, "it has ended"
             self.early += got
-            token = self.early[self.offset - self.raw_in:]
-            if not expected.startswith(token):
+            if not tag.startswith(self.early[self.offset - self.raw_in:][:len(tag)]):
                 return False
         self.raw_in += whole
-        self.early = self.early[:-len(expected)]
+        self.early, self.seen = self.early[:-keys.MARK_SIZE], self.early[-keys.MARK_SIZE:]
+        assert self.cutover.is_mark(self.seen, keys.CONNECTOR, self.offset), "another link's token"
         return True
 
     def enter(self):
@@ -80,6 +80,7 @@ class Flow:
             self.go_on_by_tcp()
         self.mark = self.token()
         self.send(self.mark)
+        self.witnessed()
         if self.early:
             self.write(self.answer(self.early))  # what came raw is answered in the lane
 
@@ -96,8 +97,19 @@ class Flow:
                 assert got, "it has ended"
         self.sock.settimeout(None)
 
-    def token(self):
-        return self.cutover.mark(keys.ACCEPTOR, self.raw_out)
+    def token(self, **what):
+        return self.cutover.mark(keys.ACCEPTOR, self.raw_out, keys.fresh(), **{"answered": keys.fresh_in(self.seen), **what})
+
+    def no(self, **what):
+        return self.cutover.no(self.raw_out, **{"answered": keys.fresh_in(self.seen), **what})
+
+    def witnessed(self):
+        """Before that nothing is in a ring."""
+        kind, body = None, b""
+        while kind is None or body[0] != WITNESS:
+            kind, _, body = self.entry()
+            assert kind == MESSAGE, "ring bytes before WITNESS"
+        assert body[12:] == self.cutover.witness(*map(keys.fresh_in, (self.seen, self.mark))), "another WITNESS"
 
     def echo(self):
         """By TCP from now on."""
@@ -240,7 +252,7 @@ MISDEEDS = {
     "claim-again": lambda flow: flow.link.message(near_peer.claim_of(flow.sock)),
     "accept-unasked": accept_unasked,
     "retire-and-go-on": lambda flow: (flow.say(RETIRE, b"\0\0"), flow.link.post(DATA, 1, flow.slot)),
-    "frame-of-its-own": lambda flow: flow.send(flow.cutover.mark(keys.CONNECTOR, flow.offset) + RESUME_FRAME),
+    "frame-of-its-own": lambda flow: flow.send(flow.seen + RESUME_FRAME),
     "frame-of-nobody": lambda flow: flow.send(os.urandom(keys.MARK_SIZE) + RESUME_FRAME),
     "stamp-backwards": lambda flow: flow.link.post(DATA, 1, flow.slot, stamp=flow.link.sent - 5),
     "scribble-all": lambda flow: scribble(flow, 0, SIZE),
@@ -257,7 +269,22 @@ MISDEEDS = {
 
 def foreign(flow):
     """The mark of the same cutover, from another link."""
-    return keys.Cutover(os.urandom(32), *flow.said).mark(keys.ACCEPTOR, flow.raw_out)
+    return keys.Cutover(os.urandom(32), *flow.said).mark(keys.ACCEPTOR, flow.raw_out, keys.fresh(), keys.fresh_in(flow.seen))
+
+
+def ring_before_token(flow):
+    """C has not said WITNESS, and cannot. It lets go of the link, and goes the way back as soon as it may."""
+    flow.write(b"x" * 10)
+    assert flow.link.lost(), "the link is kept"
+    flow.mark = flow.token()
+    flow.send(flow.mark)
+    frame = b""
+    while len(frame) < len(flow.seen + RESUME_FRAME):
+        got = flow.sock.recv(len(flow.seen + RESUME_FRAME) - len(frame))
+        assert got, "it has ended"
+        frame += got
+    assert frame == flow.seen + RESUME_FRAME, "no RESUME, or ring bytes were taken"
+    flow.send(flow.mark + RESUME_FRAME)
 
 
 def behind_token(deed):
@@ -278,22 +305,33 @@ CUTOVERS = {
     "offset-far-ahead": lambda flow: flow.say(CONFIRM, struct.pack(">Q", 1 << 60)),
     "offset-behind": lambda flow: flow.say(CONFIRM, struct.pack(">Q", 0)),
     "token-of-another-link": behind_token(lambda flow: flow.send(foreign(flow))),
-    "no": behind_token(lambda flow: flow.send(flow.cutover.no(keys.ACCEPTOR, flow.raw_out))),
+    "token-that-answers-nothing": behind_token(lambda flow: flow.send(flow.token(answered=keys.NOTHING))),
+    "token-that-answers-another": behind_token(lambda flow: flow.send(flow.token(answered=keys.fresh()))),
+    "no": behind_token(lambda flow: flow.send(flow.no())),
+    "no-that-answers-nothing": behind_token(lambda flow: flow.send(flow.no(answered=keys.NOTHING))),
     "raw-for-token": behind_token(lambda flow: None),
     "ring-and-no-token": behind_token(lambda flow: flow.write(b"x" * 10)),
-    "ring-and-no": behind_token(lambda flow: (flow.write(b"x" * 10), flow.send(flow.cutover.no(keys.ACCEPTOR, flow.raw_out)))),
+    "ring-and-no": behind_token(lambda flow: (flow.write(b"x" * 10), flow.send(flow.no()))),
+    "ring-before-token": behind_token(ring_before_token),
     "ring-and-no-link": behind_token(lambda flow: (flow.write(b"x" * 10), flow.link.socket.shutdown(socket.SHUT_RDWR))),
     "retire-for-token": behind_token(lambda flow: flow.say(RETIRE, b"\0\1")),
 }
 
 
+# Where no mark comes its first answer does, and shows that: C might have said nothing else before its token.
+UNANSWERED = ("raw-for-token", "retire-for-token", "ring-and-no-token", "ring-and-no-link")
+
+
 def main(address, port, misdeed):
     listener = socket.create_server((address, int(port)))
     print("listening", flush=True)
-    flow = Flow(listener.accept()[0])
+    owes = misdeed in UNANSWERED
+    flow = Flow(listener.accept()[0], answer=(lambda line: b"") if owes else lambda line: line)
     if misdeed in CUTOVERS:
         flow.claim()
         CUTOVERS[misdeed](flow)
+        if owes:
+            flow.send(flow.first)
         watched = 1  # seconds; the other end is there for a little longer
         threading.Thread(target=flow.echo, daemon=True).start()
     else:

@@ -26,11 +26,6 @@ bool plain(std::span<const uint8_t> bytes) {
   return std::none_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte <= ' ' || byte == '"' || byte == '\''; });
 }
 
-rsock::wire::Mark random_mark() {
-  for (;;)
-    if (const auto mark = random_array<rsock::wire::Mark>(); plain(mark)) return mark;
-}
-
 void die(const char* what) {
   std::fprintf(stderr, "hostile: %s: %s\n", what, std::strerror(errno));
   std::exit(1);

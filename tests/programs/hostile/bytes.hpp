@@ -22,7 +22,11 @@ Array random_array() {
 }
 // Redis takes them for one word: no space, no quote, no end of a line.
 bool plain(std::span<const uint8_t> bytes);
-rsock::wire::Mark random_mark();  // plain
+template <class Array>
+Array plain_array() {
+  for (;;)
+    if (const auto array = random_array<Array>(); plain(array)) return array;
+}
 
 // An encoded value as bytes that may change their size.
 template <class Encoded>

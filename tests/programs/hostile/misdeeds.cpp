@@ -35,6 +35,16 @@ void starve(Play& play, const wire::Body& question) {
   }
 }
 
+// Redis has an answer to give in a few seconds, when the cutover has come as far as that. It is kept back until the connection ends.
+void withhold_witness(Play& play) {
+  play.tcp.send(std::string_view("BLPOP nothing 3\r\n"));
+  play.say(play.accept());
+  if (!play.goes_on(Step::confirmed) || !play.goes_on(Step::answered)) return void(std::puts("no-witness: not reached"));
+  const auto read = play.tcp.receive([](const auto&) { return false; }, 50s);
+  play.until([] { return false; }, 100ms);
+  std::printf("without a witness: %zu bytes on TCP, %zu in the ring\n", read.size(), play.line().landed());
+}
+
 const Misdeed kMisdeeds[] = {
     // messages
     {"random-message", Who::either, Step::claimed, [](Play& p) { raw_message(p, random_bytes(48)); }},
@@ -112,17 +122,53 @@ const Misdeed kMisdeeds[] = {
     {"reset-early", Who::either, Step::accepted, [](Play& p) { p.say(wire::Reset{p.peer_slot}); }},
     {"data-when-accepted", Who::server, Step::accepted, [](Play& p) { p.line().put(p.peer_ring, "PING\r\n", p.peer_slot); }},
     {"data-when-confirmed", Who::client, Step::confirmed, [](Play& p) { p.line().put(p.peer_ring, "PING\r\n", p.peer_slot); }},
-    // Allowed, but it counts only behind a token.
+    // What only a client's WITNESS allows.
     {"data-and-no-token", Who::server, Step::confirmed,
      [](Play& p) {
        if (p.await_token()) p.line().put(p.peer_ring, "PING\r\n", p.peer_slot);
      }},
-    {"wrong-token", Who::either, Step::confirmed, [](Play& p) { p.tcp.send(random_mark()); }},
+    {"ended-and-no-token", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.say(wire::Fin{p.peer_slot, 0, false});
+     }},
+    {"reset-and-no-token", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.say(wire::Reset{p.peer_slot});
+     }},
+    {"data-without-witness", Who::client, Step::answered, [](Play& p) { p.line().put(p.peer_ring, "PING\r\n", p.peer_slot); }},
+    {"ended-without-witness", Who::client, Step::answered, [](Play& p) { p.say(wire::Fin{p.peer_slot, 0, false}); }},
+    {"reset-without-witness", Who::client, Step::answered, [](Play& p) { p.say(wire::Reset{p.peer_slot}); }},
+    // WITNESS
+    {"witness-early", Who::client, Step::confirmed, [](Play& p) { p.say(wire::Witness{p.peer_slot, p.witness()}); }},
+    {"witness-wrong", Who::client, Step::answered,
+     [](Play& p) { p.say(wire::Witness{p.peer_slot, random_array<wire::WitnessCode>()}); }},
+    {"witness-twice", Who::client, Step::lane, [](Play& p) { p.say(wire::Witness{p.peer_slot, p.witness()}); }},
+    // Allowed: it has left its lane before that was heard.
+    {"witness-too-late", Who::client, Step::answered,
+     [](Play& p) {
+       p.tcp.send(wire::encode(p.own_mark(), {wire::FrameKind::resume, 0}));
+       p.until([] { return false; }, 300ms);
+       p.say(wire::Witness{p.peer_slot, p.witness()});
+     }},
+    // Allowed: a peer that was slow has not heard yet that the connection was reset.
+    {"witness-when-reset", Who::client, Step::answered,
+     [](Play& p) {
+       p.tcp.send(random_bytes(wire::kFrameSize));
+       p.until([] { return false; }, 100ms);
+       p.say(wire::Witness{p.peer_slot, p.witness()});
+       p.say(wire::Retire{p.peer_slot, false, true});
+     }},
+    {"witness-by-acceptor", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.say(wire::Witness{p.peer_slot, p.witness()});
+     }},
+    {"no-witness", Who::client, Step::claimed, withhold_witness},
+    {"wrong-token", Who::either, Step::confirmed, [](Play& p) { p.tcp.send(plain_array<wire::Mark>()); }},
     {"half-a-token", Who::either, Step::confirmed,
      [](Play& p) {
-       const auto mark = p.own_mark(), other = random_mark();
+       const auto mark = p.own_mark(), other = plain_array<wire::Mark>();
        p.tcp.send(std::span(mark).first(4));
-       p.tcp.send(std::span(other).first(20));
+       p.tcp.send(std::span(other).subspan(4));
      }},
     {"token-of-another-link", Who::either, Step::confirmed,
      [](Play& p) {
@@ -131,6 +177,22 @@ const Misdeed kMisdeeds[] = {
     {"token-of-another-nonce", Who::either, Step::confirmed,
      [](Play& p) {
        if (p.is_client() || p.await_token()) p.tcp.send(p.mark_of_another_nonce());
+     }},
+    // A mark whose fresh bytes are not those that it was made with, and of a server: marks that do not answer the client's.
+    {"token-freshened", Who::either, Step::confirmed,
+     [](Play& p) {
+       if (!p.is_client() && !p.await_token()) return;
+       auto mark = p.own_mark();
+       mark.back() ^= 1;
+       p.tcp.send(mark);
+     }},
+    {"token-without-answer", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.tcp.send(p.mark_that_answers({}));
+     }},
+    {"no-without-answer", Who::server, Step::confirmed,
+     [](Play& p) {
+       if (p.await_token()) p.tcp.send(p.no_that_answers({}));
      }},
     {"no-from-client", Who::client, Step::confirmed, [](Play& p) { p.tcp.send(p.no()); }},
     {"no-from-server", Who::server, Step::confirmed,
@@ -169,7 +231,7 @@ const Misdeed kMisdeeds[] = {
     {"resume-beyond", Who::either, Step::lane,
      [](Play& p) { p.tcp.send(wire::encode(p.own_mark(), {wire::FrameKind::resume, 1ull << 50})); }},
     {"resume-elsewhere", Who::either, Step::lane,
-     [](Play& p) { p.tcp.send(wire::encode(random_mark(), {wire::FrameKind::resume, 0})); }},
+     [](Play& p) { p.tcp.send(wire::encode(plain_array<wire::Mark>(), {wire::FrameKind::resume, 0})); }},
     {"resume-by-peers-token", Who::either, Step::lane,
      [](Play& p) { p.tcp.send(wire::encode(p.peer_mark(), {wire::FrameKind::resume, 0})); }},
     // RETIRE{finished} answers FIN{closed}, which nobody sent: the victim has only ended its stream, and has bytes to read.

@@ -145,9 +145,9 @@ void Play::link(const Bytes& privately, std::chrono::milliseconds patience) {
 bool Play::reach(Step step) {
   link(greeting_bytes(), kPatience);
   if (lines_.empty() || line().state != Line::State::up) return false;
-  constexpr const char* kSteps[] = {"linked", "keyed", "claimed", "accepted", "confirmed", "lane"};
+  constexpr const char* kSteps[] = {"linked", "keyed", "claimed", "accepted", "confirmed", "answered", "lane"};
   for (int at = 0; at <= static_cast<int>(step); ++at)
-    if (!(dials_ ? as_acceptor(static_cast<Step>(at)) : as_connector(static_cast<Step>(at))))
+    if (!goes_on(static_cast<Step>(at)))
       return std::printf("not %s: %llu bytes came, %llu before the mark\n", kSteps[at], static_cast<unsigned long long>(tcp.got()),
                          static_cast<unsigned long long>(peer_offset)),
              false;
@@ -188,17 +188,29 @@ keys::CutoverKey Play::marks_by(const keys::LinkKey& secret, const wire::Nonce& 
   return keys::CutoverKey::make(secret, acceptor, connector, claim.body(), accept.body());
 }
 
+wire::Mark Play::no_that_answers(const keys::Fresh& fresh) const {
+  auto mark = marks_->no(offset, fresh);
+  const auto own = own_mark();
+  std::copy_n(own.begin(), keys::kTagSize, mark.begin());
+  return mark;
+}
+
+wire::WitnessCode Play::witness() const {
+  const auto its = keys::fresh_in(peer_mark_);
+  return dials_ ? marks_->witness(its, fresh_) : marks_->witness(fresh_, its);
+}
+
 wire::Mark Play::mark_of_another_link() const {
   const auto other = keys::KeyPair::of(random_array<keys::Scalar>());
   const auto secret = keys::LinkKey::agree(own_keys(), other->own(), keys::End::dialler, {1, 2});
-  return marks_by(*secret, claim_.nonce, accept_.nonce).mark(side(), offset);
+  return marks_by(*secret, claim_.nonce, accept_.nonce).mark(side(), offset, fresh_, answered());
 }
 
 wire::Mark Play::mark_of_another_nonce() const {
   for (;;) {
     const auto other = random_array<wire::Nonce>();
     const auto marks = dials_ ? marks_by(*secret_, other, accept_.nonce) : marks_by(*secret_, claim_.nonce, other);
-    if (const auto mark = marks.mark(side(), offset); plain(mark)) return mark;
+    if (const auto mark = marks.mark(side(), offset, fresh_, answered()); plain(mark)) return mark;
   }
 }
 
@@ -223,7 +235,11 @@ bool Play::as_acceptor(Step step) {
       return true;
     }
     case Step::confirmed: return say(wire::Confirm{peer_slot, offset = tcp.sent()}), true;
-    case Step::lane: return await_token() && (tcp.send(own_mark()), true);
+    case Step::answered: return await_token() && (tcp.send(own_mark()), true);
+    case Step::lane: {
+      const auto came = await<wire::Witness>();
+      return came && came->to == kOwnSlot && came->code == witness();
+    }
   }
   return false;
 }
@@ -247,7 +263,8 @@ bool Play::as_connector(Step step) {
       if (confirm) peer_offset = confirm->offset;
       return confirm.has_value();
     }
-    case Step::lane: return tcp.send(own_mark()), await_token();
+    case Step::answered: return tcp.send(own_mark()), await_token();
+    case Step::lane: return say(wire::Witness{peer_slot, witness()}), true;
   }
   return false;
 }
@@ -255,8 +272,9 @@ bool Play::as_connector(Step step) {
 bool Play::await_token() {
   const auto whole = peer_offset + wire::kMarkSize;
   const auto got = tcp.receive([&](const auto&) { return tcp.got() >= whole; }, kPatience);
-  const auto mark = peer_mark();
-  return tcp.got() == whole && got.ends_with(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()));
+  if (tcp.got() != whole || got.size() < wire::kMarkSize) return false;
+  std::copy(got.end() - wire::kMarkSize, got.end(), peer_mark_.begin());
+  return marks_->judge(peer_mark_, other_side(), peer_offset, dials_ ? keys::Fresh{} : fresh_) == keys::Seen::token;
 }
 
 void Play::attend() {

@@ -16,7 +16,8 @@ namespace hostile {
 constexpr wire::Slot kOwnSlot = 7;
 
 // How far the protocol is kept before it is broken.
-enum class Step { linked, keyed, claimed, accepted, confirmed, lane };
+// answered: both tokens are on TCP; who connects has not said WITNESS yet.
+enum class Step { linked, keyed, claimed, accepted, confirmed, answered, lane };
 
 // What this program is known by on all its links.
 const rsock::keys::KeyPair& own_keys();
@@ -65,6 +66,8 @@ class Play {
   void link(const Bytes& privately, std::chrono::milliseconds patience = std::chrono::seconds(1));
   // Keeps the protocol as far as that; false if the victim does not.
   bool reach(Step step);
+  // The next step alone.
+  bool goes_on(Step step) { return dials_ ? as_acceptor(step) : as_connector(step); }
   // The same for a link that the victim has dialled: as far as the keys.
   bool introduce() { return as_connector(Step::linked) && as_connector(Step::keyed); }
   void say(const wire::Body& body, std::optional<uint32_t> returned = {}) { line().say(body, returned); }
@@ -76,10 +79,14 @@ class Play {
   bool await_token();
   // Ours, on this link.
   wire::Key key() const;
-  // Marks of this cutover: ours, and the victim's.
-  wire::Mark own_mark() const { return marks_->mark(side(), offset); }
-  wire::Mark peer_mark() const { return marks_->mark(other_side(), peer_offset); }
-  wire::Mark no() const { return marks_->no(side(), offset); }
+  // Marks of this cutover: ours, which answers what was read of the victim's, and the victim's, once it was read.
+  wire::Mark own_mark() const { return mark_that_answers(answered()); }
+  wire::Mark peer_mark() const { return peer_mark_; }
+  wire::Mark mark_that_answers(const rsock::keys::Fresh& fresh) const { return marks_->mark(side(), offset, fresh_, fresh); }
+  // A client has none: it is one of a server's in the place of its mark.
+  wire::Mark no_that_answers(const rsock::keys::Fresh& fresh) const;
+  wire::Mark no() const { return no_that_answers(rsock::keys::fresh_in(peer_mark_)); }
+  wire::WitnessCode witness() const;
   // Ours, if there were another link, or if another nonce had been told.
   wire::Mark mark_of_another_link() const;
   wire::Mark mark_of_another_nonce() const;
@@ -96,6 +103,7 @@ class Play {
   void note(wire::Slot slot, const wire::RingPlace& ring) { peer_slot = slot, peer_ring = ring; }
   rsock::keys::Side side() const { return dials_ ? rsock::keys::Side::acceptor : rsock::keys::Side::connector; }
   rsock::keys::Side other_side() const { return dials_ ? rsock::keys::Side::connector : rsock::keys::Side::acceptor; }
+  rsock::keys::Fresh answered() const { return dials_ ? rsock::keys::fresh_in(peer_mark_) : rsock::keys::Fresh{}; }
   bool agree(const wire::PublicKey& peer);
   bool is_proven(const wire::Key& its) const;
   rsock::keys::CutoverKey marks_by(const rsock::keys::LinkKey& secret, const wire::Nonce& acceptor, const wire::Nonce& connector) const;
@@ -113,6 +121,8 @@ class Play {
   std::optional<rsock::keys::CutoverKey> marks_;
   wire::Claim claim_;
   wire::Accept accept_;
+  rsock::keys::Fresh fresh_ = plain_array<rsock::keys::Fresh>();  // in our mark
+  wire::Mark peer_mark_{};
 };
 
 }  // namespace hostile

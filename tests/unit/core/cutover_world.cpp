@@ -71,7 +71,7 @@ bool World::write(size_t end) {
 void World::send_unit(size_t end, unsigned unit) {
   auto& self = joint.ends[end];
   if (sends(self.state) == Sends::raw) return send_raw(end, unit);
-  if (!self.seen) wrong("a ring byte before the peer's token was seen");
+  if (!self.seen) wrong("a ring byte before the peer is known to have read the token");
   if (rules_.relayed) wrong("a ring byte over somebody in between");
   ++self.ring_count;
   send_link(end, self.attempt, {Kind::ring, unit});
@@ -187,6 +187,8 @@ void World::take_message(size_t end, Item item, bool put_off) {
     case Kind::decline:
       self.retired |= bit(self.attempt), self.peer_retired |= bit(self.attempt);
       return happen(end, Event::declined);
+    case Kind::witness:
+      return happen(end, Event::witnessed);
     case Kind::retire:
       return take_retire(end, item.value);
     case Kind::ring:
@@ -260,7 +262,7 @@ void World::happen(size_t end, Event event, Facts facts, unsigned offset) {
   const auto before = self.state;
   const auto taken = rules_.step(before, event, facts);
   self.state = taken.state;
-  if (event == Event::token_seen) self.seen = 1;
+  if (event == (end == kC ? Event::token_seen : Event::witnessed)) self.seen = 1;
   for (const auto action : taken.actions) act(end, action, offset);
   if (self.state == State::broken) wrong(fmt::format("broken by {} in {}", name(event), name(before)));
   let_held_go(end);
@@ -299,6 +301,8 @@ void World::act(size_t end, Action action, unsigned offset) {
       return send_tcp(end, {Kind::token, 0});
     case Action::show_no:
       return send_tcp(end, {Kind::no, 0});
+    case Action::send_witness:
+      return send_link(end, self.attempt, {Kind::witness, 0});
     case Action::send_resume:
       self.landed = self.ring_read;  // what was not read comes again
       return send_tcp(end, {Kind::resume, self.ring_read});

@@ -18,9 +18,9 @@ inline constexpr std::array<char, 2> kEndNames{'C', 'S'};
 constexpr size_t other(size_t end) { return 1 - end; }
 
 // What TCP or a link carries: a kind and a small number, in one byte.
-enum class Kind : uint8_t { raw, token, no, resume, claim, accept, confirm, decline, retire, ring };
-inline constexpr std::array<std::string_view, 10> kKindNames{"raw",    "token",   "NO",      "RESUME", "CLAIM",
-                                                             "ACCEPT", "CONFIRM", "DECLINE", "RETIRE", "ring"};
+enum class Kind : uint8_t { raw, token, no, resume, claim, accept, confirm, decline, retire, ring, witness };
+inline constexpr std::array<std::string_view, 11> kKindNames{"raw",    "token",   "NO",      "RESUME", "CLAIM",
+                                                             "ACCEPT", "CONFIRM", "DECLINE", "RETIRE", "ring", "WITNESS"};
 struct Item {
   Kind kind;
   unsigned value;
@@ -55,7 +55,7 @@ struct End {
   uint8_t slot_known = 0;      // the peer's, of this attempt
   uint8_t put_off = 0;         // ACCEPT or CONFIRM waits here: its N, plus one
   uint8_t begun = 0;           // its token is out
-  uint8_t seen = 0;            // the peer's token was seen
+  uint8_t seen = 0;            // the peer has read this end's token
   uint8_t ahead = 0;           // the peer's mark was seen, and lies behind unread units
   uint8_t made = 0;            // units that the application wrote
   uint8_t held = 0;            // the last of which are held

@@ -41,7 +41,7 @@ void go_to(Ends& ends, How how) {
 
 }  // namespace
 
-TEST_CASE("no byte enters a ring before the peer's token was seen", "[entering]") {
+TEST_CASE("no byte enters a ring before the peer has read the token", "[entering]") {
   auto& ends = *new Ends;
   ends.connect();
   auto& [acceptor, connector] = ends;
@@ -52,26 +52,93 @@ TEST_CASE("no byte enters a ring before the peer's token was seen", "[entering]"
     connector.write("in accepted, ");
     deliver_to(acceptor);  // ACCEPT
     CHECK(acceptor.flow->state() == State::confirmed);
-    acceptor.write("in confirmed");
+    acceptor.write("in confirmed, ");
     CHECK(by_acceptor + by_connector == 0);
     deliver_to(connector);  // CONFIRM
     CHECK(connector.flow->state() == State::shown);
     connector.write("in shown");
     CHECK(by_acceptor + by_connector == 0);
     CHECK(acceptor.read() == kNothing);  // but the connector's token
-    CHECK(acceptor.flow->state() == State::lane);
-    CHECK(by_acceptor > 0);
-    CHECK(by_connector == 0);
-    deliver_to(connector);
-    CHECK(connector.flow->state() == State::shown);
-    CHECK(connector.flow->readable_bytes() == 0);  // before the token they do not count
-    CHECK(connector.read() == "in confirmed");
+    CHECK(acceptor.flow->state() == State::answered);
+    acceptor.write("in answered");
+    CHECK(by_acceptor + by_connector == 0);
+    CHECK(connector.read() == kNothing);
     CHECK(connector.flow->state() == State::lane);
     CHECK(by_connector > 0);
+    CHECK(by_acceptor == 0);
+    CHECK(Ends::deliver(acceptor));  // WITNESS
+    CHECK(acceptor.flow->state() == State::lane);
+    CHECK(by_acceptor > 0);
     deliver_to(acceptor);
+    deliver_to(connector);
     CHECK(read_all(acceptor) == "in accepted, in shown");
-    CHECK(read_all(connector).empty());
+    CHECK(read_all(connector) == "in confirmed, in answered");
   });
+}
+
+// Of another cutover, or made up by somebody who has not read S's token; or said again; or left out.
+TEST_CASE("WITNESS is right, and said once before all else", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  const int which = GENERATE(0, 1, 2, 3);
+  CAPTURE(which);
+  ends.enter([&] {
+    go_to(ends, How::shown);
+    CHECK(acceptor.read() == kNothing);
+    CHECK(acceptor.flow->state() == State::answered);
+    const uint8_t byte = 1;
+    switch (which) {
+      case 0:
+        CHECK_FALSE(acceptor.flow->handle(wire::Witness{}));
+        break;
+      case 1:
+        CHECK_FALSE(acceptor.flow->data_landed({&byte, 1}));
+        break;
+      case 2:
+        CHECK_FALSE(acceptor.flow->handle(wire::Fin{}));
+        break;
+      case 3:
+        CHECK(connector.read() == kNothing);
+        CHECK(Ends::deliver(acceptor));
+        CHECK(acceptor.flow->state() == State::lane);
+        CHECK_FALSE(acceptor.flow->handle(wire::Witness{}));
+        break;
+    }
+    CHECK_FALSE(connector.flow->handle(wire::Witness{}));  // of S it is never said
+  });
+}
+
+// C may be in its lane, and out of it, before S has heard.
+TEST_CASE("an S that waits for WITNESS goes back with C", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  const bool seen = GENERATE(false, true);  // C has seen S's token by then
+  const int who = GENERATE(0, 1, 2);
+  CAPTURE(seen, who);
+  ends.enter([&] {
+    go_to(ends, How::shown);
+    acceptor.write("held");
+    connector.write("as well");
+    CHECK(acceptor.read() == kNothing);
+    CHECK(acceptor.flow->state() == State::answered);
+    if (seen) CHECK(connector.read() == kNothing);
+    if (who == 0) acceptor.flow->step_aside(Reason::by_operator);
+    if (who == 1) connector.flow->step_aside(Reason::by_operator);
+    if (who == 2) {
+      connector.wire->arrived.clear(), acceptor.wire->arrived.clear();
+      acceptor.link->fail(Reason::link_failed), connector.link->fail(Reason::link_failed);
+    }
+  });
+  std::string one, other;
+  CHECK(ends.eventually([&] {
+    one += read_all(acceptor), other += read_all(connector);
+    return one.size() >= 7 && other.size() >= 4;
+  }));
+  CHECK(one == "as well");
+  CHECK(other == "held");
+  back_on_tcp(ends);
 }
 
 TEST_CASE("a hold takes what a small ring takes, once, and room is told when it is over", "[entering]") {
@@ -99,58 +166,36 @@ TEST_CASE("a hold takes what a small ring takes, once, and room is told when it 
   CHECK((connector.wire->data > 0) == !given_up);
 }
 
-// The peer of a program that waits for the cutover has heard so; that a ring is full is news all the same.
+// The peer of a program that waits for the cutover has heard so, at whatever moment; that a ring is full is news all the same.
 TEST_CASE("a ring grows under a program that waited for the cutover", "[entering]") {
   const bool late = GENERATE(false, true);
+  const bool by_connector = GENERATE(false, true);
+  CAPTURE(late, by_connector);
   auto& ends = *new Ends;
   ends.connect();
   auto& [acceptor, connector] = ends;
+  auto& writer = by_connector ? connector : acceptor;
   ends.enter([&] {
     CHECK(Ends::deliver(connector));  // CLAIM
-    connector.write("held");
+    if (by_connector) connector.write("held");
+    CHECK(Ends::deliver(acceptor));  // ACCEPT
+    if (!by_connector) acceptor.write("held");
     if (!late) return;
-    CHECK(Ends::deliver(acceptor));   // ACCEPT
     CHECK(Ends::deliver(connector));  // CONFIRM
     CHECK(acceptor.read() == kNothing);
-    CHECK(acceptor.flow->state() == State::lane);
-    CHECK(Ends::deliver(acceptor));  // BLOCKED, which is answered by GROW
+    CHECK(acceptor.flow->state() == State::answered);
+    deliver_to(acceptor);
     deliver_to(connector);
     CHECK(connector.flow->state() == State::shown);
   });
-  CHECK(ends.eventually([&] { return connector.flow->state() == State::lane; }));
+  CHECK(ends.eventually([&] { return acceptor.flow->state() == State::lane && connector.flow->state() == State::lane; }));
   const size_t room = small().ring_min;
   std::string bytes(2 * room, 'x');
   size_t taken = 0;
   CHECK(ends.eventually([&] {
     iovec from{bytes.data(), bytes.size()};
-    if (const auto more = connector.flow->write({&from, 1}, taken)) taken += *more;
-    return taken == bytes.size();  // and the acceptor reads nothing
-  }));
-}
-
-// C is mute, and may offer a larger ring, before S has seen its token.
-TEST_CASE("a ring that is offered while S waits for C's token is taken", "[entering]") {
-  auto& ends = *new Ends;
-  ends.connect();
-  auto& [acceptor, connector] = ends;
-  ends.enter([&] {
-    CHECK(Ends::deliver(connector));  // CLAIM
-    CHECK(Ends::deliver(acceptor));   // ACCEPT
-    CHECK(acceptor.flow->state() == State::confirmed);
-    acceptor.write("held");
-    CHECK(Ends::deliver(connector));  // CONFIRM
-    CHECK(connector.flow->state() == State::shown);
-    CHECK(Ends::deliver(connector));  // BLOCKED, which is answered by GROW
-    deliver_to(acceptor);
-    CHECK(acceptor.flow->state() == State::confirmed);
-  });
-  CHECK(ends.eventually([&] { return acceptor.flow->state() == State::lane; }));
-  std::string bytes(2 * small().ring_min, 'x');
-  size_t taken = 0;
-  CHECK(ends.eventually([&] {
-    iovec from{bytes.data(), bytes.size()};
-    if (const auto more = acceptor.flow->write({&from, 1}, taken)) taken += *more;
-    return taken == bytes.size();  // and the connector reads nothing
+    if (const auto more = writer.flow->write({&from, 1}, taken)) taken += *more;
+    return taken == bytes.size();  // and the other reads nothing
   }));
 }
 
@@ -380,6 +425,8 @@ TEST_CASE("a mark is seen behind unread bytes, which are read first", "[entering
     deliver_to(connector);
     connector.flow->tcp_ready(EPOLLIN);
     CHECK(connector.flow->state() == State::lane);
+    deliver_to(acceptor);
+    deliver_to(connector);
     CHECK(on_tcp(connector) == static_cast<int>(4 + wire::kMarkSize));
     CHECK_FALSE(connector.flow->on_kernel());
     deliver_to(acceptor);

@@ -258,13 +258,19 @@ TEST_CASE("A key pair has one owner", "[keys]") {
   CHECK(pair().own() != pair().own());
 }
 
+namespace {
+const Fresh kFresh = hashed<Fresh>({}, [](Hash& hash) { hash.add(uint64_t{1}); });
+const Fresh kAnswered = hashed<Fresh>({}, [](Hash& hash) { hash.add(uint64_t{2}); });
+}  // namespace
+
 TEST_CASE("Both ends of a cutover make the same marks", "[keys]") {
   const Link link;
   for (const auto side : {Side::connector, Side::acceptor})
     for (const uint64_t n : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 32, UINT64_MAX}) {
-      CHECK(cutover(link.dialler_s).mark(side, n) == cutover(link.dialled_s).mark(side, n));
-      CHECK(cutover(link.dialler_s).no(side, n) == cutover(link.dialled_s).no(side, n));
+      CHECK(cutover(link.dialler_s).mark(side, n, kFresh, kAnswered) == cutover(link.dialled_s).mark(side, n, kFresh, kAnswered));
+      CHECK(cutover(link.dialler_s).no(n, kAnswered) == cutover(link.dialled_s).no(n, kAnswered));
     }
+  CHECK(cutover(link.dialler_s).witness(kFresh, kAnswered) == cutover(link.dialled_s).witness(kFresh, kAnswered));
 }
 
 TEST_CASE("Nothing of a cutover can change and its marks stay", "[keys]") {
@@ -280,29 +286,35 @@ TEST_CASE("Nothing of a cutover can change and its marks stay", "[keys]") {
   const std::vector<uint8_t> shorter_accept(accept.begin() + 1, accept.end());
   const auto side = Side::connector;
   const std::vector<Mark> marks{
-      cutover(key).mark(side, 7),
-      cutover(key).mark(Side::acceptor, 7),
-      cutover(key).mark(side, 8),
-      cutover(key).mark(side, 7 + (uint64_t{1} << 32)),
-      cutover(other.dialler_s).mark(side, 7),
-      CutoverKey::make(key, other_nonce, kConnector, claim, accept).mark(side, 7),
-      CutoverKey::make(key, kAcceptor, other_nonce, claim, accept).mark(side, 7),
-      CutoverKey::make(key, kConnector, kAcceptor, claim, accept).mark(side, 7),
-      CutoverKey::make(key, kAcceptor, kConnector, other_claim, accept).mark(side, 7),
-      CutoverKey::make(key, kAcceptor, kConnector, claim, other_accept).mark(side, 7),
-      CutoverKey::make(key, kAcceptor, kConnector, longer_claim, shorter_accept).mark(side, 7),
-      CutoverKey::make(key, kAcceptor, kConnector, {}, {}).mark(side, 7),
+      cutover(key).mark(side, 7, kFresh, kAnswered),
+      cutover(key).mark(Side::acceptor, 7, kFresh, kAnswered),
+      cutover(key).mark(side, 8, kFresh, kAnswered),
+      cutover(key).mark(side, 7 + (uint64_t{1} << 32), kFresh, kAnswered),
+      cutover(other.dialler_s).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, other_nonce, kConnector, claim, accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kAcceptor, other_nonce, claim, accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kConnector, kAcceptor, claim, accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kAcceptor, kConnector, other_claim, accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kAcceptor, kConnector, claim, other_accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kAcceptor, kConnector, longer_claim, shorter_accept).mark(side, 7, kFresh, kAnswered),
+      CutoverKey::make(key, kAcceptor, kConnector, {}, {}).mark(side, 7, kFresh, kAnswered),
+      cutover(key).mark(side, 7, kAnswered, kAnswered),
+      cutover(key).mark(side, 7, kFresh, kFresh),
+      cutover(key).mark(side, 7, kAnswered, kFresh),
   };
   std::set<Mark> distinct(marks.begin(), marks.end());
   CHECK(distinct.size() == marks.size());
   std::set<std::vector<uint8_t>> macs, tags;
   for (const auto& mark : marks) {
     tags.emplace(mark.begin(), mark.begin() + kTagSize);
-    macs.emplace(mark.begin() + kTagSize, mark.end());
+    macs.emplace(mark.begin() + kTagSize, mark.begin() + kTagSize + kMacSize);
   }
   CHECK(macs.size() == marks.size());
   CHECK(tags.size() == 7);  // what the link and the messages are is no part of it
   CHECK(std::ranges::equal(Bytes(marks[0]).first(kTagSize), Bytes(marks[4]).first(kTagSize)));
+  const std::set<Witness> witnesses{cutover(key).witness(kFresh, kAnswered), cutover(key).witness(kAnswered, kFresh),
+                                    cutover(key).witness(kFresh, kFresh), cutover(other.dialler_s).witness(kFresh, kAnswered)};
+  CHECK(witnesses.size() == 4);
 }
 
 TEST_CASE("Each beginning of what comes at N is judged", "[keys]") {
@@ -310,32 +322,38 @@ TEST_CASE("Each beginning of what comes at N is judged", "[keys]") {
   const auto side = GENERATE(Side::connector, Side::acceptor);
   constexpr uint64_t kN = 123456789012;
   const auto ours = cutover(link.dialled_s);
-  const auto judge = [&](Bytes bytes) { return ours.judge(bytes, side, kN); };
-  const auto token = cutover(link.dialler_s).mark(side, kN),
-             foreign = cutover(other.dialler_s).mark(side, kN), no = ours.no(side, kN);
-  for (const auto& [mark, whole] :
-       {std::pair{token, Seen::token}, {foreign, Seen::foreign}, {no, Seen::no}}) {
+  const auto judge = [&](Bytes bytes) { return ours.judge(bytes, side, kN, kAnswered); };
+  const auto token = cutover(link.dialler_s).mark(side, kN, kFresh, kAnswered),
+             foreign = cutover(other.dialler_s).mark(side, kN, kFresh, kAnswered),
+             unread = cutover(link.dialler_s).mark(side, kN, kFresh), no = ours.no(kN, kAnswered), no_unread = ours.no(kN, {});
+  // Only the acceptor says no, and only to whoever it has read.
+  const bool accepts = side == Side::acceptor;
+  std::vector<std::pair<Mark, Seen>> marks{{token, Seen::token}, {foreign, Seen::foreign}, {unread, Seen::foreign}};
+  if (accepts) marks.insert(marks.end(), {{no, Seen::no}, {no_unread, Seen::foreign}});
+  if (!accepts) CHECK(judge(no) == Seen::unlike);
+  for (const auto& [mark, whole] : marks) {
     for (size_t size = 0; size < kMarkSize; ++size) CHECK(judge(Bytes(mark).first(size)) == Seen::partly);
     CHECK(judge(mark) == whole);
     // What is behind it does not count.
     std::vector<uint8_t> more(mark.begin(), mark.end());
     more.resize(100, 0x55);
     CHECK(judge(more) == whole);
-    // A bit of the tag makes it data as soon as it is there; one of the MAC makes it another's once it is
+    // A bit of the tag makes it data as soon as it is there; one of the rest makes it another's once it is
     // whole.
     for (size_t bit = 0; bit < 8 * kMarkSize; ++bit) {
       auto wrong = mark;
       wrong[bit / 8] = static_cast<uint8_t>(wrong[bit / 8] ^ 1u << bit % 8);
       for (size_t size = 0; size <= kMarkSize; ++size) {
         const bool data = bit / 8 < kTagSize && size > bit / 8;
-        const auto expected = data ? Seen::unlike : size < kMarkSize ? Seen::partly : Seen::foreign;
+        const bool blank = whole == Seen::no && bit / 8 >= kTagSize + kMacSize;  // what is not looked at
+        const auto expected = data ? Seen::unlike : size < kMarkSize ? Seen::partly : blank ? Seen::no : Seen::foreign;
         if (judge(Bytes(wrong).first(size)) != expected) FAIL("bit " << bit << ", size " << size);
       }
     }
   }
   // A mark that is right elsewhere is data here.
   const auto elsewhere = side == Side::connector ? Side::acceptor : Side::connector;
-  CHECK(judge(cutover(link.dialler_s).mark(elsewhere, kN)) == Seen::unlike);
-  CHECK(judge(cutover(link.dialler_s).mark(side, kN + 1)) == Seen::unlike);
+  CHECK(judge(cutover(link.dialler_s).mark(elsewhere, kN, kFresh, kAnswered)) == Seen::unlike);
+  CHECK(judge(cutover(link.dialler_s).mark(side, kN + 1, kFresh, kAnswered)) == Seen::unlike);
   CHECK(judge(std::array<uint8_t, kMarkSize>{}) == Seen::unlike);
 }

@@ -72,7 +72,8 @@ std::vector<wire::Body> anything_but_a_key() {
           wire::Fin{},
           wire::Reset{},
           wire::Retire{},
-          wire::Pieces{piece}};
+          wire::Pieces{piece},
+          wire::Witness{}};
 }
 
 }  // namespace

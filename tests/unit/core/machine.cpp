@@ -107,7 +107,8 @@ TEST_CASE("what an end receives, sends, holds and delivers in each state", "[mac
       {claimed, Receives::raw, Sends::raw, false, false, false, false},
       {accepted, Receives::raw, Sends::nothing, true, false, false, false},
       {confirmed, Receives::raw_to_boundary, Sends::nothing, true, false, false, false},
-      {shown, Receives::raw_to_boundary, Sends::nothing, true, true, false, false},
+      {shown, Receives::raw_to_boundary, Sends::nothing, true, false, false, false},
+      {answered, Receives::frames, Sends::nothing, true, false, false, false},
       {lane, Receives::frames, Sends::ring, false, true, true, false},
       {shown_resuming, Receives::raw_to_boundary, Sends::nothing, true, false, false, true},
       {resuming, Receives::frames, Sends::nothing, false, false, true, true},
@@ -130,18 +131,20 @@ TEST_CASE("steps keep the rules that do not depend on a scenario", "[machine]") 
   for_each_step([](State state, Event event, Facts facts) {
     CAPTURE(name(state), name(event), facts.past_boundary, facts.raw_sent);
     const auto got = step(state, event, facts);
-    // No byte is in a ring, and none counts, before this end has seen the peer's token.
+    // No byte is in a ring, and none counts, before the peer is known to have read this end's token.
     const bool in_lane = state == lane || state == resuming;
-    const bool enters = !in_lane && (got.state == lane || got.state == resuming);
-    CHECK((!enters || (event == token_seen && holds(state))));
+    CHECK((got.state != lane || state == lane || (event == token_seen && state == shown) || (event == witnessed && state == answered)));
+    CHECK((got.state != answered || (event == token_seen && state == confirmed)));
+    CHECK(does(got, Action::send_witness) == (state == shown && got.state == lane));
     // Whatever this end wrote into the ring is sent again as far as the peer's RESUME says, and only then.
-    CHECK(does(got, Action::resend_rest) == (in_lane && got.state == tcp));
+    CHECK(does(got, Action::resend_rest) == ((in_lane || state == answered) && got.state == tcp));
     CHECK((!does(got, Action::resend_rest) || event == resume_received));
     // From the lane on RESUME is said once; before it there is nothing to resume.
     CHECK(does(got, Action::send_resume) ==
-          ((state == lane && got.state != lane && got.state != broken) || (state == shown_resuming && got.state == resuming)));
+          (((state == lane || state == answered) && got.state != lane && got.state != broken) ||
+           (state == shown_resuming && got.state == resuming)));
     // One mark stands at N. C shows when S expects it; S answers what it has seen, and says NO to a token alone.
-    const bool had_shown = state == shown || state == shown_resuming || in_lane;
+    const bool had_shown = state == shown || state == answered || state == shown_resuming || in_lane;
     const bool marks = does(got, Action::show_token) || does(got, Action::show_no);
     CHECK((!marks || !had_shown));
     CHECK((!does(got, Action::show_token) || (state == accepted && event == confirm_received) ||

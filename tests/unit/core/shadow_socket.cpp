@@ -85,10 +85,10 @@ TEST_CASE("a mark that comes in parts is taken as it comes, and is the program's
     CHECK(it.socket->unread() == 0u);
     CHECK(it.socket->position_in() == 0);
     CHECK(*it.socket->peek(0, mark) == 10u);  // not EAGAIN
-    it.say("of 24 bytes...");
+    it.say("of forty bytes, all of them...");
     it.say("more");
     CHECK(*it.socket->peek(0, mark) == mark.size());
-    CHECK(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()) == "the token of 24 bytes...");
+    CHECK(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()) == "the token of forty bytes, all of them...");
     if (is_mark) {
       it.socket->take_mark();
       CHECK(it.socket->position_in() == mark.size());
@@ -98,7 +98,7 @@ TEST_CASE("a mark that comes in parts is taken as it comes, and is the program's
       const auto part = it.socket->give_part();
       CHECK(std::string_view(reinterpret_cast<const char*>(part.data()), part.size()) == "the token ");
       CHECK(it.socket->raw_in() == 10);
-      CHECK(it.read(100) == "of 24 bytes...more");
+      CHECK(it.read(100) == "of forty bytes, all of them...more");
     }
     CHECK(it.socket->give_part().empty());
   }
@@ -386,9 +386,14 @@ struct TwoEnds {
 
 TEST_CASE("each end knows the other's marks, and no others", "[shadow_socket]") {
   TwoEnds ends;
+  // Before it has read the other's, the acceptor's answers nothing.
+  CHECK(ends.connector.judge(ends.acceptor.token()) == keys::Seen::foreign);
+  CHECK(ends.connector.judge(ends.acceptor.no()) == keys::Seen::foreign);
   CHECK(ends.acceptor.judge(ends.connector.token()) == keys::Seen::token);
-  CHECK(ends.connector.judge(ends.acceptor.token()) == keys::Seen::token);
   CHECK(ends.connector.judge(ends.acceptor.no()) == keys::Seen::no);
+  CHECK(ends.connector.judge(ends.acceptor.token()) == keys::Seen::token);
+  CHECK(ends.connector.witness() == ends.acceptor.witness());
+  CHECK(TwoEnds().connector.witness() != ends.connector.witness());
   CHECK(ends.connector.judge(ends.connector.token()) == keys::Seen::unlike);      // its own, sent back
   CHECK(TwoEnds().connector.judge(ends.acceptor.token()) == keys::Seen::unlike);  // another cutover's
   ends.acceptor.fix_own_offset(21);
@@ -397,6 +402,8 @@ TEST_CASE("each end knows the other's marks, and no others", "[shadow_socket]") 
 
 TEST_CASE("frames belong to their cutover", "[shadow_socket]") {
   TwoEnds ends;
+  CHECK(ends.acceptor.judge(ends.connector.token()) == keys::Seen::token);
+  CHECK(ends.connector.judge(ends.acceptor.token()) == keys::Seen::token);
   const auto bytes = ends.acceptor.frame(wire::FrameKind::leave, 77);
   const auto frame = ends.connector.decode(bytes);
   REQUIRE(frame);

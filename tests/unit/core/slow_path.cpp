@@ -62,7 +62,7 @@ TEST_CASE("the parts of a mark are taken as they come", "[slow_path]") {
     CHECK(acceptor.flow->state() == State::confirmed);
     connection.to_acceptor(wire::kMarkSize - 6);
     CHECK(left_on_tcp(acceptor) == 0);
-    CHECK(acceptor.flow->state() == State::lane);
+    CHECK(acceptor.flow->state() == State::answered);
     for (size_t byte = 1; byte < wire::kMarkSize; ++byte) {
       connection.to_connector(1);
       CHECK(left_on_tcp(connector) == 0);
@@ -72,6 +72,8 @@ TEST_CASE("the parts of a mark are taken as they come", "[slow_path]") {
     connection.to_connector(1);
     CHECK(left_on_tcp(connector) == 0);
     CHECK(connector.flow->state() == State::lane);
+    deliver_to(acceptor);
+    CHECK(acceptor.flow->state() == State::lane);
     acceptor.write("ring");
     deliver_to(connector);
     CHECK(read_all(connector) == "ring");

@@ -103,6 +103,7 @@ const Golden kGolden[] = {
     {"Retire", Retire{kTo, true, false}, "0b000000 5a5b5c5d 00a1b2c3 01 00"},
     {"Credit", Credit{}, "0c000000 5a5b5c5d"},
     {"Pieces", Pieces{kOnePiece}, "0d000000 5a5b5c5d 00a1b2c3 0003 616263"},
+    {"Witness", Witness{kTo, counted<WitnessCode>(0xe0)}, "0e000000 5a5b5c5d 00a1b2c3 e0e1e2e3e4e5e6e7e8e9eaebecedeeef"},
 };
 static_assert(std::variant_size_v<Body> == std::size(kGolden));
 
@@ -411,7 +412,7 @@ TEST_CASE("frames: the bytes", "[wire]") {
   const auto token = counted<Mark>(0xa0);
   const auto made = encode(token, Frame{FrameKind::resume, kOffset});
   const auto hex = bytes(
-      "a0a1a2a3a4a5a6a7 a8a9aaabacadaeafb0b1b2b3b4b5b6b7"
+      "a0a1a2a3a4a5a6a7 a8a9aaabacadaeafb0b1b2b3b4b5b6b7 b8b9babbbcbdbebfc0c1c2c3c4c5c6c7"
       "01 00000000000000 1112131415161718");
   CHECK(Bytes(made.begin(), made.end()) == hex);
   for (const uint64_t value : {uint64_t{0}, kOffset, std::numeric_limits<uint64_t>::max()}) {
@@ -430,7 +431,7 @@ TEST_CASE("frames: every bit but the value's is checked", "[wire]") {
     CAPTURE(bit);
     auto other = good;
     other[bit / 8] ^= static_cast<uint8_t>(1u << bit % 8);
-    CHECK(decode_frame(other, token).has_value() == (bit / 8 >= 32));
+    CHECK(decode_frame(other, token).has_value() == (bit / 8 >= 48));
   }
 }
 
