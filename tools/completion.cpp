@@ -64,6 +64,7 @@ Command describe(const CLI::App& app) {
       command.positional = values_of(*option);
       continue;
     }
+    if (option->get_group().empty()) continue;  // nor does the help tell of it
     command.switches.push_back(
         {option_names(*option), option->get_description(), option->get_items_expected_max() > 0, values_of(*option)});
   }

@@ -16,6 +16,7 @@
 
 #include "config/option_table.hpp"
 #include "core/base/kernel.hpp"
+#include "tools/check.hpp"
 #include "tools/check_config.hpp"
 #include "tools/command.hpp"
 #include "tools/completion.hpp"
@@ -65,7 +66,7 @@ struct CommandLine {
     app.failure_message([](const CLI::App*, const CLI::Error& error) {
       return fmt::format("rsock: {}\nsee rsock --help\n", error.what());
     });
-    add_check();
+    add_check_config();
     add_run();
     options =
         app.add_subcommand("options", "Print the keys of the [options] table: defaults, ranges, meaning");
@@ -75,6 +76,7 @@ struct CommandLine {
     add_explain();
     add_completion();
     others.push_back(add_config(app));
+    others.push_back(add_check(app));
     others.push_back(add_doctor(app));
     for (auto& command : add_units(app)) others.push_back(std::move(command));
   }
@@ -88,7 +90,7 @@ struct CommandLine {
   }
 
  private:
-  void add_check() {
+  void add_check_config() {
     check =
         app.add_subcommand("check-config", "Check a configuration file, and print its rules in their order");
     check->add_option("FILE", config_path, "the configuration, in TOML")->required();
