@@ -51,7 +51,7 @@ struct Names {
   std::string host, port;
 };
 
-/// "HOST:PORT" or "[ADDRESS]:PORT".
+/// "HOST:PORT" or "[ADDRESS]:PORT", with a port from 1 to 65535.
 std::optional<Names> names_in(const std::string& target) {
   const auto colon = target.rfind(':');
   if (colon == target.npos || colon == 0 || colon + 1 == target.size()) return {};
@@ -60,7 +60,11 @@ std::optional<Names> names_in(const std::string& target) {
     host = host.substr(1, host.size() - 2);
   else if (host.find(':') != host.npos)
     return {};
-  return Names{host, target.substr(colon + 1)};
+  const auto port = target.substr(colon + 1);
+  constexpr std::size_t kDigits = 5;
+  const bool number = port.size() <= kDigits && port.find_first_not_of("0123456789") == port.npos;
+  if (!number || std::stoi(port) < 1 || std::stoi(port) > 65535) return {};
+  return Names{host, port};
 }
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
