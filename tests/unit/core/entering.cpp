@@ -239,8 +239,11 @@ TEST_CASE("a cutover that is given up is tried again, however often", "[entering
       connector.flow->give_up();
       connector.write("x");
     });
+    // It may have been taken for the beginning of a mark, and is the library's until it is read: once in 256 times.
+    std::string got;
     CHECK(ends.eventually([&] {
-      return acceptor.flow->free_to_enter() && connector.flow->free_to_enter() && acceptor.read() == "x";
+      got += read_all(acceptor);
+      return got == "x" && acceptor.flow->free_to_enter() && connector.flow->free_to_enter();
     }));
     CHECK_FALSE(acceptor.flow->settled());
     CHECK_FALSE(connector.flow->settled());
