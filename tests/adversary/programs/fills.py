@@ -19,14 +19,10 @@ import time
 import keys
 import near_peer
 from near_peer import ACCEPT, BLOCKED, CLAIM, CONFIRM, Link, claim, endpoint, greeting, message
-from shared import LINKED, Memory, Point, accept, dial
+from shared import LINKED, Memory, Point, accept, dial, say
 
 SECONDS = 6
 HUGE, NEAR = 2 << 30, 12 << 20
-
-
-def say(words):
-    print(words, flush=True)
 
 
 def name(sock, distance):

@@ -12,11 +12,7 @@ import sys
 import time
 
 from near_peer import ACCEPT, CLAIM, DECLINE, claim, message
-from shared import Memory, Point, dial
-
-
-def say(words):
-    print(words, flush=True)
+from shared import Memory, Point, dial, say
 
 
 def client(address, port):

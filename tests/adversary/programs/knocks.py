@@ -14,11 +14,7 @@ import sys
 import time
 
 from near_peer import ACCEPT, CLAIM, CONFIRM, DATA, claim, message
-from shared import Memory, Point, accept, dial, point_name
-
-
-def say(words):
-    print(words, flush=True)
+from shared import Memory, Point, accept, dial, point_name, say
 
 
 def read(memory, seconds=3):

@@ -19,15 +19,11 @@ import sys
 import time
 
 from near_peer import ACCEPT, CLAIM, DATA, GROW, KEY, MESSAGE, OURS, RINGS, segment
-from shared import RING_OF_CLAIM, Memory, Point, dial
+from shared import RING_OF_CLAIM, Memory, Point, dial, say
 
 MOST = 1 << 16  # as much of the rings as is looked at
 # Where the ring is in a message.
 RING_AT = {CLAIM: RING_OF_CLAIM, ACCEPT: 8 + 4 + 4, GROW: 8 + 4}
-
-
-def say(*words):
-    print(*words, flush=True)
 
 
 class Side:

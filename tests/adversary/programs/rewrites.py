@@ -10,23 +10,10 @@ import time
 sys.argv[1:], arguments = ["nothing"], sys.argv[1:]
 from near_lane import Flow  # noqa: E402
 from near_peer import CLAIM, CONFIRM, DATA, RING, RINGS  # noqa: E402
-from shared import Memory, Point, accept  # noqa: E402
+from shared import Memory, Point, accept, receive, say  # noqa: E402
 from talk import line  # noqa: E402
 
 HELD = 0.02  # seconds, in which the other end has something to say
-
-
-def say(words):
-    print(words, flush=True)
-
-
-def receive(sock, size):
-    got = b""
-    while len(got) < size:
-        piece = sock.recv(size - len(got))
-        assert piece, "it has ended"
-        got += piece
-    return got
 
 
 def rewrite(memory, link):

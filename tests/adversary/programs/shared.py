@@ -16,6 +16,20 @@ WELCOME, LINKED = 0, 2
 RING_OF_CLAIM = 8 + 4 + 19 + 19  # where it is in the message
 
 
+def say(*words):
+    print(*words, flush=True)
+
+
+def receive(sock, size):
+    """So many bytes by TCP."""
+    got = b""
+    while len(got) < size:
+        piece = sock.recv(size - len(got))
+        assert piece, "it has ended"
+        got += piece
+    return got
+
+
 def point_name(connector, acceptor):
     return "\0rsock-{}:{}-{}:{}".format(*connector, *acceptor)
 

@@ -17,24 +17,10 @@ import time
 sys.argv[1:], arguments = ["nothing"], sys.argv[1:]
 import keys  # noqa: E402
 from near_peer import ACCEPT, CLAIM, CONFIRM, DATA, DECLINE, MESSAGE, WITNESS, claim, message  # noqa: E402
-from shared import RING_OF_CLAIM, Memory, Point, accept, dial  # noqa: E402
+from shared import RING_OF_CLAIM, Memory, Point, accept, dial, receive, say  # noqa: E402
 from talk import line  # noqa: E402
 
 HELD = 0.6  # seconds, in which the other end has something to say
-
-
-def say(words):
-    print(words, flush=True)
-
-
-def receive(feed, size):
-    """What was written to the program that is fed, as far as it is known."""
-    got = b""
-    while len(got) < size:
-        piece = feed.recv(size - len(got))
-        assert piece, "it has ended"
-        got += piece
-    return got
 
 
 def read(memory, seconds):

@@ -12,15 +12,11 @@ import time
 sys.argv[1:], arguments = ["nothing"], sys.argv[1:]
 import keys  # noqa: E402
 from near_peer import CLAIM, CONFIRM, DATA, FIN, RINGS, WITNESS, message  # noqa: E402
-from shared import RING_OF_CLAIM, Memory, Point, accept  # noqa: E402
+from shared import RING_OF_CLAIM, Memory, Point, accept, receive, say  # noqa: E402
 from talk import line  # noqa: E402
 
 HELD = 0.6  # seconds, in which the other end has something to say
 FRAME = struct.Struct(">B7xQ")  # behind the token
-
-
-def say(words):
-    print(words, flush=True)
 
 
 class Client:
@@ -36,15 +32,7 @@ class Client:
         self.link = point.answer(5)
         self.memory = Memory(self.link.own_fd)
         self.link.agree(self.memory)
-        self.raw, self.asked, self.told = self.receive(len(line(b"answer", 0))), b"", b""
-
-    def receive(self, size):
-        got = b""
-        while len(got) < size:
-            piece = self.sock.recv(size - len(got))
-            assert piece, "it has ended"
-            got += piece
-        return got
+        self.raw, self.asked, self.told = receive(self.sock, len(line(b"answer", 0))), b"", b""
 
     def confirm(self):
         """As far as CONFIRM. What is asked before is answered in the lane."""
@@ -62,8 +50,8 @@ class Client:
         """As far as the other end's token."""
         self.mark = self.cutover.mark(keys.CONNECTOR, self.offset, keys.fresh())
         self.sock.sendall(self.mark)
-        self.raw += self.receive(self.boundary - len(self.raw))
-        self.seen = self.receive(keys.MARK_SIZE)
+        self.raw += receive(self.sock, self.boundary - len(self.raw))
+        self.seen = receive(self.sock, keys.MARK_SIZE)
         assert self.cutover.is_mark(self.seen, keys.ACCEPTOR, self.boundary, keys.fresh_in(self.mark)), "another token"
         self.hear(HELD)
         if self.told:
@@ -98,7 +86,7 @@ class Client:
     def go_back(self):
         """By TCP from now on."""
         self.sock.sendall(self.mark + FRAME.pack(1, len(self.told)))
-        frame = self.receive(keys.MARK_SIZE + FRAME.size)
+        frame = receive(self.sock, keys.MARK_SIZE + FRAME.size)
         assert frame[:keys.MARK_SIZE] == self.seen, f"no frame of its: {frame}"
         kind, taken = FRAME.unpack(frame[keys.MARK_SIZE:])
         say(f"went back by {kind} after {taken} bytes")
@@ -110,7 +98,7 @@ class Client:
         self.sock.sendall(line(b"ask", last))
         expected = b"".join(line(b"answer", number) for number in range(last + 1))
         got = self.raw + self.told
-        got += self.receive(len(expected) - len(got))
+        got += receive(self.sock, len(expected) - len(got))
         say("as it was written" if got == expected else f"rewritten: {got}")
 
 
