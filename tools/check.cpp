@@ -15,7 +15,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -25,6 +24,7 @@
 #include "tools/processes.hpp"
 #include "tools/run.hpp"
 #include "tools/table.hpp"
+#include "tools/time_option.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -256,7 +256,7 @@ Command add_check(CLI::App& app) {
   command->add_option("--lane", arguments->lane, "auto (default), rdma or shm")->check(CLI::IsMember({"auto", "rdma", "shm"}))->type_name("LANE");
   command->add_option("--send", arguments->text, "what the server gets to read; without, not a byte")->type_name("TEXT");
   command->add_option("--within", arguments->within, "how long it may take (default 5s): 500ms, 10s")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}}) & CLI::Range(0.0, 3600.0))
+      ->transform(seconds_up_to(3600))
       ->type_name("TIME");
   command->add_flag("--json", arguments->json, "as JSON");
   command->add_flag("--as-client", arguments->as_client, "be the process that connects")->group("");

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +28,7 @@
 #include "tools/operate.hpp"
 #include "tools/run.hpp"
 #include "tools/show_config.hpp"
+#include "tools/time_option.hpp"
 
 namespace rsock::tools {
 namespace {
@@ -111,7 +111,7 @@ struct CommandLine {
     require->check(CLI::IsMember({"auto", "rdma", "shm"}))->type_name("LANE");
     run->add_option("--within", within, "the time for --require (default 10s): 5s, 500ms, 2m")
         ->needs(require)
-        ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}}) & CLI::Range(0.0, 86400.0))
+        ->transform(seconds_up_to(86400))
         ->type_name("TIME");
     run->prefix_command();
     run->footer(

@@ -265,7 +265,7 @@ bool Flow::handle(const wire::Blocked&) {
 }
 
 bool Flow::handle(const wire::Grow& grow) {
-  if (way_.frozen() || state() != State::lane || grow.ring.size > engine_.settings.ring_max || !binding_.link()) return true;
+  if (way_.frozen() || !flow::takes_ring(state()) || grow.ring.size > engine_.settings.ring_max || !binding_.link()) return true;
   const auto room = binding_.tx.room();
   if (!binding_.take_growth(grow.ring)) return false;
   if (binding_.tx.room() > room) changed(EPOLLOUT);
