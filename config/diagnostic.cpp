@@ -74,8 +74,8 @@ std::string quoted(std::string_view text) {
 }
 
 std::string reason(int error) {
-  const char* description = ::strerrordesc_np(error);
-  return description != nullptr ? description : fmt::format("error {}", error);
+  // Whatever the program's locale is. That of C is always there, and nobody's to free.
+  return ::strerror_l(error, ::newlocale(LC_ALL_MASK, "C", nullptr));
 }
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> known) noexcept {

@@ -21,6 +21,8 @@ constexpr std::array<std::string_view, 2> kIoUringWords = {"refuse", "tcp"};
 constexpr std::array kTable = {
     Option{"rendezvous_ms", &Options::rendezvous_ms, 2000, 10, 60000, false,
            "How long the connecting end waits to be dialled."},
+    Option{"young_ms", &Options::young_ms, 10, 0, 1000, false,
+           "How old a connection has to be before a lane is sought for it, unless it is busy before; 0: none is young."},
     Option{"dial_ms", &Options::dial_ms, 2000, 10, 60000, false,
            "How long a dial of the accepting end may go unanswered before it is repeated."},
     Option{

@@ -17,6 +17,7 @@ struct Options {
   Options() noexcept;
 
   std::chrono::milliseconds rendezvous_ms;
+  std::chrono::milliseconds young_ms;
   std::chrono::milliseconds dial_ms;
   std::chrono::microseconds spin_us;
   std::size_t ring_min;

@@ -94,7 +94,7 @@ bool is_no_time(int level, int name, const void* value, socklen_t size) {
 }
 
 [[gnu::noinline]] int setsockopt_concerned(int fd, int level, int name, const void* value, socklen_t size) {
-  if (only_tcp_serves(level, name, value, size)) to_tcp(fd);
+  if (only_tcp_serves(level, name, value, size)) prefer_tcp(fd);
   if (const auto answer = sockets::setsockopt(fd, level, name, value, size); answer.served())
     return finish(answer.result());
   timeval own{};  // the largest that the core looks at
@@ -112,7 +112,7 @@ template <const auto& libc>
 [[gnu::noinline]] int fcntl_concerned(int fd, int command, void* argument) {
   if (sockets::in_borrowed_memory()) return libc(fd, command, argument);
   const auto flags = reinterpret_cast<uintptr_t>(argument);
-  if (command == F_SETFL && flags & O_ASYNC) to_tcp(fd);
+  if (command == F_SETFL && flags & O_ASYNC) prefer_tcp(fd);
   const bool copies = command == F_DUPFD || command == F_DUPFD_CLOEXEC;
   const int result = copies ? with_room<libc>(fd, command, argument) : libc(fd, command, argument);
   if (result < 0) return result;
@@ -129,7 +129,7 @@ template <const auto& libc>
   if (sockets::in_borrowed_memory() || (!reads_int && !writable(argument, sizeof number)) ||
       !get(number, argument))
     return real::ioctl(fd, request, argument);
-  if (request == FIOASYNC && number) to_tcp(fd);
+  if (request == FIOASYNC && number) prefer_tcp(fd);
   const bool nonblocking = request == FIONBIO && number;
   if (const auto answer = sockets::ioctl(fd, request, &number); answer.served())
     return !answer.result() || put(argument, number) ? finish(answer.result()) : fail(EFAULT);

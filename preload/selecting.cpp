@@ -93,7 +93,7 @@ bool whole(int count, fd_set* set) {
 }
 bool only_kernel_can(int count, Sets sets) {
   if (whole(count, sets.reads) && whole(count, sets.writes) && whole(count, sets.excepts)) return false;
-  any_in(sets, 0, count, [](int fd) { return to_tcp(fd), false; });
+  any_in(sets, 0, count, [](int fd) { return prefer_tcp(fd), false; });
   return true;
 }
 

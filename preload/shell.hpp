@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "core/base/limit.hpp"
+#include "core/base/numbers.hpp"
 #include "core/base/own.hpp"
 #include "preload/guarded.hpp"
 #include "preload/real.hpp"
@@ -83,8 +84,18 @@ class Uncancellable {
   errno = error;
 }
 
+// The library is opening files of its own, each with a number that is the program's. rdma-core's calls, too, come here.
+[[gnu::noinline]] inline void await_numbers() {
+  if (own::trusted) return;
+  const int error = errno;
+  Uncancellable here;
+  numbers::await();
+  errno = error;
+}
+
 template <const auto& libc, class... Arguments>
 [[gnu::noinline]] auto once_more_with_room(Arguments... arguments) {
+  if (numbers::are_taken()) await_numbers();
   const auto result = libc(arguments...);
   if (failed(result)) return errno == EMFILE && made_room() ? libc(arguments...) : result;
   if constexpr (std::is_same_v<decltype(result), const int>)
@@ -104,6 +115,13 @@ auto with_room(Arguments... arguments) {
   if (!find(fd) || sockets::in_borrowed_memory()) return;
   Uncancellable here;
   sockets::unserved(fd, reason);
+}
+
+// The same for a call that moves no bytes.
+[[gnu::noinline]] inline void prefer_tcp(int fd) {
+  if (!find(fd) || sockets::in_borrowed_memory()) return;
+  Uncancellable here;
+  sockets::unhonoured(fd);
 }
 
 // `to` is a new descriptor for what `from` is. stdio writes to 0, 1 and 2 behind our back, so there only TCP

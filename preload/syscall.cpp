@@ -109,10 +109,8 @@ long rt_sigaction(const Arguments& it) {
       return call(setsockopt, it);
     case SYS_epoll_pwait:
       return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait, it);
-#ifdef SYS_epoll_pwait2
     case SYS_epoll_pwait2:
       return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait2, it);
-#endif
 #ifdef SYS_epoll_wait
     case SYS_epoll_wait:
       return call(epoll_wait, it);

@@ -3,8 +3,6 @@
 
 #include "preload/waiting.hpp"
 
-#include <sys/single_threaded.h>
-
 #include <array>
 #include <tuple>
 #include <vector>
@@ -205,7 +203,7 @@ aware:
 template <auto& libc, class... More>
 [[gnu::always_inline]] inline int wait_in(int set, epoll_event* events, More... more) {
   if (find(set)) return wait_concerned(set, events, more...);
-  return __libc_single_threaded ? libc(set, events, more...) : wait_unaware<libc>(set, events, more...);
+  return &__libc_single_threaded && __libc_single_threaded ? libc(set, events, more...) : wait_unaware<libc>(set, events, more...);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "config/option_table.hpp"
 #include "core/base/kernel.hpp"
+#include "tools/capture/capture.hpp"
 #include "tools/check.hpp"
 #include "tools/check_config.hpp"
 #include "tools/command.hpp"
@@ -44,6 +45,7 @@ struct CommandLine {
   OperateArguments operate_arguments;
   LookArguments look_arguments;
   ExplainArguments explain_arguments;
+  CaptureArguments capture_arguments;
   CLI::App* check = nullptr;
   CLI::App* run = nullptr;
   CLI::App* options = nullptr;
@@ -54,6 +56,7 @@ struct CommandLine {
   CLI::App* links = nullptr;
   CLI::App* stats = nullptr;
   CLI::App* top = nullptr;
+  CLI::App* capture = nullptr;
   CLI::App* explain = nullptr;
   CLI::App* completions = nullptr;
   std::string shell;
@@ -73,6 +76,7 @@ struct CommandLine {
     options->add_flag("--man", man, "as the OPTIONS section of a manual page");
     add_operators();
     add_lookers();
+    add_capture();
     add_explain();
     add_completion();
     others.push_back(add_config(app));
@@ -188,6 +192,32 @@ struct CommandLine {
     top->footer("The fastest flows come first; rates are in bytes a second.\n" + std::string(kWhoAndStatus));
   }
 
+  void add_capture() {
+    capture = app.add_subcommand("capture", "Write what goes through lanes as a capture for Wireshark");
+    add_selection(capture);
+    add_port(capture);
+    capture->add_option("-w", capture_arguments.file, "the file, in pcapng; -, or none: standard output")
+        ->type_name("FILE");
+    capture->add_option("--count", capture_arguments.count, "end after so many packets")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1000000000));
+    capture->add_option("--buffer", capture_arguments.buffer, "memory for each process (default 16)")
+        ->type_name("MIB")
+        ->check(CLI::Range(1, 1024));
+    capture->footer(
+        "Only root may capture; the bytes are in the file as programs wrote them. It ends at SIGINT or\n"
+        "SIGTERM. Processes that begin meanwhile are captured within a second. What a flow sends and\n"
+        "receives while it is on TCP is not captured: tcpdump sees that.\n"
+        "The headers of IP and TCP are made up: addresses and ports are the flow's, a handshake stands\n"
+        "where it is first seen, and sequence numbers count the program's bytes, so that what is missing\n"
+        "shows as a gap. Each process is an interface. A connection whose two ends are captured is in the\n"
+        "file once.\n"
+        "No program waits for its capture. What finds no room in the buffer is lost; how much is said at\n"
+        "the end and in the file. What a capture costs is in librsock(7).\n"
+        "To look at it as it comes: rsock capture --port 6379 | tshark -r - -Y resp\n" +
+        std::string(kWhoAndStatus));
+  }
+
   CLI::Option* add_json(CLI::App* command) { return command->add_flag("--json", look_arguments.json, "as JSON"); }
 
   void add_completion() {
@@ -283,6 +313,7 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
   if (line.links->parsed()) return links(line.operate_arguments, line.look_arguments);
   if (line.stats->parsed()) return statistics(line.operate_arguments, line.look_arguments);
   if (line.top->parsed()) return top(line.operate_arguments, line.look_arguments);
+  if (line.capture->parsed()) return capture(line.operate_arguments, line.capture_arguments);
   if (line.explain->parsed()) return explain(line.explain_arguments);
   if (line.completions->parsed()) {
     fmt::print("{}", completion(line.app, line.shell));
@@ -304,7 +335,7 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
 
 int main(int argc, char** argv) {
   using namespace rsock::tools;
-  rsock::kernel = {&::epoll_pwait2, &::ppoll, &::clock_gettime};
+  rsock::kernel = {nullptr, &::ppoll, &::clock_gettime};
   try {
     CommandLine line;
     try {

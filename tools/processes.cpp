@@ -87,6 +87,10 @@ std::vector<Process::Told> Process::read(std::span<Process> processes, wire::Ord
   return all;
 }
 
+std::optional<control::Caller::Handed> Process::capture(std::uint16_t port, std::uint64_t size) {
+  return caller_.ask_for_memory({wire::Order::capture, port, size}, kPatience.with_all);
+}
+
 std::string Process::name() const { return fmt::format("{}[{}]", printable(program_), pid_); }
 
 namespace {

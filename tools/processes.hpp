@@ -43,6 +43,11 @@ class Process {
   /// What is told a page at a time, of all at once; in lines, of which nothing is known.
   static std::vector<Told> read(std::span<Process> processes, wire::Order order, std::uint16_t port = 0);
 
+  /// The bytes that go through its lanes: a ring of `size` bytes for them, or why not. Nothing if it does not
+  /// answer. As long as this object is there the process puts them into it.
+  std::optional<control::Caller::Handed> capture(std::uint16_t port, std::uint64_t size);
+  bool gone() const { return caller_.hung_up(); }
+
   /// "redis-server[4711]", printable.
   std::string name() const;
   std::string program() const { return printable(program_); }

@@ -38,12 +38,13 @@ inline bool copy(void* to, const void* from, size_t size) {
                                                                    : copy_unsure(to, from, size);
 }
 
-// The word there, which the kernel has just written; 0 if it cannot be read any more.
+// The word there, which the kernel has just written; 0 if it cannot be read any more. Where a compiler does not inline it, each object
+// file has its own, and the linker keeps one: `?` lets what is said about the others go with them.
 inline uint64_t word_at(const void* at) {
   uint64_t word = 0;
   asm volatile(R"(
 1:movq %1, %0
-2:.pushsection rsock_faults, "a"
+2:.pushsection rsock_faults, "a?"
   .long 1b - ., 2b - ., 2b - .
   .popsection)"
                : "+r"(word)

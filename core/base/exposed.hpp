@@ -34,7 +34,7 @@ class ExposedFd {
 
   // The same for what a stranger gave us, of which nothing is known.
   static void close_aside(UniqueFd fd);
-  // How many are given up and not closed yet, since what is in them holds them up. Who lets strangers in
+  // How many are given up and not closed yet, since what is in them holds them up. A caller that lets strangers in
   // stops at kMostHeldUp.
   static size_t held_up();
   // Until none is, for so long at most.

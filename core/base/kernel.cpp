@@ -80,6 +80,10 @@ Result<int> socket(int domain, int type, int protocol) { return value<int>(call(
 Status bind(int fd, const sockaddr* address, socklen_t size) { return status(call(SYS_bind, fd, address, size)); }
 Status listen(int fd, int backlog) { return status(call(SYS_listen, fd, backlog)); }
 Result<int> accept(int fd, int flags) { return value<int>(call(SYS_accept4, fd, nullptr, nullptr, flags)); }
+void dissolve(int fd) {
+  const sockaddr nowhere{AF_UNSPEC, {}};
+  call(SYS_connect, fd, &nowhere, sizeof nowhere);
+}
 Status connect(int fd, const sockaddr* address, socklen_t size) { return status(call(SYS_connect, fd, address, size)); }
 Status shutdown(int fd, int how) { return status(call(SYS_shutdown, fd, how)); }
 Result<int> open(const char* path, int flags, unsigned mode) {
@@ -93,6 +97,8 @@ Result<int> ioctl(int fd, unsigned long request, void* argument) {
 }
 Result<int> eventfd(unsigned initial, int flags) { return value<int>(call(SYS_eventfd2, initial, flags)); }
 Status socket_pair(int type, int (&ends)[2]) { return status(call(SYS_socketpair, AF_UNIX, type, 0, ends)); }
+Result<int> memfd_create(const char* name, unsigned flags) { return value<int>(call(SYS_memfd_create, name, flags)); }
+Result<int> pidfd_open(pid_t of, unsigned flags) { return value<int>(call(SYS_pidfd_open, of, flags)); }
 Result<int> epoll_create() { return value<int>(call(SYS_epoll_create1, EPOLL_CLOEXEC)); }
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   return status(call(SYS_epoll_ctl, set, operation, fd, event));
@@ -187,6 +193,18 @@ void die_by(int signal) {
 Result<void*> map(size_t size, int flags, int fd) {
   const long at = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
   if (is_error(at)) return Errno{static_cast<int>(-at)};
+  return reinterpret_cast<void*>(at);
+}
+// What may not be touched is locked without its pages.
+Result<void*> map_unlocked(size_t size, int flags, int fd) {
+  const long at = call(SYS_mmap, nullptr, size, PROT_NONE, flags, fd, 0);
+  if (is_error(at)) return Errno{static_cast<int>(-at)};
+  call(SYS_munlock, at, size);
+  const auto opened = status(call(SYS_mprotect, at, size, PROT_READ | PROT_WRITE));
+  if (!opened) {
+    call(SYS_munmap, at, size);
+    return Errno{opened.error()};
+  }
   return reinterpret_cast<void*>(at);
 }
 void unmap(void* at, size_t size) { call(SYS_munmap, at, size); }

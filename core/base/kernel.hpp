@@ -34,6 +34,7 @@ struct Kernel {
     return -1;
   }
 
+  // Null where libc has none.
   int (*epoll_pwait2)(int, epoll_event*, int, const timespec*, const sigset_t*);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
   int (*clock_gettime)(clockid_t, timespec*);  // a function, since it need not enter the kernel
@@ -58,6 +59,8 @@ Status bind(int fd, const sockaddr* address, socklen_t size);
 Status listen(int fd, int backlog);
 Result<int> accept(int fd, int flags);
 Status connect(int fd, const sockaddr* address, socklen_t size);
+// The connection ends by a reset, at once, whoever has the socket.
+void dissolve(int fd);
 Status shutdown(int fd, int how);
 Result<int> open(const char* path, int flags, unsigned mode);
 Result<int> fcntl(int fd, int command, long argument);
@@ -65,6 +68,8 @@ Result<int> ioctl(int fd, unsigned long request, void* argument);
 Result<int> eventfd(unsigned initial, int flags);
 Status socket_pair(int type, int (&ends)[2]);
 Result<int> epoll_create();
+Result<int> memfd_create(const char* name, unsigned flags);
+Result<int> pidfd_open(pid_t of, unsigned flags);
 Status epoll_ctl(int set, int operation, int fd, epoll_event* event);
 // A read would begin at, or step over, urgent data.
 bool at_urgent_mark(int fd);
@@ -99,6 +104,8 @@ void futex_wake(const std::atomic<uint32_t>& word, int most = 1);
 Status random(void* bytes, size_t size);
 // Memory anywhere that may be read and written; `flags` as of mmap.
 Result<void*> map(size_t size, int flags, int fd = -1);
+// The same, but its pages are had when they are touched, also in a process that locks whatever it maps (mlockall with MCL_FUTURE).
+Result<void*> map_unlocked(size_t size, int flags, int fd);
 void unmap(void* at, size_t size);
 // madvise(2), for memory that was mapped.
 Status advise(void* at, size_t size, int advice);

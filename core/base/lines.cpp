@@ -192,9 +192,11 @@ Status append_to_shared(int file, std::string_view line) {
 
 Result<UniqueFd> open(const char* path, unsigned mode) {
   const ErrnoKept kept;
-  auto file = Walk(path, mode).go();
-  if (!file) return file;
-  return out_of_the_way(file->release());
+  return out_of_the_way([&]() -> Result<int> {
+    auto file = Walk(path, mode).go();
+    if (!file) return Errno{file.error()};
+    return file->release();
+  });
 }
 
 Status append(int file, std::string_view line) {

@@ -4,6 +4,7 @@ namespace rsock {
 namespace {
 
 constexpr auto kLook = milliseconds(50);     // of a waiter, whether the process is to end
+constexpr int kSpins = 60;                   // before a waiter sleeps: about as long as most hold it
 constexpr auto kPatience = milliseconds(2);  // of one who finds it taken again each time that it wakes
 
 }  // namespace
@@ -30,11 +31,17 @@ void Lock::wait() {
   waiting_.fetch_add(1, std::memory_order_relaxed);
   const auto begun = now();
   bool slept = false, starving = false;
+  int spins = kSpins;
   for (auto seen = word_.load(std::memory_order_relaxed);; seen = word_.load(std::memory_order_relaxed)) {
     if (seen == 0 || (slept && (seen & ~kAwaited) == kHandedOver)) {
-      if (word_.compare_exchange_strong(seen, this_thread() | kAwaited, std::memory_order_acquire,
+      if (word_.compare_exchange_strong(seen, this_thread() | (slept ? kAwaited : 0), std::memory_order_acquire,
                                         std::memory_order_relaxed))
         break;
+      continue;
+    }
+    // Whoever rang for this thread holds it still, for a moment.
+    if (spins-- > 0) {
+      relax();
       continue;
     }
     if (!(seen & kAwaited) &&

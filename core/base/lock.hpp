@@ -19,6 +19,13 @@
 
 namespace rsock {
 
+// In a loop that looks at memory until another thread has written it.
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 class Lock {
  public:
   void lock() {

@@ -42,7 +42,7 @@ Errno not_told(int error) {
 }
 
 Result<UniqueFd> open_diagnosis() {
-  return out_of_the_way(sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
+  return out_of_the_way([] { return sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG); });
 }
 
 inet_diag_sockid id_of(const Endpoint& local, const Endpoint& remote) {
@@ -145,7 +145,7 @@ bool before(const SocketOwners::Row& a, const SocketOwners::Row& b) {
 }
 
 Result<UniqueFd> open_file(const char* path) {
-  return out_of_the_way(sys::open(path, O_RDONLY | O_CLOEXEC, 0));
+  return out_of_the_way([&] { return sys::open(path, O_RDONLY | O_CLOEXEC, 0); });
 }
 
 Status read_rows(const char* path, std::vector<SocketOwners::Row>& rows) {

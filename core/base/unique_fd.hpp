@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/kernel.hpp"
+#include "core/base/numbers.hpp"
 #include "core/base/own.hpp"
 
 namespace rsock {
@@ -39,8 +40,11 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-// What was just opened, out of the program's way (sys::duplicate_high).
-inline Result<UniqueFd> out_of_the_way(Result<int> fd) {
+// What `make` opens, out of the program's way (sys::duplicate_high).
+template <class Make>
+Result<UniqueFd> out_of_the_way(Make make) {
+  const numbers::Taken taken;
+  const Result<int> fd = make();
   if (!fd) return Errno{fd.error()};
   return UniqueFd(sys::move_high(*fd));
 }

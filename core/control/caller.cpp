@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/exposed.hpp"
 #include "core/base/proc.hpp"
 #include "core/base/socket_owner.hpp"
 
@@ -87,7 +88,7 @@ std::vector<Caller> Caller::call_all(Duration patience, std::vector<uint64_t>* c
   Known known;
   // False where the door is to be tried again.
   const auto call = [&](const Door& door) {
-    auto fd = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    auto fd = out_of_the_way([] { return sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); });
     if (!fd) return true;
     if (const auto connected = knock(fd->get(), door.name); !connected) return !connected.is(EAGAIN);
     ucred owner{};
@@ -167,6 +168,41 @@ std::optional<Answer> Caller::take(Decode<Answer> decode) {
   auto answer = got && *got > 0 ? decode({bytes.data(), *got}) : std::nullopt;
   state_ = answer ? State::heard : State::false_one;
   return answer;
+}
+
+// A packet that brings anything else is left where it is: whoever takes it may have to wait.
+std::optional<Caller::Handed> Caller::ask_for_memory(const wire::ControlRequest& request, Duration patience) {
+  const auto question = wire::encode(request);
+  if (!sys::send(fd_.get(), question.data(), question.size(), MSG_NOSIGNAL | MSG_DONTWAIT)) return {};
+  std::vector<uint8_t> bytes(wire::kControlAnswerMost + 1);
+  iovec piece{bytes.data(), bytes.size()};
+  alignas(
+      cmsghdr) char control[CMSG_LEN(sizeof(int))];  // with its padding there would be room for a second one
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  pollfd awaited{fd_.get(), POLLIN, 0};
+  wait({&awaited, 1}, patience);
+  const auto seen = sys::recvmsg(fd_.get(), message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (!seen) return {};
+  Handed handed;
+  if (const auto* part = CMSG_FIRSTHDR(&message);
+      part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+    int fd;
+    std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+    handed.memory = UniqueFd(fd);
+  }
+  const bool harmless =
+      !(message.msg_flags & MSG_CTRUNC) && (!handed.memory || sys::is_sealed(handed.memory.get()));
+  auto answer = harmless ? wire::decode_control_answer({bytes.data(), *seen}) : std::nullopt;
+  if (!harmless) ExposedFd::close_aside(std::move(handed.memory));
+  state_ = answer ? State::heard : State::false_one;
+  if (!answer) return {};
+  (void)sys::recv(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  handed.answer = std::move(*answer);
+  return handed;
 }
 
 // Its service thread has a name.

@@ -2,9 +2,9 @@
 // The other side of a control socket (core/engine/service/control.hpp): how an operator's command reaches the processes in which librsock is
 // active, and how a process that took a descriptor of another one's asks it to let go of the flow.
 //
-// Anybody may listen at such a name, and say nothing. So all are called and asked at once, with one time limit for all. Who counts
-// is told by what the kernel says of the listener, and no user can keep another one's processes from being called: so many names are
-// called for each process and for each user.
+// Anybody may listen at such a name, and say nothing. So all are called and asked at once, with one time limit for all. The
+// kernel's word on the listener tells whose answer counts, and no user can keep another one's processes from being called: so many
+// names are called for each process and for each user.
 //
 // Any thread, without the engine's lock. Blocks for as long as it is told.
 
@@ -40,6 +40,14 @@ class Caller {
   // The same for a page, where each has a request of its own.
   static std::vector<std::optional<wire::ControlPage>> ask_pages(std::span<Caller* const> callers,
                                                                  std::span<const wire::ControlRequest> requests, Patience patience);
+
+  // What is answered with a descriptor of sealed memory, or without, where that is refused. Nothing if it has
+  // not answered in time, or not in order.
+  struct Handed {
+    wire::ControlAnswer answer;
+    UniqueFd memory;
+  };
+  std::optional<Handed> ask_for_memory(const wire::ControlRequest& request, Duration patience);
 
   // 0 if it is in another namespace of processes.
   pid_t process() const { return process_; }

@@ -182,11 +182,13 @@ bool Engine::has_keys() {
   return keyed_ = true;
 }
 
-// A peer costs us the links that its flows need, and a few more.
+// A peer costs us the links that its flows need, and a few more. Those that have shown no key go first: whoever only dials is not to
+// cost an honest engine at the same address its link.
 void Engine::fail_idle_links(const Address& peer) {
   std::vector<Link*> idle;
   for (const auto& link : links_)
     if (link->alive() && link->flows() == 0 && link->peer() == peer) idle.push_back(link.get());
+  std::stable_partition(idle.begin(), idle.end(), [](const Link* link) { return !link->proven(); });
   for (size_t i = 0; i + kMostIdleLinks < idle.size() + 1; ++i) {
     log::info("link {} to {} is one too many without flows", idle[i]->id(), to_string(peer));
     idle[i]->fail(Reason::link_failed);
@@ -239,9 +241,19 @@ std::vector<std::unique_ptr<Link>> Engine::take_dead_links() {
 void Engine::ask_owner(Flow& flow) { orders.ask_owner(flow.id()); }
 void Engine::seek(Flow& flow) { forgone_ ? flow.settle(*forgone_) : orders.seek(flow.id()); }
 void Engine::expect(Flow& flow) { forgone_ ? flow.settle(*forgone_) : orders.expect(flow.id()); }
+void Engine::is_young(Flow& flow) {
+  if (settings.young == Duration::zero()) return is_worth_it(flow);
+  auto& young = flow.role() == Role::acceptor ? young_acceptors : young_connectors;
+  if (young.add(flow.id(), now())) orders.wake();
+}
+void Engine::is_worth_it(Flow& flow) {
+  if (flow.candidacy().worth()) return;
+  flow.role() == Role::acceptor ? seek(flow) : expect(flow);
+  flow.candidacy().show_worth();
+}
 void Engine::again(Flow& flow) { orders.again(flow.id()); }
 void Engine::settled(Flow& flow) {
-  if (service_) orders.not_wanted(flow.id());
+  if (service_ && flow.candidacy().worth()) orders.not_wanted(flow.id());
 }
 void Engine::declined(Flow& flow) { orders.seek(flow.id()); }
 void Engine::in_cutover(Flow& flow) { orders.in_cutover(flow.id()); }

@@ -11,10 +11,12 @@
 
 #include "core/base/clock.hpp"
 #include "core/base/lock.hpp"
+#include "core/engine/capture.hpp"
 #include "core/engine/flow.hpp"
 #include "core/engine/gate.hpp"
 #include "core/engine/link.hpp"
 #include "core/engine/service/orders.hpp"
+#include "core/engine/service/young.hpp"
 #include "core/engine/settings.hpp"
 #include "core/engine/share.hpp"
 #include "core/fabric/fabric.hpp"
@@ -52,6 +54,10 @@ class Engine {
   bool poll();
   // Until nothing is left. False if there is no end to it: then it goes on another time.
   bool drain();
+  // Handles what has completed by now, unless that is under way.
+  void catch_up() {
+    if (!handling_) (void)drain();
+  }
   // TCP has ended beneath a flow that has a lane, or may have one. It hears of it (Flow::decide_end) when all is counted that has landed
   // by now: at once, or from within a handler, after the batch.
   void tcp_ended(Flow& flow);
@@ -94,9 +100,14 @@ class Engine {
   void forgo_lanes(Reason reason);
   std::optional<Reason> forgone() const { return forgone_; }
 
+  // The thread that ends the process, for which the flows are closed; 0: nobody does. Written under the lock.
+  std::atomic<pid_t> ended_by{0};
+
   // ---- operators
   Gate gate;
   Program program;  // set once, before the service starts
+  // nullptr: none is made. All flows hear of what becomes of it.
+  std::unique_ptr<Capture> capture;
 
   // Sources that are about to go; their places are taken by those that come.
   void vacate(const std::vector<fabric::Completions*>& sources);
@@ -135,7 +146,10 @@ class Engine {
   Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
   void ask_owner(Flow& flow);  // find out whose the socket at its other end is
-  void seek(Flow& flow);      // an accepted flow is used: find its peer
+  void is_young(Flow& flow);     // connected, or accepted and used: what is it worth?
+  void is_worth_it(Flow& flow);  // its peer is sought, or expected
+  Young young_connectors, young_acceptors;
+  void seek(Flow& flow);      // an accepted flow: find its peer
   void declined(Flow& flow);  // its claim was declined: ask elsewhere
   void expect(Flow& flow);    // a connected flow: open its rendezvous point
   void again(Flow& flow);     // a flow that had a lane: look for one after a while

@@ -34,12 +34,14 @@
 #include "core/engine/flow/departure.hpp"
 #include "core/engine/flow/shadow_socket.hpp"
 #include "core/engine/flow/terms.hpp"
+#include "core/engine/flow/worth.hpp"
 #include "core/engine/share.hpp"
 #include "core/flow/ends.hpp"
 #include "core/flow/hold.hpp"
 #include "core/flow/machine.hpp"
 #include "core/flow/unread.hpp"
 #include "core/flow/way_back.hpp"
+#include "core/wire/capture.hpp"
 #include "core/wire/frame.hpp"
 #include "core/wire/message.hpp"
 
@@ -47,6 +49,7 @@ struct iovec;
 
 namespace rsock::engine {
 
+class Capture;
 class Engine;
 class Flow;
 class Link;
@@ -97,7 +100,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
     uint32_t ring_in = 0, ring_out = 0;    // bytes; 0: there is none
   };
   Traffic traffic() const;
-  Time since() const { return since_; }  // it was selected
+  Time since() const { return seen_.since; }  // it was selected
+  // From now on what goes through its lane is captured, if the capture is about it; nullptr: no more.
+  void tap(Capture* capture);
 
   // A rule selected it: from now on it may enter one of `lanes`, and counts.
   void select(Lanes lanes);
@@ -113,6 +118,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // Where its peer is looked for, and what came of it.
   Candidacy& candidacy() { return candidacy_; }
   const Candidacy& candidacy() const { return candidacy_; }
+  Worth& worth() { return worth_; }  // by what it did so far
   // On TCP both ways with nothing pending, so that a cutover may begin; and the gate is open.
   bool eligible() const;
   // The same, whatever the gate.
@@ -128,6 +134,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   bool not_yet() const { return selected() && !settled() && !departure_.leaving() && !half_closed() && !eligible(); }
   // The kernel's readiness of the application's descriptor is the truth.
   bool on_kernel() const;
+  // On TCP again, but what is sent again is not there yet: an end would be none of the stream.
+  bool awaits_rest() const;
+  // Others may take bytes off TCP from now on: nothing can be counted.
+  void forgo_rest() { way_.forgo_rest(); }
   // Its peer has gone: what is left of it can no longer come by TCP.
   bool over() const { return ends_.peer_closed() || state() == flow::State::broken; }
   // Its peer has gone, and will let the kernel know: over(), but not for good.
@@ -145,6 +155,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void give_up();
   // Leaves the lane on purpose, for good. kernel_follows() tells when it is done.
   void leave(Reason reason);
+  // It is not there in time, and somebody is about to use the kernel's socket: it ends by a reset, here and there.
+  void break_off();
   // Leaves the lane until the gate opens again.
   void step_aside(Reason reason);
   // Wakes those who wait for it.
@@ -211,7 +223,6 @@ class Flow : public std::enable_shared_from_this<Flow> {
   std::optional<int> own_low_water() const {
     return low_water_.kept ? std::optional(static_cast<int>(low_water_.bytes)) : std::nullopt;
   }
-  bool resets_on_close() const { return socket_.resets_on_close(); }
   bool asks_for_segments() const { return socket_.asks_for_segments(); }
   // Whoever asks may know that bytes are there of which the service has not heard: does the service's work.
   void catch_up();
@@ -236,7 +247,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // A call waits in it: as in the kernel, closing the descriptor meanwhile takes effect when the last such call is over.
   void hold() { ++calls_.within; }
   void release_hold();
-  void close_when_free(bool hard);
+  void close_when_free();
   // on_kernel(), for good: the connection goes on without us.
   void disown();
   bool finished() const { return finished_; }
@@ -312,6 +323,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void take_mark();
   Result<keys::Seen> look_at_mark();
   bool read_frame();
+  bool rest_is_missing(const Result<size_t>& got);
   // Into `to` from its byte `at` on, as below.
   Result<size_t> read_raw(std::span<const iovec> to, size_t at, uint64_t most, bool peek);
   Result<size_t> taken_raw(Result<size_t> got, bool peek);
@@ -327,6 +339,12 @@ class Flow : public std::enable_shared_from_this<Flow> {
   template <class Data>
   bool landed(Data data);
   bool worth_gathering() const;
+  // tapped.cpp: only where seen_.tap is
+  wire::CaptureRecord record(bool outgoing) const;
+  void tap_out(size_t bytes);
+  void tap_in(std::span<const std::byte> bytes);
+  void tap_rest();
+  void tap_end();
   // shared.cpp
   void tell_family();
   void let_go();
@@ -385,7 +403,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // Ring bytes that the application may read.
   size_t ring_in() const { return flow::delivers_ring(state()) && !way_.frozen() ? binding_.rx.readable() : 0; }
   bool may_hold() const {
-    return flow::sends(state()) == flow::Sends::nothing && state() != flow::State::broken && hold_.kept.room() > 0;
+    return flow::sends(state()) == flow::Sends::nothing && state() != flow::State::broken && hold_.kept.roomy();
   }
   bool at_end() const;
   bool lane_ended() const;
@@ -417,6 +435,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Endpoint local_, remote_;
   std::optional<uid_t> peer_user_;  // the owner of the socket at the other end, once that was asked
   Candidacy candidacy_;
+  Worth worth_;
   ShadowSocket socket_;
   flow::Machine machine_;
   Terms terms_;
@@ -430,8 +449,13 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Calls calls_;
   Cork cork_;
   LowWater low_water_;
-  Time since_{};
-  uint64_t times_full_ = 0;
+  // For whoever looks at it.
+  struct Seen {
+    Time since{};
+    uint64_t times_full = 0;
+    Capture* tap = nullptr;
+  };
+  Seen seen_;
   bool finished_ = false;
   // A link may fail from within one of our own actions: that is dealt with after it.
   bool applying_ = false;

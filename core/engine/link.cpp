@@ -214,7 +214,8 @@ void Link::flush() {
 
 void Link::forget(Flow& flow) {
   std::erase(waiting_, &flow);
-  std::erase(gathered_, &flow);
+  // A link is among those that gather as long as a flow of it does: whoever flushes them goes on until there is none.
+  if (std::erase(gathered_, &flow) > 0 && gathered_.empty()) std::erase(engine_.gathering, this);
 }
 
 void Link::sends_completed(uint32_t count) {

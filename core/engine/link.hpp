@@ -39,6 +39,7 @@ class Link final : public fabric::Sink {
   bool alive() const { return !failed_; }
   // The handshake is over, and both keys are known: this end may claim flows.
   bool ready() const { return ready_ && secret_ && !failed_; }
+  bool proven() const { return proven_; }  // the peer has shown its key
   // The handshake is over. The end that dialled shows that it knows the secret.
   void set_ready();
   // What no other link has. Nothing as long as the other end's key is not known.

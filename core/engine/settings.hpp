@@ -12,6 +12,7 @@ namespace rsock::engine {
 
 struct Settings {
   Duration rendezvous = milliseconds(2000);
+  Duration young = milliseconds(10);  // zero: no connection has to show that it is worth a lane
   Duration dial = milliseconds(2000);
   Duration spin = microseconds(400);
   Duration drain = milliseconds(2000);

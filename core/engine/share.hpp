@@ -2,9 +2,9 @@
 // What the processes of one family, forked from one another, know in common of a flow, or of an epoll set with flows, whose descriptor
 // several of them hold: a few words of memory that they share. A set is owned by its maker, and `tcp` once it is the kernel's alone.
 //
-// The maker is the process that had the flow when it first forked. It keeps the flow, in its lane if it is in one. Who else uses the
-// descriptor asks the maker to leave first, and waits; from then on the flow is the kernel's for all of them. A connection that
-// was accepted and that nobody used yet is free: it belongs to whoever uses it first.
+// The maker is the process that had the flow when it first forked. It keeps the flow, in its lane if it is in one. Another process that
+// uses the descriptor asks the maker to leave first, and waits; from then on the flow is the kernel's for all of them. A connection
+// that was accepted and that nobody used yet is free: it belongs to whoever uses it first.
 //
 //   free ─▶ owned ─▶ wanted ─▶ tcp          lost: what the flow was cannot be had on TCP any more
 //     ├───▶ taken   └───────────▶ tcp, lost

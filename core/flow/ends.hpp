@@ -88,7 +88,11 @@ class Ends {
   bool take_wrote_past_end() { return std::exchange(wrote_past_end_, false); }
 
   // ---- the error
-  void fail(int error) { error_ = error, failure_ = Failure::pending; }
+  // As in the kernel, a connection has one, which is told once. The link and TCP may both tell of it, and not
+  // at one time.
+  void fail(int error) {
+    if (!failed()) error_ = error, failure_ = Failure::pending;
+  }
   Failure failure() const { return failure_; }
   bool failed() const { return failure_ != Failure::none; }
   // The events of epoll that come of all this, the direction's own aside. `ended`: the peer's end may be seen

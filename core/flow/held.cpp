@@ -6,13 +6,14 @@
 #include <utility>
 
 #include "core/base/copy.hpp"
+#include "core/base/pieces.hpp"
 #include "core/flow/rings.hpp"
 
 namespace rsock::flow {
 
 Result<size_t> HeldBytes::take(std::span<const iovec> pieces, size_t skip) {
   const auto before = bytes_.size(), most = room();
-  if (most == 0) return Errno{EAGAIN};
+  if (!takes_some(total(pieces) - skip, most, most_)) return Errno{EAGAIN};
   size_t done = 0;
   for (const auto& piece : pieces) {
     if (skip >= piece.iov_len) {

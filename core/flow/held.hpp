@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/result.hpp"
+#include "core/flow/rings.hpp"
 
 struct iovec;
 
@@ -18,12 +19,13 @@ class HeldBytes {
   // At most so many bytes, from now on.
   void begin(size_t most) { bytes_.clear(), most_ = most; }
   size_t room() const { return most_ - bytes_.size(); }
+  bool roomy() const { return is_room(room(), most_); }
   bool empty() const { return bytes_.empty(); }
   std::span<const std::byte> bytes() const { return bytes_; }
   void clear() { bytes_ = {}; }
 
   // Takes what there is room for of `pieces`, behind the first `skip` bytes of them: how many. As of TxRing::append, a
-  // piece with a bad byte is left out; EFAULT if that is the first. EAGAIN: there is no room.
+  // piece with a bad byte is left out; EFAULT if that is the first. EAGAIN: there is no room, or not for all of a small record.
   Result<size_t> take(std::span<const iovec> pieces, size_t skip);
 
  private:

@@ -32,10 +32,6 @@ bool TxRing::grow(Block mirror, wire::RingPlace place) {
   return true;
 }
 
-uint64_t TxRing::limit() const {
-  return current_.block ? std::max(consumed_, current_.start) + current_.block.size : written_;
-}
-
 Result<size_t> TxRing::append(std::span<const iovec> from, size_t skip) {
   const auto before = written_;
   size_t done = 0;
@@ -94,14 +90,18 @@ TxRing::Write TxRing::next(uint32_t most) const {
 
 bool TxRing::copy_from(uint64_t from, std::span<std::byte> to) const {
   if (from < consumed_ || from > written_ || to.size() != written_ - from) return false;
+  copy_part(from, to);
+  return true;
+}
+
+void TxRing::copy_part(uint64_t from, std::span<std::byte> to) const {
   while (!to.empty()) {
     const auto& segment = segment_at(from);
     const auto end = from < current_.start ? current_.start : written_;
-    const auto part = stretch(segment.block, segment.start, from, end - from);
+    const auto part = stretch(segment.block, segment.start, from, std::min<uint64_t>(end - from, to.size()));
     std::memcpy(to.data(), part.data(), part.size());
     to = to.subspan(part.size()), from += part.size();
   }
-  return true;
 }
 
 void RxRing::begin(Block ring) { *this = RxRing{}, current_ = {ring, 0}; }
@@ -167,7 +167,12 @@ Block RxRing::take_offered() { return std::exchange(offered_, {}); }
 
 bool RxRing::window_due() const {
   const auto news = consumed_ - told_;
-  return news > 0 && (blocked_ || news >= size() / 4);
+  return news > 0 && news >= (blocked_ ? least_room(size()) : size() / 4);
+}
+
+void RxRing::told_window() {
+  if (consumed_ - told_ >= least_room(size())) blocked_ = false;
+  told_ = consumed_;
 }
 
 }  // namespace rsock::flow

@@ -13,6 +13,7 @@
 // why any suffix can be sent again. A ring grows by changing to a larger one at an offset `start`; the old one lives until
 // all before `start` is consumed.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -40,6 +41,12 @@ struct Block {
 struct Stretches {
   std::span<std::byte> parts[2];
 };
+
+// Less than this is no room for a program's bytes in so many: a small record goes whole, or waits, as for the kernel.
+constexpr uint64_t least_room(uint64_t size) { return std::min<uint64_t>(4 << 10, size / 4); }
+constexpr bool is_room(uint64_t room, uint64_t size) { return room > 0 && room >= least_room(size); }
+// Some of what a program writes is taken: all of a small record, or a part of a larger one.
+constexpr bool takes_some(uint64_t asked, uint64_t room, uint64_t size) { return room > 0 && (asked <= room || is_room(room, size)); }
 
 // Memory of the program is copied in pieces. One in which there is a byte that cannot be touched is not
 // counted, as by the kernel, whose pieces are about as large.
@@ -76,6 +83,7 @@ class TxRing {
   void posted(uint32_t length) { posted_ += length; }
 
   uint64_t room() const { return limit() - written_; }
+  bool roomy() const { return is_room(room(), size()); }
   uint64_t unposted() const { return written_ - posted_; }
   uint64_t written() const { return written_; }
   uint64_t posted_total() const { return posted_; }
@@ -83,6 +91,8 @@ class TxRing {
   uint32_t size() const { return current_.block.size; }
   // The bytes [from, written) for sending them again; from must not be before what is consumed.
   bool copy_from(uint64_t from, std::span<std::byte> to) const;
+  // The bytes from `from` on, as many as `to` takes: all of them are written, and not consumed.
+  void copy_part(uint64_t from, std::span<std::byte> to) const;
   // Gives both mirrors up.
   Block take_current();
 
@@ -92,7 +102,7 @@ class TxRing {
     wire::RingPlace place;
     uint64_t start = 0;
   };
-  uint64_t limit() const;
+  uint64_t limit() const { return current_.block ? std::max(consumed_, current_.start) + current_.block.size : written_; }
   const Segment& segment_at(uint64_t offset) const { return offset < current_.start ? old_ : current_; }
 
   Segment current_, old_;
@@ -116,17 +126,17 @@ class RxRing {
   // The same for bytes that did not come by a write into the ring: they are put there.
   bool landed(std::span<const uint8_t> bytes);
   uint64_t readable() const { return landed_ - consumed_; }
-  // No byte more can come until some are consumed.
-  bool full() const { return !within_window(1); }
+  // No more may come until some is consumed.
+  bool full() const { return !within_window(least_room(size())); }
   // The readable bytes from `skip` on, at most `most`.
   Stretches peek(uint64_t skip, size_t most) const;
   void consume(uint64_t length);
   // A ring that is no longer needed, once.
   Block take_retired();
 
-  // A window update is due: a quarter of the ring was consumed, or the sender waits for any.
+  // A window update is due: a quarter of the ring was consumed, or what the sender waits for.
   bool window_due() const;
-  void told_window() { told_ = consumed_, blocked_ = false; }
+  void told_window();
   void sender_blocked() { blocked_ = true; }
 
   uint64_t landed_total() const { return landed_; }

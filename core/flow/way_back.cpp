@@ -1,5 +1,7 @@
 #include "core/flow/way_back.hpp"
 
+#include <algorithm>
+
 namespace rsock::flow {
 namespace {
 
@@ -39,6 +41,21 @@ std::optional<std::vector<std::byte>> WayBack::take_sent_again() {
   auto again = std::exchange(held_out_, {});
   again.erase(again.begin(), again.begin() + static_cast<std::ptrdiff_t>(from - held_from_));
   return again;
+}
+
+bool WayBack::expect_rest(uint64_t raw_in) {
+  if (peer_written_ < consumed_ + held_in_.size()) return false;
+  rest_from_ = raw_in;
+  rest_end_ = raw_in + (peer_written_ - consumed_);
+  if (!awaits_rest(raw_in)) forgo_rest();
+  return true;
+}
+
+std::vector<std::byte> WayBack::take_missing(uint64_t raw_in) {
+  auto missing = take_held();
+  missing.erase(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(raw_in - rest_from_, missing.size())));
+  rest_end_ = 0;
+  return missing;
 }
 
 void WayBack::salvage(RxRing* rx) {

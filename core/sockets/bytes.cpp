@@ -10,16 +10,11 @@
 #include <new>
 #include <vector>
 
+#include "core/base/pieces.hpp"
 #include "core/sockets/wait.hpp"
 
 namespace rsock::sockets {
 namespace {
-
-size_t total(std::span<const iovec> pieces) {
-  size_t sum = 0;
-  for (const auto& piece : pieces) sum += piece.iov_len;
-  return sum;
-}
 
 // What of `pieces` is left after `done` bytes.
 std::vector<iovec> rest(std::span<const iovec> pieces, size_t done) {
@@ -33,10 +28,19 @@ std::vector<iovec> rest(std::span<const iovec> pieces, size_t done) {
   return left;
 }
 
-// The first use in this process is what asks for a lane: the process that uses a connection is the one to carry it.
-void use(engine::Engine& engine, engine::Flow& flow) {
-  if (flow.candidacy().used() || !flow.first_use()) return;
-  if (flow.role() == engine::Role::acceptor) engine.seek(flow);
+// A lane is sought by the process that uses a connection, when it has shown that it is worth one.
+void use(engine::Engine& engine, engine::Flow& flow, engine::Use use) {
+  auto& candidacy = flow.candidacy();
+  if (candidacy.used() && candidacy.worth()) return;
+  const bool accepted = flow.role() == engine::Role::acceptor;
+  if (!candidacy.used()) {
+    if (!flow.first_use()) return;
+    if (accepted) engine.is_young(flow);
+  }
+  // A connector whose connection is not there yet is not young either.
+  if (!accepted && !candidacy.expected()) return;
+  const auto traffic = flow.traffic();
+  if (flow.worth().uses(use, traffic.in + traffic.out, !accepted)) engine.is_worth_it(flow);
 }
 
 // When a call that begins now has to give up. What was asked of the kernel once is kept: most calls have no limit.
@@ -75,7 +79,9 @@ class Call {
       kept_->hold();
       limit_ = limit_of(entry_, fd_, limit_option);
     }
+    const auto* const engine = state.engine;
     const auto waited = wait(wanted);
+    if (engine != state.engine) return Errno{EINTR};  // a child that a handler has forked: nothing here is its own
     if (waited.is(ETIMEDOUT)) return Errno{EAGAIN};
     // The kernel restarts a call that has moved nothing and has no time limit of its own, if the handler asks for it.
     if (!waited.is(EINTR) || limit_ || done > 0 || !since_.all_restart()) return waited;
@@ -103,12 +109,22 @@ class Call {
   Handled since_;  // in its beginning or last restart
 };
 
+// Whether a byte, or the end, is there. A read, which this stands for unless `peek`, leaves an urgent mark that it meets behind it, and so
+// no EPOLLPRI: only the kernel can do that.
+Result<size_t> look(engine::Flow& flow, bool peek) {
+  std::byte unused;
+  const iovec any{&unused, sizeof unused};
+  const auto there = flow.read({&any, 1}, true);
+  if (peek || !there.is(EAGAIN) || !flow.urgent_is_next()) return there;
+  (void)flow.read_nothing(true, false);
+  return flow.read({&any, 1}, true);
+}
+
 // MSG_TRUNC: the bytes go nowhere, and are counted.
 Result<size_t> drop(engine::Flow& flow, size_t room, bool peek) {
   if (flow.on_kernel()) return flow.drop_raw(room, peek);
   std::byte waste[512];
-  const iovec first{waste, 1};
-  const auto there = flow.read({&first, 1}, true);
+  const auto there = look(flow, peek);
   if (!there || *there == 0) return there;
   const auto most = std::min(room, flow.readable_bytes());  // and not what comes behind it, which may be an error
   if (peek) return most;
@@ -128,9 +144,7 @@ Result<size_t> take(engine::Flow& flow, Buffers to, bool peek, bool dropped) {
   if (dropped && room > 0) return drop(flow, room, peek);
   if (room > 0 && !(to.cut && flow.readable_bytes() > room)) return flow.read(to.parts, peek);
   if (flow.on_kernel()) return flow.read_nothing(to.cut, peek);
-  std::byte unused;
-  const iovec any{&unused, sizeof unused};
-  const auto there = flow.read({&any, 1}, true);
+  const auto there = look(flow, peek);
   if (!there || *there == 0) return there;
   if (to.cut) return Errno{EFAULT};
   return size_t{0};
@@ -187,8 +201,8 @@ Answer<size_t> receive_from(Section& section, Entry& entry, int fd, Buffers to, 
   const bool least_on_kernel =
       flow->low_water() > 1 && flow->on_kernel() && call.waits() && flow->readable_bytes() < std::min(wanted, flow->low_water());
   if (gathers || least_on_kernel) {
-    leave_and_wait(section, entry.flow, Reason::unserved_call);
-    return Answer<size_t>::pass();
+    leave_or_break(section, entry.flow, Reason::unserved_call);
+    if (flow->on_kernel()) return Answer<size_t>::pass();  // else some of it is here, in front of what the kernel has
   }
   const auto least = peek ? 0 : std::min(wanted, flow->low_water());
   size_t done = 0;
@@ -234,7 +248,7 @@ Answer<size_t> receive(int fd, Buffers to, int flags, std::optional<int>* unread
   if (entry->kind == Entry::Kind::inherited) return Errno{ECONNRESET};
   auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
-  use(section.engine(), *flow);
+  use(section.engine(), *flow, engine::Use::reads);
   if (flags & MSG_ERRQUEUE) return Answer<size_t>::pass();
   // Urgent data takes both ends to TCP before it is sent. What is not there is an error at once.
   if (flags & MSG_OOB) {
@@ -258,10 +272,10 @@ Answer<size_t> transmit(int fd, Buffers from, int flags, const msghdr* message) 
   auto* flow = lane_flow(*entry);
   if (!flow) return Answer<size_t>::pass();
   auto& engine = section.engine();
-  use(engine, *flow);
+  use(engine, *flow, engine::Use::writes);
   if ((flags & kUnservedSend) || (message && message->msg_controllen > 0)) {
     if (const auto may = flow->may_write(); !may && !flow->on_kernel()) return Errno{may.error()};
-    leave_and_wait(section, entry->flow, Reason::unserved_call);
+    leave_or_break(section, entry->flow, Reason::unserved_call);
     return Answer<size_t>::pass();
   }
   const auto wanted = total(from.parts);

@@ -80,7 +80,12 @@ Entry* known_socket(Section& section, int fd) {
 }
 
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote) {
-  sockaddr_storage here{}, there{};
+  sockaddr_storage here{};
+  return endpoints_of(fd, local, remote, here);
+}
+
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& here) {
+  sockaddr_storage there{};
   return sys::getsockname(fd, here) && sys::getpeername(fd, there) && parse(reinterpret_cast<sockaddr&>(here), local) &&
          parse(reinterpret_cast<sockaddr&>(there), remote);
 }
@@ -126,7 +131,7 @@ void accepted(int listener, int fd, int flags) {
   if (idle() || fd < 0 || fd >= kTableSize || reserve::short_of_memory()) return;
   Endpoint local, remote;
   sockaddr_storage address{};
-  if (!endpoints_of(fd, local, remote) || !sys::getsockname(fd, address)) return;
+  if (!endpoints_of(fd, local, remote, address)) return;
   const auto lanes = lanes_of(rules().listen(reinterpret_cast<sockaddr&>(address)));
   if (!lanes.any()) return;
   const Section section;
@@ -189,7 +194,7 @@ void connected(int fd, int error) {
   auto remote = flow.remote();
   if (remote.address.unspecified()) remote.address = local.address;  // connect(2) to no address: to this host
   flow.set_endpoints(local, remote);
-  section.engine().expect(flow);
+  section.engine().is_young(flow);
 }
 
 void duplicated(int from, int to) {

@@ -1,8 +1,13 @@
 #include "core/sockets/entry.hpp"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 
+#include "core/base/clock.hpp"
+#include "core/base/own.hpp"
 #include "core/sockets/epoll_set.hpp"
+#include "core/sockets/wait.hpp"
 
 namespace rsock::sockets {
 
@@ -17,6 +22,17 @@ constinit Entry* pool = nullptr;
 constinit int highest = -1;
 
 }  // namespace
+
+// Not for ever: whoever ends the process may wait for this thread, in a destructor that runs after ours.
+void Section::await_end() {
+  constexpr auto kMore = milliseconds(1000);
+  auto& engine = *state.engine;
+  if (own::trusted || engine.ended_by == sys::thread_id()) return;
+  engine.lock.unlock();
+  const auto deadline = now() + engine.settings.drain + kMore;
+  for (timespec left; now() < deadline;) kernel.syscall(SYS_nanosleep, remaining(deadline, left), nullptr);
+  engine.lock.lock();
+}
 
 Entry& new_entry(Entry::Kind kind) {
   auto* entry = pool;
@@ -50,7 +66,8 @@ Entry* entry_of(int fd, Entry::Kind kind) {
 engine::Flow* lane_flow(Entry& entry) {
   auto& flow = *entry.flow;
   if (!flow.selected()) return nullptr;
-  if (flow.settled() && flow.on_kernel()) {
+  if (flow.settled() && flow.on_kernel() && !flow.awaits_rest()) {
+    flow.forgo_rest();
     entry.passes.store(true, std::memory_order_release);
     return nullptr;
   }
@@ -91,7 +108,7 @@ void release(int fd) {
   }
   if (entry->flow) {
     EpollSet::forget_flow(*entry->flow);
-    entry->flow->close_when_free(entry->flow->resets_on_close());
+    entry->flow->close_when_free();
     entry->flow.reset();
   }
   give_back(*entry);

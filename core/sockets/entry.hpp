@@ -60,7 +60,7 @@ class Section {
  public:
   Section() {
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
-    state.engine->lock.lock();
+    enter();
   }
   // The lock is held already.
   explicit Section(std::adopt_lock_t) { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_); }
@@ -80,12 +80,19 @@ class Section {
   class Outside {
    public:
     Outside() { state.engine->lock.unlock(); }
-    ~Outside() { state.engine->lock.lock(); }
+    ~Outside() { enter(); }
     Outside(const Outside&) = delete;
     Outside& operator=(const Outside&) = delete;
   };
 
  private:
+  // The process ends: its flows are closed, and none of its threads but the one that ends it is to see that.
+  static void enter() {
+    state.engine->lock.lock();
+    if (state.engine->ended_by.load(std::memory_order_relaxed) != 0) await_end();
+  }
+  static void await_end();
+
   const Held held_;
   int cancel_ = 0;
   int errno_ = errno;
@@ -133,8 +140,13 @@ void keep_after_all();
 void let_go_for_parent();  // which ended unseen
 // The two ends of the connection at a descriptor, as the kernel knows them. False if there is none.
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote);
-// Brings the flow back to TCP for good; waits for that, within a bound.
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& here);  // `local` as the kernel gives it, too
+// Brings the flow back to TCP for good; waits for that, until kLeaveBound from now or the deadline. False if it is not there: its peer
+// does not answer.
 inline constexpr auto kLeaveBound = milliseconds(2000);
-void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason);
+bool leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> deadline = {});
+// The same before somebody uses the kernel's socket, whose bytes would come in front of the lane's: a flow that is not there in time
+// is reset.
+void leave_or_break(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> deadline = {});
 
 }  // namespace rsock::sockets

@@ -38,7 +38,7 @@ Entry* known_set(int set) {
 // Where the flow cannot be watched here, it goes to TCP and is watched there.
 void watch_in_kernel(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason) {
   if (flow->on_kernel()) return flow->settle(reason);
-  leave_and_wait(section, std::move(flow), reason);
+  (void)leave_and_wait(section, std::move(flow), reason);
 }
 
 // Several processes use it.

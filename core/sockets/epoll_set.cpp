@@ -186,6 +186,8 @@ void EpollSet::hand_over(Watch& watch) {
 
 void EpollSet::advance_giving_up() {
   if (!kernels() || gone_) return;
+  // Those who sleep in it believe to be at the sources, and would not hear of the bell that has gone.
+  if (sleepers_ > 0) return ring_bell();
   gone_ = true;
   remove_sources();
   epoll_event none{};

@@ -16,11 +16,12 @@
 // drives the engine for both.
 //
 // Borrowing. Where the program lacks descriptors, a set whose flows are all on TCP gives its own back, and goes by the program's
-// number until there is room again (give_back, settle_in). No thread sleeps in it by the number that goes: who does is woken first.
+// number until there is room again (give_back, settle_in). No thread sleeps in it by the number that goes: a thread that does is
+// woken first.
 //
-// Given up. Who forks has its sets in common with its child, as the kernel has it, and the child knows neither marks nor lanes. So a
-// set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP for good, their kernel entries get the
-// application's data back, and nothing of the library is left in it. What comes into it later is on TCP.
+// Given up. A process that forks has its sets in common with its child, as the kernel has it, and the child knows neither marks nor
+// lanes. So a set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP for good, their kernel entries
+// get the application's data back, and nothing of the library is left in it. What comes into it later is on TCP.
 
 #include <deque>
 #include <map>

@@ -113,12 +113,18 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
       leave_rest();
       return found;
     }
-    // Where it does not wait for the sources itself, the service does, and rings.
-    const bool covers = lanes && (gone_ || add_sources());
+    // Where it does not wait for the sources itself, who is on duty does, or the service, and rings.
+    const bool others = !Duty::is_vacant(engine) && bell_ && !gone_ && !(sleepers_ > 0 && sources_ > 0);
+    if (others && sleepers_ == 0) remove_sources();
+    const bool covers = lanes && !others && !gone_ && add_sources();
+    std::optional<Reserve> reserve;
+    if (lanes && others) reserve.emplace(*bell_);
     timespec storage;
     Nap nap(kernel_set(), events, capacity, remaining(deadline, storage), mask);
     const auto woken = sleep(section, covers, sleepers_, [&] { return !ready_.empty(); }, nap, since);
     slept = true;
+    reserve.reset();
+    if (given_up_) advance_giving_up();
     if (to_give_back_) give_back();
     if (exposed_ == Exposed::yes && sleepers_ == 0) remove_sources();
     if (!woken) continue;

@@ -142,13 +142,16 @@ void take_over(Section& section, int fd, By by) {
   if (!entry || entry->share != &share) return;  // another thread closed it meanwhile
   if (place == Share::Place::tcp || place == Share::Place::taken)
     entry->passes.store(true, std::memory_order_release);
-  else
+  else {
     std::exchange(entry->share, nullptr)->let_go();
+    if (by == By::others) sys::dissolve(fd);  // whose bytes would come in front of what is in the lane
+  }
 }
 
 void give_up_and_wait(Section& section, std::shared_ptr<EpollSet> set) {
   set->give_up();
-  for (const auto& flow : set->flows()) leave_and_wait(section, flow, Reason::shared);
+  const auto deadline = now() + kLeaveBound;
+  for (const auto& flow : set->flows()) (void)leave_and_wait(section, flow, Reason::shared, deadline);
 }
 
 void give_up_shared_sets(Section& section) {

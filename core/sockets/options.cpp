@@ -41,17 +41,20 @@ Answer<int> get_ours_too(int fd, int level, int name, void* value, socklen_t* si
 
 }  // namespace
 
-void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason) {
+bool leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> limit) {
   constexpr auto kTurn = milliseconds(1);
   const bool unread = !flow->on_kernel() && flow->readable_bytes() > 0;
   flow->leave(reason);
-  const auto deadline = now() + kLeaveBound;
+  const auto deadline = limit.value_or(now() + kLeaveBound);
   // What it shows meanwhile, bytes or an end, says nothing of when it is back.
   const auto back = [&] {
     if (flow->ending()) flow->end_on_kernel();
     return flow->kernel_follows() || (flow->over() && !flow->ending());
   };
-  if (!wait_until(section, flow, deadline, back)) log::warning("a flow did not come back to TCP in time");
+  if (!wait_until(section, flow, deadline, back)) {
+    log::warning("a flow did not come back to TCP in time");
+    return false;
+  }
   // What was unread comes again on TCP, where the call that follows has to find it. It is counted, since poll would not see less than
   // SO_RCVLOWAT.
   const auto there = [&] {
@@ -61,13 +64,29 @@ void leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason
   };
   while (unread && flow->on_kernel() && !there() && now() < deadline)
     (void)wait_for(section, flow, EPOLLIN, flow->low_water() > 1 ? std::min(deadline, now() + kTurn) : deadline);
+  flow->forgo_rest();
+  return true;
+}
+
+void leave_or_break(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> deadline) {
+  if (!leave_and_wait(section, flow, reason, deadline)) flow->break_off();
 }
 
 void unserved(int fd, Reason reason) {
   if (idle()) return;
   Section section;
   take_over(section, fd, By::others);
-  if (const auto flow = lane_flow(fd)) leave_and_wait(section, flow, reason);
+  // Whoever gets an epoll set has the kernel's.
+  if (auto* entry = entry_of(fd, Entry::Kind::set); entry && entry->set && reason == Reason::shared)
+    return give_up_and_wait(section, entry->set);
+  if (const auto flow = lane_flow(fd)) leave_or_break(section, flow, reason);
+}
+
+void unhonoured(int fd) {
+  if (idle()) return;
+  Section section;
+  take_over(section, fd, By::others);
+  if (const auto flow = lane_flow(fd)) (void)leave_and_wait(section, flow, Reason::unserved_call);
 }
 
 bool disconnected(int fd) {
@@ -81,7 +100,7 @@ void end_known(int fd) {
   if (idle() || in_borrowed_memory()) return;
   Section section;
   if (const auto flow = off_kernel(fd); flow && flow->disconnected())
-    leave_and_wait(section, flow, Reason::unserved_call);
+    (void)leave_and_wait(section, flow, Reason::unserved_call);
 }
 
 Answer<int> shutdown(int fd, int how) {
@@ -165,7 +184,7 @@ void option_set(int fd, int level, int name, const void* value, socklen_t size) 
   if (level == SOL_SOCKET) entry->flow->learn_options();
   if (level == IPPROTO_TCP && name == TCP_INQ) entry->tells_unread.reset();
   if (auto flow = lane_flow(fd); flow && engine::ShadowSocket::is_of_segments(level, name) && flow->asks_for_segments())
-    return leave_and_wait(section, flow, Reason::unserved_call);
+    return void(leave_and_wait(section, flow, Reason::unserved_call));
   if (level == IPPROTO_TCP && name == TCP_CORK && value && size >= sizeof(int)) {
     int on = 0;
     __builtin_memcpy(&on, value, sizeof on);
@@ -188,11 +207,13 @@ Answer<int> ioctl(int fd, unsigned long request, void* argument) {
   if (idle() || (request != FIONREAD && request != SIOCOUTQ && request != SIOCATMARK)) return Answer<int>::pass();
   Section section;
   take_over(section, fd);
-  if (lane_flow(fd)) section.engine().poll();
-  const auto flow = off_kernel(fd);
+  const auto flow = lane_flow(fd);
   if (!flow) return Answer<int>::pass();
+  section.engine().poll();
   const auto asked = sys::ioctl(fd, request, argument);  // the kernel checks the pointer
   if (!asked) return Errno{asked.error()};
+  // Its answer was asked for here: without the lock the peer's mark might come before, and count as bytes.
+  if (flow->on_kernel()) return 0;
   int answer = 0;
   switch (request) {
     case FIONREAD: answer = static_cast<int>(flow->readable_bytes()); break;

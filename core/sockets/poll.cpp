@@ -23,7 +23,7 @@ class Waiter final : public engine::Observer {
  public:
   Waiter() { Bell::to_come_back += bell_ != nullptr; }
   ~Waiter() {
-    Bell::to_come_back -= bell_ != nullptr;
+    Bell::to_come_back -= bell_ && bell_->is_ours();
     for (const auto& flow : flows_) flow->unobserve(*this);
   }
   void observe(const std::shared_ptr<engine::Flow>& flow) {
@@ -35,6 +35,7 @@ class Waiter final : public engine::Observer {
   }
   int asleep = 0;  // whether its thread is, see sleep()
   int fd() const { return bell_ ? bell_->fd() : -1; }
+  Bell* bell() const { return bell_.get(); }
   // Its bell has to be given back.
   bool has_to_go() const { return bell_ && state.engine->gate.barred(); }
   void silence() {
@@ -228,7 +229,8 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
 
     if (!waiter) round.observe(waiter.emplace());
     std::vector<pollfd> ours{{waiter->fd(), POLLIN, 0}};
-    if (lanes)
+    const bool on_duty = lanes && (Duty::is_vacant(engine) || waiter->fd() < 0);
+    if (on_duty)
       for (const int source : engine.sources()) ours.push_back({source, POLLIN, 0});
     auto& asked = round.ask(ours);
     auto turn_ends = deadline;
@@ -239,7 +241,10 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     }
     timespec storage;
     Nap nap(asked, remaining(turn_ends, storage), mask);
-    const auto woken = sleep(section, lanes, waiter->asleep, something, nap, since);
+    std::optional<Reserve> reserve;
+    if (lanes && !on_duty) reserve.emplace(*waiter->bell());
+    const auto woken = sleep(section, on_duty, waiter->asleep, something, nap, since);
+    reserve.reset();
     slept = true;
     waiter->silence();
     if (waiter->has_to_go()) waiter.reset();
@@ -250,6 +255,25 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
     for (auto at = asked.end() - static_cast<ptrdiff_t>(ours.size() - 1); at != asked.end(); ++at)
       if (at->revents) engine.acknowledge();
   }
+}
+
+// On TCP the kernel tells what is there, and the bell that the flow has left TCP. May end too early: who waits looks again. Nothing where
+// a look at the descriptors one by one is needed.
+std::optional<Status> wait_for_kernel(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
+                                      std::optional<Time> deadline, const Handled& since) {
+  Waiter waiter;
+  if (waiter.fd() < 0) return {};
+  waiter.observe(flow);
+  std::vector<pollfd> asked{{flow->shadow(), static_cast<short>(wanted), 0}, {waiter.fd(), POLLIN, 0}};
+  timespec storage;
+  Nap nap(asked, remaining(deadline, storage), nullptr);
+  const auto woken = sleep(section, false, waiter.asleep, [&] { return !flow->on_kernel(); }, nap, since);
+  waiter.silence();
+  if (!woken) return Done{};
+  if (nap.cramped()) return {};
+  if (!*woken) return Errno{woken->error()};
+  if (**woken == 0 && deadline && now() >= *deadline) return Errno{ETIMEDOUT};
+  return Done{};
 }
 
 }  // namespace
@@ -264,6 +288,8 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uin
     engine.poll();
     const auto shows = [&](Time) { return flow->on_kernel() || (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0; };
     if (shows({}) || spin(section, deadline, shows)) return Done{};
+  } else if (const auto waited = wait_for_kernel(section, flow, wanted, deadline, since)) {
+    return *waited;
   }
   pollfd one{flow->shadow(), static_cast<short>(wanted), 0};
   Round round(one, flow);

@@ -36,6 +36,7 @@ engine::Settings settings_of(const config::Config& config) {
   const auto& options = config.options;
   engine::Settings settings;
   settings.rendezvous = options.rendezvous_ms;
+  settings.young = options.young_ms;
   settings.dial = options.dial_ms;
   settings.spin = options.spin_us;
   settings.drain = options.drain_ms;
@@ -84,8 +85,9 @@ void drain() {
     kernel.syscall(SYS_nanosleep, &pause, nullptr);
   }
   Section section(std::adopt_lock);
-  let_go_of_sets(section);
   auto& engine = section.engine();
+  engine.ended_by = sys::thread_id();
+  let_go_of_sets(section);
   const auto deadline = now() + engine.settings.drain;
   std::vector<std::shared_ptr<engine::Flow>> flows;
   for (const auto& [id, flow] : engine.flows()) flows.push_back(flow);
@@ -217,6 +219,8 @@ void after_fork_in_child() {
   engine::Service::forked();
   EpollSet::forget_all();
   Bell::forget_all();
+  Reserve::forget_all();
+  Duty::forget_all();
   new_engine();
   if (!state.engine) return let_go();
   state.engine->gate = old->gate;
@@ -236,12 +240,15 @@ void before_exec_in_borrowed_memory() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     Endpoint local, remote;
     if (!endpoints_of(fd, local, remote)) continue;
-    for (bool told = false, back = false; !back && now() < deadline; told = true) {
+    for (bool told = false;; told = true) {
       if (told) kernel.syscall(SYS_nanosleep, &kTurn, nullptr);
       const Section section;
       const auto flow = section.engine().find_flow(local, remote);
-      back = !flow || flow->kernel_follows() || flow->over();
-      if (!back && !told) flow->leave(Reason::shared);
+      if (!flow || flow->kernel_follows() || flow->over()) break;
+      if (!told) flow->leave(Reason::shared);
+      if (now() < deadline) continue;
+      flow->break_off();
+      break;
     }
   }
 }
@@ -254,8 +261,9 @@ std::vector<std::shared_ptr<engine::Flow>> all_flows(const Section& section) {
 
 // All are on their way.
 void await_all(Section& section, Reason reason) {
+  const auto deadline = now() + kLeaveBound;
   for (const auto& flow : all_flows(section))
-    if (!flow->on_kernel()) leave_and_wait(section, flow, reason);
+    if (!flow->on_kernel()) leave_or_break(section, flow, reason, deadline);
 }
 
 void leave_all(Section& section, Reason reason = Reason::shared) {

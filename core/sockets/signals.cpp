@@ -10,6 +10,7 @@
 
 #include "core/base/copy.hpp"
 #include "core/base/lock.hpp"
+#include "core/engine/engine.hpp"
 #include "core/sockets/sockets.hpp"
 
 // Where this library's code begins and ends; from the linker.
@@ -25,6 +26,14 @@ constexpr uint64_t bit(int signal) { return 1ull << (signal - 1); }
 // Blocking these would end the process at its next fault, or disturb libc (SIGCANCEL, SIGSETXID).
 constexpr uint64_t kNeverBlocked = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS) |
                                    bit(32) | bit(33);
+
+constinit std::atomic<bool> lacks_epoll_pwait2{false};
+
+// What libc answered, which is -1 and errno.
+Result<int> told(int answered) {
+  if (answered < 0) return Errno{errno};
+  return answered;
+}
 
 bool blocked_by_call(int signal) {
   const auto* mask = signals.mask.load(std::memory_order_relaxed);
@@ -163,6 +172,7 @@ Nap::Nap(std::span<pollfd> list, const timespec* timeout, const sigset_t* mask) 
 Nap::Nap(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask)
     : Nap({}, timeout, mask) {
   set_ = set, events_ = events, capacity_ = capacity;
+  set_and_own_[0] = {set, POLLIN, 0}, set_and_own_[1] = {-1, 0, 0};
   constexpr time_t kEver = 1'000'000'000;
   if (!timeout) limit_ = {kEver, 0};
 }
@@ -205,18 +215,34 @@ Result<int> Nap::wait_in_kernel() {
     pthread_testcancel();
     return selection_->select(limit_, mask_);
   }
-  const int answered = set_ < 0 ? kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)
-                                : kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_);
-  return answered < 0 ? Result<int>(Errno{errno}) : Result<int>(answered);
+  return set_ < 0 ? told(kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)) : wait_for_set();
+}
+
+// Without epoll_pwait2 (glibc before 2.35, Linux before 5.11, a sandbox that does not know it) poll waits until the set has something:
+// epoll_pwait's time is no memory that a handler could change.
+Result<int> Nap::wait_for_set() {
+  if (kernel.epoll_pwait2 && !lacks_epoll_pwait2.load(std::memory_order_relaxed)) {
+    const auto answer = told(kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_));
+    if (!answer.is(ENOSYS) && !answer.is(EPERM)) return answer;
+    lacks_epoll_pwait2.store(true, std::memory_order_relaxed);
+  }
+  // Where there is no time, poll lets signals in, and epoll does not.
+  if (limit_.tv_sec == 0 && limit_.tv_nsec == 0) return sys::epoll_poll(set_, events_, capacity_);
+  const auto some = told(kernel.ppoll(set_and_own_, std::size(set_and_own_), &limit_, mask_));
+  return some && *some > 0 ? sys::epoll_poll(set_, events_, capacity_) : some;
 }
 
 void Nap::cut() {
+  if (covered_ && !std::exchange(left_, true)) {
+    --covered_->asleep;
+    covered_->orders.call();
+  }
   if (cramped_) return;
-  // The one makes poll report a descriptor that is none; the other is no time at all.
+  // A descriptor that is none makes poll return; epoll has no time at all.
   if (set_ < 0)
     list_.back().fd = INT_MAX;
   else
-    limit_ = {};
+    limit_ = {}, set_and_own_[1].fd = INT_MAX;
 }
 
 // Without anything to clean up, so that an asynchronous cancellation may unwind it from any instruction.

@@ -33,6 +33,10 @@
 #include "core/base/result.hpp"
 #include "core/base/selection.hpp"
 
+namespace rsock::engine {
+class Engine;
+}
+
 namespace rsock::sockets {
 
 class Nap;
@@ -154,6 +158,9 @@ class Nap {
   // The list was longer than the process may have descriptors: the kernel's ppoll refused it. Then select takes its place, for a turn at
   // most, after which the caller looks for itself; what it cannot express is not waited for.
   bool cramped() const { return cramped_; }
+  // The thread sleeps at the sources of `engine`. While a handler runs instead it is not there: the service thread is.
+  void covers(engine::Engine& engine) { covered_ = &engine; }
+  bool left() const { return left_; }
   // From a handler: the wait, if it is yet to begin, ends at once.
   void cut();
   // For a handler: to jump there ends the wait in the unwinding for signals.jump.
@@ -163,15 +170,19 @@ class Nap {
   Result<int> in_kernel(const Handled& since, int cancel_state);
   Result<int> select_instead(const Handled& since, int cancel_state);
   Result<int> wait_in_kernel();
+  Result<int> wait_for_set();
 
   std::span<pollfd> list_;
   int set_ = -1;
   epoll_event* events_ = nullptr;
   int capacity_ = 0;
+  pollfd set_and_own_[2];  // for a kernel without epoll_pwait2
   const sigset_t* mask_;
   const bool limited_;
   timespec limit_{};
   bool cramped_ = false;
+  engine::Engine* covered_ = nullptr;
+  bool left_ = false;
   Selection* selection_ = nullptr;
   jmp_buf way_out_;
 };

@@ -224,6 +224,8 @@ void nonblocking_set(int fd, bool nonblocking);
 // The program is about to make a call that no lane serves: the flow goes back to TCP (blocks for a bounded time) and stays
 // there; the shell then calls libc.
 void unserved(int fd, Reason reason = Reason::unserved_call);
+// The same for a call that moves no bytes, but makes the kernel do what only it can.
+void unhonoured(int fd);
 // Whether a connection in a lane is one no more: both its directions have ended, or it was reset.
 bool disconnected(int fd);
 // The program is about to ask the kernel for something that depends on whether the connection has ended: if it has in its lane, the

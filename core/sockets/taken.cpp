@@ -35,19 +35,22 @@ void taken(int theirs, int fd) {
   if (socket == 0) return;
   if (is_own(theirs, socket)) return duplicated(theirs, fd);
   constexpr auto kPause = timespec{0, 500'000};
-  const auto deadline = now() + kLeaveBound;
   const wire::ControlRequest request{wire::Order::hand_over, 0, socket};
   auto all = control::Caller::call_all(kDoorBound);
   std::vector<control::Caller*> owners;
   for (auto& one : all) owners.push_back(&one);
-  // Those whose it was, as long as it is on its way.
-  while (!owners.empty()) {
+  // Those whose it was, and with whom it is on its way still.
+  const auto ask = [&] {
     const auto answers = control::Caller::ask_all(owners, request, kAnswerBound);
     std::vector<control::Caller*> leaving;
     for (size_t i = 0; i < owners.size(); ++i)
       if (answers[i] && answers[i]->flows.off_tcp() > 0) leaving.push_back(owners[i]);
     owners = std::move(leaving);
-    if (owners.empty() || now() >= deadline) return;
+  };
+  if (!owners.empty()) ask();
+  // Its time begins when all were asked: one that is silent, and has nothing to do with it, takes that of the question alone.
+  for (const auto deadline = now() + kLeaveBound; !owners.empty(); ask()) {
+    if (now() >= deadline) return sys::dissolve(fd);  // its bytes would come in front of what is in the lane
     kernel.ppoll(nullptr, 0, &kPause, nullptr);
   }
 }

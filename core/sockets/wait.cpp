@@ -45,12 +45,6 @@ bool one_cpu() {
   return one;
 }
 
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 }  // namespace
 
 Bell::Loan Bell::borrow() {
@@ -66,6 +60,7 @@ Bell::Loan Bell::borrow() {
 }
 
 void Bell::Return::operator()(Bell* bell) const {
+  if (!bell->is_ours()) return;  // leaked: its number is closed here, or another's
   if (state.engine->gate.barred()) {
     delete bell;
     return;
@@ -80,24 +75,35 @@ void Bell::give_back_all() {
 
 void Bell::forget_all() { spare_bells().clear(), to_come_back = 0; }
 
+thread_local constinit int Duty::own_ = 0;
+
+// Leaked, as the spare bells.
+std::vector<Reserve*>& Reserve::all() {
+  static auto& all = *new std::vector<Reserve*>;
+  return all;
+}
+
 void Bell::ring() {
   if (!rung_) toll();
 }
 
 void Bell::toll() {
+  if (!is_ours()) return;
   rung_ = true;
   const uint64_t one = 1;
   (void)sys::write(fd_.get(), &one, sizeof one);
 }
 
 void Bell::silence() {
-  if (!rung_) return;
+  if (!rung_ || !is_ours()) return;
   rung_ = false;
   uint64_t count;
   (void)sys::read(fd_.get(), &count, sizeof count);
 }
 
 Attendance::~Attendance() {
+  if (&engine_ != state.engine) return;  // in a child that a handler has forked
+  if (Duty::is_vacant(engine_)) Reserve::call();
   if (engine_.asleep == 0) return;
   // Others sleep: what completes from now on has to wake them.
   engine_.arm();
@@ -140,24 +146,32 @@ std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, c
     if (!engine.drain()) return {};  // there is more, and no event would say so
   }
   if (ready()) return {};
+  std::optional<Duty> duty;
+  if (covers) duty.emplace(engine);
+  // It may have been on duty before its flows left their lanes.
+  if (Duty::is_vacant(engine)) Reserve::call();
   // Undone on cancellation, too.
   struct Asleep {
     engine::Engine& engine;
     int& sleepers;
     const bool covers;
-    Asleep(engine::Engine& with, int& all, bool counts) : engine(with), sleepers(all), covers(counts) {
+    Nap& nap;
+    Asleep(engine::Engine& with, int& all, bool counts, Nap& its) : engine(with), sleepers(all), covers(counts), nap(its) {
       ++sleepers;
       engine.asleep += covers;
+      if (covers) nap.covers(engine);
     }
     ~Asleep() {
       --sleepers;
-      engine.asleep -= covers;
-      if (covers) engine.service().sleeper_woke();
+      engine.asleep -= covers && !nap.left();
+      if (covers && &engine == state.engine) engine.service().sleeper_woke();
     }
   };
-  const Asleep asleep(engine, sleepers, covers);
+  const Asleep asleep(engine, sleepers, covers, nap);
   const Section::Outside outside;
-  return nap.sleep(since, section.cancel_state());
+  const auto woken = nap.sleep(since, section.cancel_state());
+  // In a child that a handler has forked nothing is left to wait for, whatever woke it.
+  return &engine == state.engine ? woken : Result<int>(Errno{EINTR});
 }
 
 timespec* remaining(std::optional<Time> deadline, timespec& storage) {

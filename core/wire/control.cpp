@@ -51,7 +51,7 @@ std::optional<ControlRequest> decode_control_request(std::span<const uint8_t> by
   const auto zero = reader.number<uint8_t>();
   const auto port = reader.number<uint16_t>();
   const auto number = has_number(order) ? reader.number<uint64_t>() : 0;
-  if (!reader.complete() || zero != 0 || order > Order::statistics) return {};
+  if (!reader.complete() || zero != 0 || order > Order::capture) return {};
   return ControlRequest{order, port, number};
 }
 

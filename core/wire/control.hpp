@@ -7,7 +7,7 @@
 //   6  1  order                                6  1  0, or 1: not done, the complaint says why
 //   7  1  zero                                 7  1  zero
 //   8  2  port at either end; 0: all flows     8  4  process id, as the process sees itself
-//  10  8  of hand_over and of pages: a number
+//  10  8  of hand_over, pages and capture: a number
 //                                             12  4  flows that the order has set moving
 //                                             16  20 flows by where they are: tcp, rdma, shm, entering, leaving (4 each)
 //                                             36  2  how many reasons follow: key (1 + n), flows (4) each
@@ -48,14 +48,15 @@ enum class Order : uint8_t {
   flows,       // a page: each flow
   links,       // a page: each link
   statistics,  // a page: the counters, as they are written at the end
+  capture,     // root's alone: a ring of `number` bytes comes with the answer (capture.hpp); it lasts as long as this connection
 };
-inline constexpr bool asks_for_page(Order order) { return order >= Order::flows; }
+inline constexpr bool asks_for_page(Order order) { return order >= Order::flows && order <= Order::statistics; }
 inline constexpr bool has_number(Order order) { return order >= Order::hand_over; }
 
 struct ControlRequest {
   Order order = Order::tell;
   uint16_t port = 0;
-  uint64_t number = 0;  // hand_over: SO_COOKIE of the socket; a page: what is told begins behind it
+  uint64_t number = 0;  // hand_over: SO_COOKIE of the socket; a page: what is told begins behind it; capture: the size of its ring
 };
 
 struct FlowCounts {

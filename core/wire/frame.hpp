@@ -1,14 +1,15 @@
 #pragma once
-// A frame: what the TCP connection of a flow carries between the token and the way back. 56 bytes.
+// A frame: what the TCP connection of a flow carries between the token and the way back. 64 bytes.
 //
 //   0  40   the sender's token
 //  40   1   kind
 //  41   7   zero
-//  48   8   value
+//  48   8   consumed
+//  56   8   written
 //
-// RESUME: "I have frozen my ring after `value` bytes of yours; send the rest raw." The sender's own raw bytes follow it
-// as soon as it knows where to go on. LEAVE says the same, and that the sender stays on TCP from now on;
-// ASIDE, that it does so for a while, and that nothing failed.
+// RESUME: "I have frozen my ring after `consumed` bytes of yours; send the rest raw. Of mine, which were `written`, the rest comes raw as
+// soon as I know where to go on." LEAVE says the same, and that the sender stays on TCP from now on; ASIDE, that it does so for a
+// while, and that nothing failed.
 
 #include <optional>
 #include <span>
@@ -18,12 +19,12 @@
 
 namespace rsock::wire {
 
-inline constexpr size_t kFrameSize = 56;
+inline constexpr size_t kFrameSize = 64;
 enum class FrameKind : uint8_t { resume = 1, leave = 2, aside = 4 };
 
 struct Frame {
   FrameKind kind = FrameKind::resume;
-  uint64_t value = 0;
+  uint64_t consumed = 0, written = 0;  // ring bytes, of this cutover
 };
 
 using FrameBytes = std::array<uint8_t, kFrameSize>;

@@ -1,5 +1,7 @@
 #include "core/wire/greeting.hpp"
 
+#include <algorithm>
+
 namespace rsock::wire {
 namespace {
 
@@ -9,7 +11,8 @@ void put(Writer& writer, const Greeting& greeting) {
   writer.number(static_cast<uint16_t>(greeting.verdict));
   writer.number(greeting.engine);
   writer.number(greeting.receives);
-  writer.number(uint32_t{0});
+  writer.number(greeting.oldest);
+  writer.number(uint16_t{0});
 }
 
 std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
@@ -23,13 +26,21 @@ std::optional<Greeting> decode_greeting(std::span<const uint8_t> bytes) {
   greeting.verdict = static_cast<Verdict>(verdict);
   greeting.engine = reader.number<uint64_t>();
   greeting.receives = reader.number<uint32_t>();
+  const auto oldest = reader.number<uint16_t>();
+  greeting.oldest = oldest == 0 ? greeting.version : oldest;
+  if (greeting.oldest > greeting.version) return {};
   // What another version means by it is not ours to say.
-  const bool credits = greeting.version == kVersion && greeting.verdict == Verdict::welcome;
+  const bool credits = greeting.common() && greeting.verdict == Verdict::welcome;
   if (credits && (greeting.receives < kFewestReceives || greeting.receives > kMostReceives)) return {};
   return greeting;
 }
 
 }  // namespace
+
+std::optional<uint16_t> Greeting::common() const {
+  const auto newest = std::min(version, kVersion);
+  return newest >= std::max(oldest, kOldestVersion) ? std::optional(newest) : std::nullopt;
+}
 
 AnswerBytes encode(const Greeting& greeting) {
   AnswerBytes bytes{};
@@ -41,7 +52,7 @@ AnswerBytes encode(const Greeting& greeting) {
 
 std::optional<Greeting> decode_answer(std::span<const uint8_t> bytes) {
   auto greeting = decode_greeting(bytes);
-  if (!greeting || greeting->version != kVersion) return greeting;
+  if (!greeting || !greeting->common()) return greeting;
   Reader reader(bytes.subspan(kGreetingSize));
   reader.raw(greeting->key);
   return reader.good() ? greeting : std::nullopt;
@@ -59,7 +70,7 @@ std::optional<Hello> decode_hello(std::span<const uint8_t> bytes) {
   const auto greeting = decode_greeting(bytes);
   if (!greeting) return {};
   // A request that refuses: its number of receives was not looked at.
-  if (greeting->version == kVersion && greeting->verdict != Verdict::welcome) return {};
+  if (greeting->common() && greeting->verdict != Verdict::welcome) return {};
   Hello hello{*greeting, {}};
   Reader reader(bytes.subspan(kGreetingSize));
   if (!get(reader, hello.acceptor)) return {};

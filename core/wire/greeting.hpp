@@ -5,11 +5,12 @@
 // beside that. Whatever comes behind is ignored, so that later versions can add to it.
 //
 //   0   4   magic "rsck"
-//   4   2   version of the protocol; peers of different versions stay on TCP
+//   4   2   version: the newest that the sender speaks
 //   6   2   verdict: 0 in a request or an answer, else why the dial is refused
 //   8   8   engine: random number that names the sender's engine
 //  16   4   receives: how many receive work requests the sender has posted, the first credits; if welcome, 32 to 2^20
-//  20   4   zero
+//  20   2   oldest: the oldest version that it speaks, 0 if there is but one
+//  22   2   zero
 //  24  19   a request: the accepting end
 //  24  32   an answer: the public key of the link, zero if the dial is refused
 
@@ -25,9 +26,9 @@ namespace rsock::wire {
 
 inline constexpr uint32_t kMagic = 0x7273636b;
 #ifdef RSOCK_OTHER_VERSION  // a library that the end-to-end tests let this one meet
-inline constexpr uint16_t kVersion = RSOCK_OTHER_VERSION;
+inline constexpr uint16_t kVersion = RSOCK_OTHER_VERSION, kOldestVersion = RSOCK_OTHER_OLDEST;
 #else
-inline constexpr uint16_t kVersion = 2;
+inline constexpr uint16_t kVersion = 2, kOldestVersion = 2;
 #endif
 inline constexpr size_t kGreetingSize = 24;  // of what all of them have
 // With fewer credits a link cannot carry data; more are not to be had of any device.
@@ -41,6 +42,11 @@ struct Greeting {
   uint64_t engine = 0;
   uint32_t receives = 0;
   PublicKey key{};  // of an answer
+  uint16_t oldest = kOldestVersion;
+
+  // The version that the sender and this library speak with each other: the newest that both know. Each end finds the same.
+  // Nothing: there is none.
+  std::optional<uint16_t> common() const;
 };
 
 // An answer, or a refusal.

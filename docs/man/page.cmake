@@ -1,6 +1,6 @@
 # cmake -DRSOCK=COMMAND -DVERSION=V -DTEMPLATE=FILE -DPAGE=FILE -P page.cmake: a manual page, with what `rsock` itself knows of its
 # commands, options and reasons.
-cmake_minimum_required(VERSION 3.25)
+cmake_minimum_required(VERSION 3.18...3.25)
 file(READ ${TEMPLATE} page)
 foreach(part commands options reasons)
   if(NOT page MATCHES "@${part}@")
@@ -10,7 +10,10 @@ foreach(part commands options reasons)
   set(arguments_of_options options --man)
   set(arguments_of_reasons explain --man)
   execute_process(COMMAND ${RSOCK} ${arguments_of_${part}} OUTPUT_VARIABLE text OUTPUT_STRIP_TRAILING_WHITESPACE
-    COMMAND_ERROR_IS_FATAL ANY)
+    RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${RSOCK} ${arguments_of_${part}}: ${status}")
+  endif()
   string(REPLACE "@${part}@" "${text}" page "${page}")
 endforeach()
 string(REPLACE "@VERSION@" "${VERSION}" page "${page}")

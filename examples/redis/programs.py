@@ -11,6 +11,7 @@ import time
 
 START_SECONDS = 30
 RUN_SECONDS = 120  # one client; longer means that something hangs
+ROUND_TRIPS, WARM_UP_MS = 1000, 200
 
 
 class Failed(Exception):
@@ -113,11 +114,31 @@ class Programs:
             raise Failed(f"ended with status {process.returncode}: {shown}: {out[-500:]}")
         return out
 
+    def round_trip(self, program, address, port, size):
+        """The median time of a round trip in microseconds, of a program of tests/bench that knows of no librsock."""
+        path = self.folder / program
+        server = subprocess.Popen([path, "server", address, str(port), str(size)], env=self.environment(None),
+                                  stdout=subprocess.PIPE, text=True)
+        try:
+            if server.stdout.readline().strip() != "listening":
+                raise Failed(f"{program} did not start")
+            out = self.client([path, "client", address, port, size, ROUND_TRIPS, WARM_UP_MS])
+            if server.wait(START_SECONDS) != 0:
+                raise Failed(f"{program}: the server ended with status {server.returncode}")
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{program}: the server did not end") from None
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+        return json.loads(out)["median_us"]
+
 
 class Memory:
     """What stands for the device over shared memory: there is nothing to count."""
 
     name = "shared memory"
+    emulated = False
 
     def packets(self):
         return {"sent": 0, "received": 0}
@@ -135,6 +156,8 @@ class Device:
             for pair in self.PAIRS:
                 if card in self.cards(port) and (port / pair[0] / pair[1]).exists():
                     self.name, self.port, self.pair = port.parts[-3], port, pair
+                    # Soft-RoCE alone names the card that it uses.
+                    self.emulated = (port.parents[1] / "parent").exists()
                     return
         raise Failed(f"no RDMA device with packet counters serves {address}")
 

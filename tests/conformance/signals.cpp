@@ -1,22 +1,11 @@
 #include "signals.hpp"
 
-#include <cstdio>
+#include "threads.hpp"
 
 namespace conformance {
 
 bool Caller::asleep() const {
-  const auto sleeps = [this] {
-    char path[64], text[512] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", +shared_->task);
-    if (FILE* file = fopen(path, "re")) {
-      if (!fgets(text, sizeof text, file)) text[0] = '\0';
-      fclose(file);
-    }
-    const char* end = strrchr(text, ')');
-    return end && end[1] == ' ' && end[2] == 'S';
-  };
-  int in_a_row = 0;
-  return eventually([&] { return (in_a_row = shared_->task != 0 && sleeps() ? in_a_row + 1 : 0) >= 20 || done(); }) && !done();
+  return falls_asleep(shared_->task, [this] { return done(); });
 }
 
 const std::vector<Reader> readers{

@@ -73,6 +73,12 @@ tcp_info facts(int fd) {
   return info;
 }
 
+bool is_connected(int fd) {
+  sockaddr_storage name{};
+  socklen_t size = sizeof name;
+  return getpeername(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0;
+}
+
 void pass_a_byte(int from, int to) {
   char byte = 'x';
   pollfd wait{to, POLLIN, 0};
@@ -105,6 +111,8 @@ std::string missing(int fd, int peer, const End& end) {
   if (under_way || state == kFinWait1 || state == kLastAck || state == kClosing) return "an acknowledgement";
   const bool both = end.shut_out && end.peer->shut_out;
   if ((end.reset || both) && !(look.revents & POLLHUP)) return "POLLHUP";
+  // Which an end that was shut both ways shows before.
+  if ((end.reset || both) && is_connected(fd)) return "its end";
   if (end.peer->shut_out && !(look.revents & POLLRDHUP)) return "POLLRDHUP";
   // All has room for what programs send here, but a flow is not writable while it leaves its lane for TCP.
   if (!(look.revents & (POLLOUT | POLLHUP))) return "POLLOUT";

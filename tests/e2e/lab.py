@@ -2,7 +2,6 @@
 about them. Nothing outlives a Lab."""
 
 import contextlib
-import functools
 import itertools
 import json
 import os
@@ -11,7 +10,12 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+
+from worlds import SANITIZER_OPTIONS, preloaded  # noqa: E402
 
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else shutil.which("python3")
 SELECTED = "7200-7899"
@@ -42,9 +46,6 @@ BUSY = 4
 # How long programs wait for each other to begin, unless the case is about just that: flows must not settle on TCP because a busy
 # machine was slow.
 PATIENT = "rendezvous_ms = 10000\n"
-# What others leak is not ours to tell; whatever else is found ends the program, and so fails the test.
-SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-                     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
 LOG = os.environ.get("RSOCK_E2E_LOG", "info")
 
 
@@ -81,14 +82,6 @@ def on_host(host, *command):
     done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS)
     require(done.returncode == 0, f"host {host}: {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
-
-
-@functools.cache
-def sanitizers(library):
-    """The runtimes that a library built with sanitizers needs to have before it. ThreadSanitizer's must come after it: while one
-    of its own calls may block, it does not see locks, and takes what the library does in it for races."""
-    needs = subprocess.run(["ldd", library], capture_output=True, text=True).stdout
-    return re.findall(r"libasan\S* => (\S+)", needs)
 
 
 def has_lane(stats):
@@ -193,9 +186,10 @@ class Program:
 
 
 class Lab:
-    """For one case. `stage` holds librsock.so and the programs where every user can read them; `folder` is the case's own."""
+    """For one case. `stage` holds librsock.so and the programs where every user can read them; `folder` is the case's own. `fabric`:
+    what makes a device in a folder, where one is played (worlds.fabric); it is the case's own, too."""
 
-    def __init__(self, stage, folder, address, lane):
+    def __init__(self, stage, folder, address, lane, fabric=None):
         self.stage, self.folder, self.address, self.lane = stage, folder, address, lane
         # What has to carry the bytes, at a lane that carries any.
         self.carrier = "shm" if lane in ("shm", "auto") else "rdma"
@@ -203,6 +197,8 @@ class Lab:
         self.numbers = itertools.count()
         self.programs = []
         self.log_folder = folder  # another one may be each host's own
+        self.while_it_lasts = contextlib.ExitStack()
+        self.fabric = self.while_it_lasts.enter_context(fabric(folder)) if fabric else None
         self.first_packets = packets() if COUNTERS.exists() else 0
 
     def config(self, path, options):
@@ -223,14 +219,15 @@ class Lab:
         files["log"] = self.log_folder / files["log"].name
         env = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD" and not key.startswith("RSOCK_")}
         env["PYTHONDONTWRITEBYTECODE"] = "1"
+        if self.fabric:
+            env |= self.fabric.environment
         for sanitizer, its in SANITIZER_OPTIONS.items():
             env.setdefault(sanitizer, its)
         env["E2E_PATIENCE"] = "3" if self.lane == "tcp" else str(20 * BUSY)
         words = []
         if preload:
             self.config(files["toml"], options)
-            first = ":".join([*sanitizers(self.stage / library), str(self.stage / library)])
-            words = ["env", f"LD_PRELOAD={first}", f"RSOCK_CONFIG={files['toml']}",
+            words = ["env", f"LD_PRELOAD={preloaded(self.stage / library)}", f"RSOCK_CONFIG={files['toml']}",
                      f"RSOCK_STATS_FILE={files['stats']}", f"RSOCK_LOG={log or LOG}:{files['log']}"]
         if limits:
             words = ["prlimit", *(f"--{key}={value}" for key, value in limits.items()), "--", *words]
@@ -278,7 +275,7 @@ class Lab:
             require(stats["flows"][self.carrier] > 0 and stats["bytes_in"][self.carrier] >= bytes_each,
                     f"{stats['program']} did not take the lane: {told}")
             require(links is None or stats["links"] == links, f"{stats['program']} made {stats['links']} links, not {links}")
-        if self.carrier == "rdma":
+        if self.carrier == "rdma" and COUNTERS.exists():
             require(packets() > self.first_packets, "the RDMA device has sent nothing")
 
     def require_bytes(self, got, least):
@@ -294,3 +291,22 @@ class Lab:
                 program.process.send_signal(signal.SIGCONT)
                 program.process.kill()
                 program.process.wait()
+        self.while_it_lasts.close()
+
+    @contextlib.contextmanager
+    def removed_device(self, seconds=COMMAND_SECONDS):
+        """The RDMA device is taken away, which comes to an end within this time, and put back."""
+        if self.fabric:
+            self.fabric.order("remove")
+            eventually("nobody has the device", lambda: self.fabric.order("users") == 0, seconds)
+        else:
+            card = pathlib.Path("/sys/class/infiniband/rxe0/parent").read_text().strip()
+            subprocess.run(["rdma", "link", "delete", "rxe0"], check=True, timeout=seconds)
+        try:
+            yield
+        finally:
+            if self.fabric:
+                self.fabric.order("add")
+            else:
+                subprocess.run(["rdma", "link", "add", "rxe0", "type", "rxe", "netdev", card], check=True)
+            self.first_packets = 0  # the new device counts anew

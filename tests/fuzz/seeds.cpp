@@ -1,11 +1,14 @@
-// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame, control and config.
+// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame, control, capture and config.
 
+#include <array>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "core/wire/capture.hpp"
 #include "core/wire/control.hpp"
 #include "core/wire/frame.hpp"
 #include "core/wire/greeting.hpp"
@@ -86,6 +89,20 @@ void controls(Folder folder) {
   folder.add(text(encode(ControlPage{7, "{\"id\":7}\n"})));
 }
 
+void captures(Folder folder) {
+  alignas(64) static std::array<std::byte, kCaptureRing + 4096> memory;
+  CaptureWriter writer(memory);
+  CaptureRecord record;
+  for (const uint32_t bytes : {0, 5, 1000, 2000}) {
+    record.bytes = bytes;
+    (void)writer.begin(record);
+    writer.commit();
+    std::string seed(sizeof(uint64_t), 0);
+    std::memcpy(seed.data(), memory.data(), seed.size());  // `written`
+    folder.add(seed + std::string(reinterpret_cast<const char*>(memory.data()) + kCaptureRing, 4096));
+  }
+}
+
 void configs(Folder folder) {
   folder.add("");
   folder.add("[[rule]]\nlisten = \"*:6379\"\nlane = \"auto\"\nprogram = \"redis-*\"\n");
@@ -102,5 +119,6 @@ int main(int argc, char** argv) {
   greetings({argv[1], "greeting"});
   frames({argv[1], "frame"});
   controls({argv[1], "control"});
+  captures({argv[1], "capture"});
   configs({argv[1], "config"});
 }

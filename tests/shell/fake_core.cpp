@@ -206,6 +206,7 @@ Answer<int> ioctl(int, unsigned long, void*) {
 void nonblocking_set(int fd, bool nonblocking) {
   tell("nonblocking(%d,%d)", fd, nonblocking);
 }
+void unhonoured(int fd) { tell("unhonoured(%d)", fd); }
 void unserved(int fd, Reason reason) {
   tell("unserved(%d,%s)", fd, key(reason).data());
 }

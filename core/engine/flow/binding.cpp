@@ -9,6 +9,7 @@ namespace rsock::engine {
 namespace {
 
 constexpr uint32_t kGrowthFactor = 4;
+constexpr auto kPatience = std::chrono::seconds(10);  // with a peer that does not give its slot back
 
 }  // namespace
 
@@ -32,13 +33,21 @@ Status Binding::mirror(const wire::RingPlace& place, uint32_t largest) {
 
 void Binding::retire(bool finished, bool begun) {
   if (!speaks()) return;
-  retired_ = true;
+  retired_at_ = now();
   link_->send(wire::Retire{*peer_slot_, finished, begun});
   release();
 }
 
+void Binding::retire_unused() {
+  retired_at_ = now();
+  peer_retired_ = true;
+  release();
+}
+
+bool Binding::withheld(Time now) const { return link_ && retired_at_ && !peer_retired_ && now - *retired_at_ >= kPatience; }
+
 void Binding::release() {
-  if (!link_ || (link_->alive() && !(retired_ && peer_retired_))) return;
+  if (!link_ || (link_->alive() && !(retired() && peer_retired_))) return;
   auto& connection = link_->connection();
   if (link_->alive()) {
     while (const auto block = rx.take_current()) connection.release(block);
@@ -70,7 +79,7 @@ void Binding::say_blocked() {
 
 bool Binding::note_window(uint64_t consumed) {
   if (!tx.consumed(consumed)) return false;
-  said_blocked_ = false;
+  if (tx.roomy()) said_blocked_ = false;
   collect_memory();
   return true;
 }

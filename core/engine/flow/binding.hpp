@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "core/base/clock.hpp"
 #include "core/base/lane.hpp"
 #include "core/base/result.hpp"
 #include "core/flow/rings.hpp"
@@ -32,17 +33,19 @@ class Binding {
   wire::Slot peer_slot() const { return *peer_slot_; }
   bool peer_known() const { return peer_slot_.has_value(); }
   void know_peer(wire::Slot slot) { peer_slot_ = slot; }
-  bool retired() const { return retired_; }
+  bool retired() const { return retired_at_.has_value(); }
   bool peer_retired() const { return peer_retired_; }
   // May say something to the peer.
-  bool speaks() const { return link_ && !retired_ && peer_slot_; }
+  bool speaks() const { return link_ && !retired() && peer_slot_; }
 
   // Tells the peer that this end is done with the slot, once. `finished`: all that it sent was taken.
   // `begun`: this end's token is on TCP, or on the way there.
   void retire(bool finished, bool begun);
   void note_peer_retired() { peer_retired_ = true; }
+  // The peer has had more than enough time since then to say the same, even if it was stopped for a while.
+  bool withheld(Time now) const;
   // The peer never knew of it.
-  void retire_unused() { retired_ = peer_retired_ = true, release(); }
+  void retire_unused();
   // Gives slot and memory back, if neither end uses them.
   void release();
   // Gives the slot back, whatever the peer does. What it still writes into the ring is lost.
@@ -53,7 +56,6 @@ class Binding {
   void tell_window_if_due();
   // This end's program waits for room: the peer hears so, once until there is some.
   void say_blocked();
-  bool waits_for_room() const { return said_blocked_ || tx.room() == 0; }
   // False if the peer claims bytes that were never sent.
   bool note_window(uint64_t consumed);
   // The peer's program waits: gives it its window, and a larger ring.
@@ -78,7 +80,8 @@ class Binding {
   Lane lane_ = Lane::tcp;
   wire::Slot slot_ = 0;
   std::optional<wire::Slot> peer_slot_;
-  bool retired_ = false, peer_retired_ = false, said_blocked_ = false;
+  std::optional<Time> retired_at_;
+  bool peer_retired_ = false, said_blocked_ = false;
   uint32_t largest_ring_ = 0;
   // By rings of earlier links.
   struct {

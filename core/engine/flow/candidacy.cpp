@@ -28,6 +28,7 @@ bool Candidacy::settle(Reason reason) {
 Candidacy::Entry Candidacy::enter(Lane lane, Time when) {
   const Entry entry{furthest_ == Lane::tcp, std::exchange(been_in_lane_, true)};
   if (entry.first) furthest_ = lane;
+  worth_ = true;  // its peer has decided that
   entered_ = when;
   return entry;
 }

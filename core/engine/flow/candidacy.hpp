@@ -1,7 +1,7 @@
 #pragma once
 // Whether a flow may enter a lane, where its peer is looked for, and what came of it so far.
 //
-//   selected ─▶ sought ─▶ in a lane ─▶ lost ─▶ sought again, after a pause that grows ─▶ …
+//   selected ─▶ worth it ─▶ sought ─▶ in a lane ─▶ lost ─▶ sought again, after a pause that grows ─▶ …
 //                  └─────────────┴────────┴─▶ settled: on TCP for good, for a reason that is counted
 //
 // It only remembers and decides: the flow, and the service that looks for peers, act. Under the engine's
@@ -33,6 +33,9 @@ class Candidacy {
   // Its rendezvous point was asked for.
   bool expected() const { return expected_; }
   void expect() { expected_ = true; }
+  // It has shown that it is worth a lane, or is to have one whatever it is worth.
+  void show_worth() { worth_ = true; }
+  bool worth() const { return worth_; }
   // On TCP for good. False if it was already.
   bool settle(Reason reason);
   bool settled() const { return settled_for_.has_value(); }
@@ -82,7 +85,7 @@ class Candidacy {
   Duration pause() const;
 
  private:
-  bool selected_ = false, used_ = false, expected_ = false;
+  bool selected_ = false, used_ = false, expected_ = false, worth_ = false;
   Lanes wanted_;
   std::optional<Reason> settled_for_;
   Lane sought_ = Lane::tcp;

@@ -141,6 +141,7 @@ void Flow::end_on_kernel() {
   if (ends_.shut_past_end()) (void)sys::shutdown(shadow(), SHUT_RDWR);
   salvage();
   machine_.end(Ending::handed_back);
+  if (socket_.readiness() & EPOLLHUP) socket_.note_hangup_told();  // by the change
   socket_.note_end();
   socket_.note_shut();
   ends_.hand_back();
@@ -160,9 +161,9 @@ void Flow::reset_by_peer() {
   changed();
 }
 
-void Flow::close_when_free(bool hard) {
-  if (calls_.within == 0) return close(hard);
-  calls_.close_due = hard;
+void Flow::close_when_free() {
+  if (calls_.within == 0) return close(!on_kernel() && socket_.resets_on_close());
+  calls_.close_due = socket_.resets_on_close();
   socket_.make_last_anchor();  // the calls go on by it, since the number may soon be something else's
 }
 
@@ -209,10 +210,11 @@ void Flow::advance_close() {
     case State::tcp:
     case State::broken:
       if (binding_.link() && !binding_.retired()) leave_link(false);
-      // A lost connection is reset at once; only the slot waits for the peer.
-      if (state() == State::broken) let_socket_go();
-      if (binding_.link() || (state() == State::tcp && owes_yet())) return;
-      return finish();
+      if (state() == State::tcp && owes_yet()) return;
+      if (!binding_.link()) return finish();
+      // Only the slot waits for the peer, who may be another than the one at the other end of the connection.
+      if (socket_.has()) (void)socket_.was_over();
+      return let_socket_go();
     case State::lane:
       if (!ends_.aborts()) pump();
       send_end();
@@ -237,14 +239,14 @@ bool Flow::owes_yet() {
   return socket_.owes() && !flush() && socket_.takes_bytes();
 }
 
-// Nothing comes again: unread ring bytes move to where the application finds them, if they are its own
-// already.
+// Nothing comes again: unread ring bytes move to where the application finds them.
 void Flow::salvage() {
+  if (seen_.tap && binding_.link() && !way_.frozen() && !way_.salvaged()) tap_rest();
   way_.salvage(binding_.link() ? &binding_.rx
                                : nullptr);  // without a link the ring is gone, and nobody had a use for it
   binding_.collect_memory();
   take_up_to_mark();
-  if (way_.counts()) unread_.add(way_.take_held());
+  unread_.add(way_.take_held());
 }
 
 // The flow is lost. What arrived is still the application's, then it sees the error.
@@ -283,6 +285,7 @@ void Flow::disown() {
 
 void Flow::finish() {
   finished_ = true;
+  if (seen_.tap) tap_end();
   let_socket_go();
   binding_.abandon();
   engine_.forget(*this);

@@ -45,6 +45,7 @@ bool Flow::bind(Link& link) {
   departure_ = {};
   ends_ = {};
   learn_options();
+  tap(engine_.capture.get());
   return true;
 }
 
@@ -234,6 +235,7 @@ void Flow::let_held_go() {
     const iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
     (void)binding_.tx.append({&piece, 1});  // there is as much room as was held at most
     statistics.bytes_out[binding_.lane()].add(bytes.size());
+    if (seen_.tap) tap_out(bytes.size());
   } else {
     socket_.say_rest(bytes);
     statistics.bytes_out[Lane::tcp].add(bytes.size());
@@ -293,15 +295,15 @@ void Flow::press_on() {
   }
 }
 
-// A peer says RETIRE before it lets go of the connection. One that never does would keep ring and descriptor
-// for ever.
+// A peer says RETIRE before it lets go of the connection. One that never does would keep the ring for ever.
 void Flow::miss_retire() {
   if (finished_ || !binding_.link()) return;
   // The application has gone, and the peer does not answer the claim: its end of the stream must not wait for
   // that.
   if (!binding_.peer_known()) return binding_.link()->fail(Reason::link_failed);
   // It may have been said, and nobody looked: this process was stopped.
-  const bool late = socket_.was_over() && engine_.drain();
+  const bool time_is_up = binding_.withheld(now()) || (state() == State::tcp ? socket_.let_go_over() : socket_.was_over());
+  const bool late = time_is_up && engine_.drain();
   if (!finished_ && binding_.link() && late)
     binding_.link()->protocol_fault("a slot that is never given back");
 }
@@ -319,7 +321,6 @@ void Flow::apply(Event event, flow::Facts facts) {
   time_way_back(before);
   log::debug("flow {} to {}: {} in {} gives {}", to_string(local_), to_string(remote_), flow::name(event),
              flow::name(before), flow::name(state()));
-  if (event == Event::token_seen) way_.token_seen();
   if (state() == State::shown_resuming) freeze();
   applying_ = true;
   for (const auto action : next.actions) act(action);
@@ -352,7 +353,9 @@ void Flow::entered() {
 
 void Flow::on_tcp_again(State before) {
   ends_.forget_peer();
-  (void)way_.take_held();
+  const bool by_frames = before == State::lane || before == State::answered || before == State::resuming;
+  if (by_frames && !way_.expect_rest(socket_.raw_in())) return fail(ECONNRESET);
+  if (!by_frames || departure_.reason() == Reason::shared) way_.forgo_rest();
   if (ends_.read_shut()) {
     (void)sys::shutdown(shadow(), SHUT_RD);
     // Bytes that came behind the peer's frame came after the program had shut it both ways.
@@ -391,7 +394,7 @@ void Flow::act(Action action) {
       return binding_.link()->send(wire::Witness{binding_.peer_slot(), terms_.witness()});
     case Action::send_resume:
       freeze();
-      return socket_.say(terms_.frame(departure_.frame(), way_.consumed()));
+      return socket_.say(terms_.frame({departure_.frame(), way_.consumed(), way_.written()}));
     case Action::resend_rest:
       return resend();
     case Action::reset:

@@ -47,7 +47,7 @@ Stage Flow::stage() const {
 }
 
 Flow::Traffic Flow::traffic() const {
-  Traffic traffic{socket_.raw_in() + binding_.carried_in(), socket_.raw_out() + binding_.carried_out(), times_full_};
+  Traffic traffic{socket_.raw_in() + binding_.carried_in(), socket_.raw_out() + binding_.carried_out(), seen_.times_full};
   if (binding_.link()) traffic.ring_in = binding_.rx.size(), traffic.ring_out = binding_.tx.size();
   return traffic;
 }
@@ -90,7 +90,7 @@ Flow::Change::~Change() {
 
 void Flow::select(Lanes lanes) {
   candidacy_.select(lanes);
-  since_ = now();
+  seen_.since = now();
   statistics.flows[Lane::tcp].add();
 }
 
@@ -104,7 +104,7 @@ bool Flow::admitted() const {
 
 bool Flow::free_to_enter() const {
   return selected() && state() == State::tcp && !settled() && !departure_.leaving() && !binding_.link() &&
-         !calls_.close_due && !half_closed() && on_kernel();
+         !calls_.close_due && !half_closed() && on_kernel() && !awaits_rest();
 }
 
 void Flow::settle(Reason reason) {

@@ -6,6 +6,7 @@
 #include <climits>
 #include <utility>
 
+#include "core/base/pieces.hpp"
 #include "core/engine/engine.hpp"
 #include "core/engine/flow.hpp"
 #include "core/engine/link.hpp"
@@ -20,12 +21,6 @@ namespace {
 
 // While a work request of the flow is out, less than this waits for it and leaves together.
 constexpr uint64_t kGather = 16 << 10;
-
-uint64_t total(std::span<const iovec> pieces) {
-  uint64_t sum = 0;
-  for (const auto& piece : pieces) sum += piece.iov_len;
-  return sum;
-}
 
 }  // namespace
 
@@ -117,7 +112,10 @@ Result<size_t> Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) 
       bad = !flow::scatter(part, to, at + done);
       if (bad) break;
       done += part.size();
-      if (!peek) rx.consume(part.size());
+      if (peek) continue;
+      if (seen_.tap) [[unlikely]]
+        tap_in(part);
+      rx.consume(part.size());
     }
   }
   if (bad && done == 0) return Errno{EFAULT};
@@ -146,12 +144,19 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
       return socket_.write(from, skip, cork_.on);
     case Sends::ring: {
       const auto asked = total(from) - skip;
-      const auto appended = binding_.tx.append(from, skip);
+      auto& tx = binding_.tx;
+      const auto room = tx.room();
+      const auto appended = flow::takes_some(asked, room, tx.size()) ? tx.append(from, skip) : Result<size_t>(size_t{0});
       if (!appended) return appended;
       const auto done = *appended;
       statistics.bytes_out[binding_.lane()].add(done);
+      if (seen_.tap) [[unlikely]]
+        tap_out(done);
       pump();
-      if (done < asked && flow::sends(state()) == Sends::ring) ++times_full_, binding_.say_blocked();
+      if (!flow::is_room(room - done, tx.size()) && flow::sends(state()) == Sends::ring) {
+        seen_.times_full += done < asked;
+        binding_.say_blocked();
+      }
       if (done == 0) return Errno{EAGAIN};
       return done;
     }
@@ -181,7 +186,7 @@ void Flow::push() {
 
 bool Flow::worth_gathering() const {
   const auto& tx = binding_.tx;
-  return tx.unposted() < kGather && tx.room() > 0 && !closing() && !ends_.write_shut();
+  return tx.unposted() < kGather && tx.roomy() && !closing() && !ends_.write_shut();
 }
 
 // The first write of a burst leaves at once. While the burst lasts (see Link) small ones gather and leave together, and with those
@@ -246,9 +251,9 @@ bool Flow::landed(Data data) {
 
 bool Flow::handle(const wire::Window& window) {
   if (way_.frozen()) return true;
-  const bool waited = binding_.waits_for_room();
+  const bool roomy = binding_.tx.roomy();
   if (!binding_.note_window(window.consumed)) return false;
-  if (waited) changed(EPOLLOUT);
+  if (!roomy && binding_.tx.roomy()) changed(EPOLLOUT);
   return true;
 }
 
@@ -266,9 +271,9 @@ bool Flow::handle(const wire::Blocked&) {
 
 bool Flow::handle(const wire::Grow& grow) {
   if (way_.frozen() || !flow::takes_ring(state()) || grow.ring.size > engine_.settings.ring_max || !binding_.link()) return true;
-  const auto room = binding_.tx.room();
+  const bool roomy = binding_.tx.roomy();
   if (!binding_.take_growth(grow.ring)) return false;
-  if (binding_.tx.room() > room) changed(EPOLLOUT);
+  if (!roomy && binding_.tx.roomy()) changed(EPOLLOUT);
   return true;
 }
 
@@ -294,7 +299,7 @@ uint32_t Flow::readiness() {
   }
   switch (flow::sends(state())) {
     case Sends::ring:
-      if (binding_.tx.room() > 0) ready |= EPOLLOUT;
+      if (binding_.tx.roomy()) ready |= EPOLLOUT;
       break;
     case Sends::raw:
       if (!socket_.owes() && socket_.out_ready()) ready |= EPOLLOUT;

@@ -15,11 +15,19 @@ using flow::Event;
 using flow::State;
 
 void Flow::leave(Reason reason) {
+  take_up_to_mark();  // which the kernel could not step over
   if (departure_.leaving() || settled()) return;
   departure_.leave(reason);
+  if (reason == Reason::shared) way_.forgo_rest();
   if (state() == State::tcp) return settle(reason);
   if (over()) return end_on_kernel();
   apply(Event::fault);
+}
+
+void Flow::break_off() {
+  if (kernel_follows() || over()) return;
+  socket_.reset();
+  fail(ECONNRESET);
 }
 
 void Flow::step_aside(Reason reason) {
@@ -52,7 +60,7 @@ void Flow::link_failed(Reason reason) {
 void Flow::freeze() {
   const bool live = binding_.link() != nullptr;
   if (!way_.freeze(binding_.tx, binding_.rx, live)) return;
-  if (ends_.read_shut() && ends_.write_shut() && way_.counts() && live && !way_.salvaged()) {
+  if (ends_.read_shut() && ends_.write_shut() && live && !way_.salvaged()) {
     // They are not to be sent again: the kernel answers bytes for a socket that was shut both ways by RST.
     take_up_to_mark();
     unread_.add(way_.take_unread(binding_.rx));
@@ -89,6 +97,12 @@ bool Flow::handle(const wire::Retire& retire) {
   if (was_claimed && free_to_enter()) not_now();
   advance_close();
   return true;
+}
+
+// What the kernel has, it can give.
+bool Flow::awaits_rest() const {
+  const auto taken = socket_.raw_in();
+  return state() == State::tcp && way_.awaits_rest(taken) && way_.awaits_rest(taken + socket_.unread().value_or(0));
 }
 
 // Raw again both ways. Unless somebody wanted that, a lane is looked for once more.

@@ -138,9 +138,15 @@ Result<size_t> ShadowSocket::collect_frame() {
 
 Result<size_t> ShadowSocket::peek(uint64_t ahead, std::span<uint8_t> to) {
   if (ahead > 0) {
-    if (unread().value_or(0) < ahead + to.size()) return Errno{EAGAIN};
-    if (!sys::peek_at(fd(), ahead, to.data(), to.size())) return Errno{EAGAIN};  // urgent data is in between
-    return to.size();
+    auto size = to.size();
+    if (unread().value_or(0) < ahead + size) {
+      if (!ended_by_peer()) return Errno{EAGAIN};
+      const uint64_t all = unread().value_or(0);  // nothing comes any more
+      size = all > ahead ? std::min<uint64_t>(all - ahead, size) : 0;
+      if (size == 0) return size;
+    }
+    if (!sys::peek_at(fd(), ahead, to.data(), size)) return Errno{EAGAIN};  // urgent data is in between
+    return size;
   }
   const auto part = std::min(part_size_, to.size());
   std::copy_n(part_.data(), part, to.data());
@@ -268,6 +274,7 @@ bool ShadowSocket::over() const {
 }
 
 bool ShadowSocket::was_over() {
+  if (!has()) return std::exchange(was_over_, true);
   return std::exchange(was_over_, over());
 }
 
@@ -294,9 +301,10 @@ void ShadowSocket::provoke_reset() {
 
 void ShadowSocket::reset_if_unread() {
   if (unread().value_or(0) == 0 && !(readiness() & EPOLLPRI)) return;
-  const sockaddr nowhere{AF_UNSPEC, {}};
-  (void)sys::connect(fd(), &nowhere, sizeof nowhere);
+  reset();
 }
+
+void ShadowSocket::reset() { sys::dissolve(fd()); }
 
 // ---- what the program set
 

@@ -53,6 +53,7 @@ class ShadowSocket {
   void make_last_anchor();
   void give_anchor_back() { anchor_.reset(); }
   // Lets go of the connection.
+  bool has() const { return fd() >= 0; }
   void forget() { anchor_.reset(), program_ = -1; }
 
   // ---- readiness
@@ -140,7 +141,11 @@ class ShadowSocket {
   bool ended_by_peer() const;  // its FIN is here
   bool takes_bytes() const;    // the outgoing stream goes on: it was not shut, and the connection is there
   bool over() const;           // the peer's end of the connection is no more
+  // Whoever waits has heard that the connection is no more: when the service hears so of the kernel, that is no news.
+  bool hangup_told() const { return hangup_told_; }
+  void note_hangup_told() { hangup_told_ = true; }
   bool was_over();             // also when this was last asked
+  bool let_go_over() const { return !has() && was_over_; }  // when it was asked before forget()
   // It ends by RST when the library lets go of it.
   void end_hard();
   // The last descriptor will be the library's: closing it must not wait, as it would where the socket
@@ -152,6 +157,8 @@ class ShadowSocket {
   // Bytes that came when the program had shut both ways already are answered by RST, as the kernel answers
   // them.
   void reset_if_unread();
+  // At once, and for all who have the socket.
+  void reset();
 
   // ---- what the program set
   int option(int level, int name, int otherwise) const;  // an int; `otherwise` if the kernel does not say
@@ -171,7 +178,7 @@ class ShadowSocket {
   int program_;
   UniqueFd anchor_;
   bool watched_ = false, in_ready_ = true, out_ready_ = true;
-  bool ended_ = false, shut_ = false, was_over_ = false;
+  bool ended_ = false, shut_ = false, was_over_ = false, hangup_told_ = false;
   int refused_ = 0;
   std::optional<int> end_;
   uint64_t raw_in_ = 0, raw_out_ = 0;          // application bytes, ever

@@ -24,6 +24,7 @@ uint32_t Flow::heard_by_application(uint32_t tcp_events) const {
 void Flow::tcp_ready(uint32_t events) {
   if (!socket_.watched()) return;  // the service was told before that ended
   const Change change(*this);
+  const bool known = ends_.failed() || socket_.hangup_told();
   const auto heard =
       heard_by_application(events);  // before bytes are taken off TCP for it, and the edge with them
   socket_.became(events);
@@ -34,7 +35,7 @@ void Flow::tcp_ready(uint32_t events) {
   tell_family();
   advance_close();
   stop_watching();
-  changed(heard | heard_by_application(events));
+  if (!known) changed(heard | heard_by_application(events));
 }
 
 // Takes off TCP what is not the application's.
@@ -112,6 +113,11 @@ bool Flow::read_frame() {
   if (socket_.ended() || socket_.end_suspected()) return false;
   if (ends_.peer_closed() && socket_.at_end())
     return tcp_ended(0), false;  // its error is the program's, should the flow end there
+  // What the peer put on the link before its frame is counted first: a peer that dies then cannot send it again.
+  if (state() == State::lane && socket_.unread().value_or(0) > 0) {
+    engine_.catch_up();
+    if (finished_ || receives() != Receives::frames) return !finished_;
+  }
   const auto got = socket_.collect_frame();
   if (got.is(EAGAIN)) return false;
   if (!got || *got == 0) return tcp_ended(got.error()), false;
@@ -123,7 +129,7 @@ bool Flow::read_frame() {
     fail(ECONNRESET);
     return false;
   }
-  way_.note_peer_consumed(frame->value);
+  way_.note_peer(frame->consumed, frame->written);
   departure_.peer_says(frame->kind);
   apply(Event::resume_received);
   return true;
@@ -143,6 +149,11 @@ void Flow::decide_end() {
 
 // Without the peer's FIN the connection died.
 void Flow::judge_end(int error) {
+  // The flow has come back to TCP since. The look that found the error took it: the kernel would not tell of it again.
+  if (error && !finished_ && (state() == State::tcp || state() == State::claimed)) {
+    const Change change(*this);
+    return ends_.fail(error);
+  }
   // What was on its way may have been the last that a closed flow waited for.
   if (finished_ || state() == State::tcp || state() == State::broken || ends_.peer_closed()) return;
   if (!error && (state() == State::accepted || flow::receives(state()) == Receives::raw_to_boundary)) {
@@ -170,9 +181,18 @@ Result<size_t> Flow::drop_raw(size_t room, bool peek) {
   return taken_raw(socket_.drop(room, peek), peek);
 }
 
+// TCP ends before all has come again that a lane left behind: its peer ended in the middle of its way back.
+bool Flow::rest_is_missing(const Result<size_t>& got) {
+  if (state() != State::tcp || got.is(EAGAIN) || (got && *got > 0) || !way_.awaits_rest(socket_.raw_in())) return false;
+  unread_.add(way_.take_missing(socket_.raw_in()));
+  fail(got ? ECONNRESET : got.error());
+  return true;
+}
+
 // Of what TCP answered to a read.
 Result<size_t> Flow::taken_raw(Result<size_t> got, bool peek) {
   if (got && *got > 0 && !peek) go_on();
+  if (rest_is_missing(got)) return Errno{EAGAIN};
   if (!got || *got > 0) return got;
   if (state() == State::claimed) apply(Event::fault);
   if (state() != State::tcp) tcp_ended(0);

@@ -21,9 +21,7 @@ void Terms::agree(const keys::LinkKey& link, const wire::Accept& accept) {
   marks_ = keys::CutoverKey::make(link, claim_.nonce, accept.nonce, said.body(), answered.body());
 }
 
-wire::FrameBytes Terms::frame(wire::FrameKind kind, uint64_t value) const {
-  return wire::encode(token(), {kind, value});
-}
+wire::FrameBytes Terms::frame(const wire::Frame& frame) const { return wire::encode(token(), frame); }
 
 std::optional<wire::Frame> Terms::decode(std::span<const uint8_t, wire::kFrameSize> bytes) const {
   return wire::decode_frame(bytes, peers_mark_);

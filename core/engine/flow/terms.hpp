@@ -41,7 +41,7 @@ class Terms {
   // S's answers C's, which was seen.
   wire::Mark token() const { return marks_->mark(side_, own_offset_, fresh_, accepts() ? peers_fresh() : keys::Fresh{}); }
   wire::Mark no() const { return marks_->no(own_offset_, peers_fresh()); }
-  wire::FrameBytes frame(wire::FrameKind kind, uint64_t value) const;
+  wire::FrameBytes frame(const wire::Frame& frame) const;
   // Of the peer: what stands at its N, and what came by TCP while only frames may. A mark is remembered.
   keys::Seen judge(std::span<const uint8_t> bytes);
   std::optional<wire::Frame> decode(std::span<const uint8_t, wire::kFrameSize> bytes) const;

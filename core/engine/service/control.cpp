@@ -24,7 +24,7 @@ constexpr auto kFirstWords = milliseconds(100);  // before anybody has to make w
 constexpr uint64_t kDoor = 0;
 
 Result<UniqueFd> make_listener() {
-  auto made = out_of_the_way(sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  auto made = out_of_the_way([] { return sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); });
   if (!made) return made;
   uint64_t number = 0;
   if (const auto made_up = sys::random(&number, sizeof number); !made_up) return Errno{made_up.error()};
@@ -39,11 +39,31 @@ Result<UniqueFd> make_listener() {
   return made;
 }
 
-bool may_command(int fd) {
+// Who may command this process.
+std::optional<uid_t> commander(int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  if (!sys::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, size)) return false;
-  return is_root_or_own(peer.uid);
+  if (!sys::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, size) || !is_root_or_own(peer.uid)) return {};
+  return peer.uid;
+}
+
+bool send(int fd, const Control::Reply& reply) {
+  iovec piece{const_cast<uint8_t*>(reply.packet.data()), reply.packet.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  if (reply.descriptor) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    auto* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
+    const int passed = reply.descriptor.get();
+    std::memcpy(CMSG_DATA(part), &passed, sizeof passed);
+  }
+  return static_cast<bool>(sys::sendmsg(fd, message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
 }  // namespace
@@ -66,28 +86,35 @@ Status Control::watch(ExposedFd& fd, uint64_t number) { return fd.watch(epoll_, 
 
 void Control::ready(uint64_t number) {
   if (number == kDoor) return answer_door();
+  if (const auto keeper = keepers_.find(number); keeper != keepers_.end()) {
+    // What it asked may have been heard before the event for it was looked at.
+    if (sys::readiness(keeper->second.fd.get()) & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+      keepers_.erase(keeper);
+    return;
+  }
   const auto caller = callers_.find(number);
   if (caller == callers_.end()) return;  // gone since
   caller->second.until = now() + kPatience;
-  if (!serve(caller->second.fd.get())) callers_.erase(caller);
+  if (!serve(number, caller->second)) callers_.erase(caller);
 }
 
 void Control::answer_door() {
   for (int turn = 0; turn < kDoorTurn; ++turn) {
-    auto came = out_of_the_way(sys::accept(listener_.get(), SOCK_NONBLOCK | SOCK_CLOEXEC));
+    auto came = out_of_the_way([&] { return sys::accept(listener_.get(), SOCK_NONBLOCK | SOCK_CLOEXEC); });
     if (came.is(EAGAIN) || came.is(EINTR) || came.is(ECONNABORTED)) return;
     // Without a descriptor for the caller it would be announced for ever.
     if (!came) return shut_door(now() + kDeaf);
     ExposedFd caller(std::move(*came));
     // Strangers who hold up what they left behind are not let in again; nor is anybody else, for a while.
     if (ExposedFd::held_up() >= ExposedFd::kMostHeldUp) return shut_door(now() + kDeaf);
-    if (!may_command(caller.get())) {
+    const auto user = commander(caller.get());
+    if (!user) {
       log::debug("somebody who is neither this user nor root knocked at the control socket");
       continue;
     }
     const auto number = next_++ & 0xffffffff;
     const auto time = now();
-    if (watch(caller, number)) callers_[number] = {std::move(caller), time, time + kPatience};
+    if (watch(caller, number)) callers_[number] = {std::move(caller), *user, time, time + kPatience};
     if (callers_.size() > kMostCallers && !make_room()) return;
   }
 }
@@ -108,21 +135,25 @@ bool Control::make_room() {
   };
   const auto first = std::min_element(callers_.begin(), callers_.end(), sooner);
   if (!settled(*first)) return shut_door(callers_.begin()->second.came + kFirstWords), false;  // they came in this order
-  (void)serve(first->second.fd.get());
+  (void)serve(first->first, first->second);
   callers_.erase(first);
   return true;
 }
 
-// One request; whether the caller may stay.
-bool Control::serve(int fd) {
+// One request; whether the caller may ask more.
+bool Control::serve(uint64_t number, Caller& caller) {
+  const int fd = caller.fd.get();
   std::array<uint8_t, wire::kControlRequestMost + 1> bytes{};
   const auto got = receive_bare(fd, bytes);
   if (got.is(EAGAIN) || got.is(EINTR)) return true;
   if (!got || *got == 0) return false;
   const auto request = wire::decode_control_request({bytes.data(), *got});
   if (!request) return false;
-  const auto answer = obey_(*request);
-  return static_cast<bool>(sys::send(fd, answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+  auto reply = obey_(*request, caller.user);
+  if (!send(fd, reply)) return false;
+  if (!reply.kept) return true;
+  keepers_[number] = {std::move(caller.fd), std::move(reply.kept)};
+  return false;
 }
 
 std::optional<Time> Control::deadline() const {
@@ -146,6 +177,7 @@ void Control::expire() {
 std::vector<int> Control::descriptors() const {
   std::vector<int> all{listener_.get()};
   for (const auto& [number, caller] : callers_) all.push_back(caller.fd.get());
+  for (const auto& [number, keeper] : keepers_) all.push_back(keeper.fd.get());
   return all;
 }
 

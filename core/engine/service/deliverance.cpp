@@ -70,6 +70,7 @@ void Deliverance::deliver(const Turn& turn) {
   std::vector<std::shared_ptr<Flow>> flows;
   {
     const std::scoped_lock all(at_work_, engine_.lock);
+    engine_.ended_by = sys::thread_id();
     for (const auto& [id, flow] : engine_.flows()) flows.push_back(flow);
     for (const auto& flow : flows) flow->close(false);
   }

@@ -9,7 +9,7 @@
 namespace rsock::engine {
 
 Status Events::open(Summons& summons) {
-  auto set = out_of_the_way(sys::epoll_create());
+  auto set = out_of_the_way([] { return sys::epoll_create(); });
   if (!set) return Errno{set.error()};
   if (const auto opened = summons.open(set->get(), tag(Kind::bell)); !opened) return opened;
   set_ = std::move(*set);

@@ -23,7 +23,7 @@ bool names_ring(int folder, const char* number) {
 }  // namespace
 
 void KernelRings::open() {
-  auto folder = out_of_the_way(sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  auto folder = out_of_the_way([] { return sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0); });
   if (folder) folder_ = std::move(*folder);
 }
 

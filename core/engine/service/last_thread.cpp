@@ -133,9 +133,9 @@ bool LastThread::alone() {
 
 bool LastThread::watch(pid_t thread) {
   if (epoll_ < 0) return false;
-  auto fd = kernel.syscall(SYS_pidfd_open, thread, kPidfdThread);
-  if (fd < 0) return false;
-  watched_ = UniqueFd(sys::move_high(static_cast<int>(fd)));
+  auto made = out_of_the_way([&] { return sys::pidfd_open(thread, kPidfdThread); });
+  if (!made) return false;
+  watched_ = std::move(*made);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLONESHOT;
   event.data.u64 = tag_;

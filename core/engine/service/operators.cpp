@@ -64,12 +64,12 @@ size_t Operators::send_away(uint16_t port) {
   return moved;
 }
 
-// An acceptor that was used looks for its peer, a connector that was announced waits for it, as after the
-// first use. Those that are not quite back on TCP yet do so a little later.
+// An acceptor looks for its peer, a connector waits for it, as when they had shown what they are worth; the young ones do so by
+// themselves. Those that are not quite back on TCP yet do so a little later.
 size_t Operators::look_again(uint16_t port) {
   size_t moved = 0;
   for (const auto& flow : concerned({.port = port})) {
-    if (!(flow->role() == Role::acceptor ? flow->candidacy().used() : flow->candidacy().expected())) continue;
+    if (!flow->candidacy().worth()) continue;
     if (flow->eligible()) {
       flow->candidacy().seek_again();
       flow->role() == Role::acceptor ? engine_.seek(*flow) : engine_.expect(*flow);
@@ -104,6 +104,7 @@ size_t Operators::move(const wire::ControlRequest& request) {
     case wire::Order::flows:
     case wire::Order::links:
     case wire::Order::statistics:
+    case wire::Order::capture:
       return 0;
   }
   return 0;

@@ -1,11 +1,10 @@
 #pragma once
 // Fabrics are tried before a flow needs them, at a time when the files that this opens do no harm: each takes
-// the lowest number for a moment, and a program may count on its descriptors' numbers.
+// the lowest number for a moment, and a program may count on its descriptors' numbers (core/base/numbers.hpp).
 //
-// await(): any thread but the service's, without the engine's lock; blocks for a second at most. The rest:
-// the service's thread. A child of fork prepares anew.
+// ask(): any thread but the service's, without the engine's lock; does not wait. The rest: the service's
+// thread. A child of fork prepares anew.
 
-#include <atomic>
 #include <mutex>
 
 #include "core/base/lane.hpp"
@@ -19,8 +18,8 @@ class Preparation {
   Preparation(Engine& engine, Events& events, Fabrics& fabrics)
       : engine_(engine), events_(events), fabrics_(fabrics) {}
 
-  // Returns when the fabrics of `lanes` have been tried once, or after a second.
-  void await(Lanes lanes);
+  // The fabrics of `lanes` are tried soon, each once; until then the program gets no number.
+  void ask(Lanes lanes);
   void answer();
   // Tries them now. Without descriptors it does not: what is needed is made when there is room.
   void prepare(Lanes lanes);
@@ -31,8 +30,6 @@ class Preparation {
   Fabrics& fabrics_;
   std::mutex lock_;  // before the engine's
   Lanes wanted_, ever_;
-  uint32_t asked_ = 0;
-  std::atomic<uint32_t> answered_{0};
 };
 
 }  // namespace rsock::engine

@@ -68,7 +68,7 @@ wire::Verdict Rendezvous::judge(Lane lane, Flow* flow, const Address& from, cons
   const auto& greeting = hello.greeting;
   const auto expected = [&] { return flow->remote().address == from && flow->remote() == hello.acceptor; };
   if (!flow || (engine_.settings.check_peer_address && !expected())) return wire::Verdict::stranger;
-  if (greeting.version != wire::kVersion) return wire::Verdict::version;
+  if (!greeting.common()) return wire::Verdict::version;
   if (auto* link = engine_.link_of(greeting.engine, from, lane); link && flow->may_use(*link)) {
     // It may have failed for the peer already.
     link->probe();

@@ -173,7 +173,7 @@ void Search::failed(uint64_t id, Reason reason, const std::optional<wire::Greeti
 void Search::refused(Peer& peer, Peer::Waiting dialled, Reason reason,
                      const std::optional<wire::Greeting>& greeting) {
   const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
-  if (greeting && (greeting->version != wire::kVersion || verdict == wire::Verdict::version)) {
+  if (greeting && (!greeting->common() || verdict == wire::Verdict::version)) {
     settle(dialled.flow, Reason::peer_version);
   } else if (verdict == wire::Verdict::linked) {
     if (!claim_linked(peer.place().lane, dialled.flow, *greeting)) peer.wait_again(dialled, now());

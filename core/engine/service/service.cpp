@@ -9,6 +9,7 @@
 
 #include "core/base/exposed.hpp"
 #include "core/base/log.hpp"
+#include "core/base/numbers.hpp"
 #include "core/base/own.hpp"
 #include "core/base/signals_blocked.hpp"
 #include "core/engine/service/survey.hpp"
@@ -42,6 +43,7 @@ Service::Service(Engine& engine)
       attending_(engine, events_, timers_),
       deliverance_(engine, at_work, attending_),
       last_thread_(Events::tag(Kind::thread)),
+      capturing_(engine),
       children_(engine, events_, timers_),
       budget_(engine.settings.max_pinned),
       owners_(engine),
@@ -57,6 +59,7 @@ Service::Service(Engine& engine)
 Service::~Service() { (void)engine_.orders.summons().close(); }
 
 void Service::forked() {
+  numbers::forked();
   fabric::verbs::library_forked();
   ExposedFd::forked();
 }
@@ -76,7 +79,7 @@ std::unique_ptr<fabric::Dialler> Service::make_dialler(Lane lane, const fabric::
 
 void Service::prepare(Lanes lanes) {
   if (pthread_equal(pthread_self(), thread_)) return preparation_.prepare(lanes);
-  preparation_.await(lanes);
+  preparation_.ask(lanes);
 }
 
 void Service::watch(Flow& flow) {
@@ -201,6 +204,7 @@ void Service::take_orders() {
   preparation_.answer();
   if (!orders.expect.empty() || !orders.seek.empty()) kernel_rings_.flow_comes();
   look_for_rings();
+  if (!timers_.find({Due::young})) look_at_young();
   for (const auto id : orders.ask_owner) (void)owners_.of(id);
   for (const auto id : orders.expect) rendezvous_.await_peer(id);
   for (const auto id : orders.seek) rendezvous_.find_peer(id);
@@ -226,6 +230,8 @@ void Service::due(Timers::Name timer) {
       return children_.answer();
     case Due::probe:
       return probe();
+    case Due::young:
+      return look_at_young();
     case Due::room:
       return room_.look();
     case Due::control:
@@ -252,6 +258,19 @@ void Service::probe() {
   bool any = false;
   for (const auto& link : engine_.links()) any = link->probe_if_silent() || any;
   timers_.put({Due::probe}, any ? std::optional<Time>(now() + kProbe) : std::nullopt);
+}
+
+// Those that are there still are worth a lane. Where connections come and go all the time, it looks once for as long as one is young.
+void Service::look_at_young() {
+  const std::lock_guard guard(engine_.lock);
+  const auto age = engine_.settings.young;
+  const auto look = [this](Young& young, Duration old_enough) {
+    for (const auto id : young.take(now() - old_enough))
+      if (const auto flow = engine_.find_flow(id)) engine_.is_worth_it(*flow);
+    return !young.none();
+  };
+  const bool more = look(engine_.young_connectors, age) | look(engine_.young_acceptors, 2 * age);
+  timers_.put({Due::young}, more ? std::optional(now() + age) : std::nullopt);
 }
 
 void Service::look_for_rings() {
@@ -322,9 +341,12 @@ bool Service::shut() {
 
 bool Service::open() {
   if (!events_.open(engine_.orders.summons())) return false;
-  control_ = Control::open(events_.set(), Events::tag(Kind::control), [this](const auto& request) {
-    return asks_for_page(request.order) ? encode(survey(engine_, request)) : encode(operators_.obey(request));
-  });
+  control_ =
+      Control::open(events_.set(), Events::tag(Kind::control), [this](const auto& request, uid_t user) {
+        if (request.order == wire::Order::capture) return capturing_.begin(request, user);
+        return Control::Reply{.packet = asks_for_page(request.order) ? encode(survey(engine_, request))
+                                                                     : encode(operators_.obey(request))};
+      });
   last_thread_.watch_by(events_.set());
   kernel_rings_.open();
   return true;

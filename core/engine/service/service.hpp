@@ -13,6 +13,7 @@
 //   Rendezvous    how two processes find each other: Points, Search
 //   Fabrics       what makes links; Preparation tries that before it is needed
 //   Operators     what commands do; Control hears them
+//   Capturing     what goes through lanes is shown to root
 //   Children      who ask for flows after a fork
 //   Room          what is given back when the program lacks descriptors
 //   Deliverance   how it ends; LastThread notices that nobody else is there
@@ -30,6 +31,7 @@
 
 #include "core/engine/engine.hpp"
 #include "core/engine/service/attending.hpp"
+#include "core/engine/service/capturing.hpp"
 #include "core/engine/service/children.hpp"
 #include "core/engine/service/control.hpp"
 #include "core/engine/service/deliverance.hpp"
@@ -82,9 +84,7 @@ class Service final : private Room::Premises {
   // It has given back all its descriptors: no flow is in a lane, or comes into one. Under the lock.
   bool absent() const override { return !events_.is_open(); }
 
-  // Returns when the fabrics of `lanes` have been tried once, or after a second. Any thread, without the
-  // engine's lock. Files are opened for that, and each takes the lowest number for a moment: not at a time
-  // when the program counts on them.
+  // The fabrics of `lanes` are tried soon, each once. Any thread, without the engine's lock; does not wait.
   void prepare(Lanes lanes);
 
   // ---- any thread, under the engine's lock
@@ -109,6 +109,7 @@ class Service final : private Room::Premises {
   void due(Timers::Name timer);
   void probe();
   void look_for_rings();
+  void look_at_young();
   void bury();
   void rest();
 
@@ -129,6 +130,7 @@ class Service final : private Room::Premises {
   pthread_t thread_{};
   bool called_ = false;               // in this turn
   bool in_need_ = false;              // of memory, in the last turn: the next comes at once
+  Capturing capturing_;
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   KernelRings kernel_rings_;
   Children children_;

@@ -18,7 +18,7 @@ void Summons::call() {
 }
 
 Status Summons::open(int epoll, uint64_t tag) {
-  auto bell = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  auto bell = out_of_the_way([] { return sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); });
   if (!bell) return Errno{bell.error()};
   epoll_event event{};
   event.events = EPOLLIN;

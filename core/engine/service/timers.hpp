@@ -27,6 +27,7 @@ enum class Due : uint8_t {
   children,  // what children ask may be answered again
   probe,     // links on which nothing is heard
   room,      // a look whether there are descriptors again
+  young,     // connections whose worth is not known are old enough
   point,     // of a flow: its rendezvous point opens somewhere, or closes
   dial,      // of a peer: its next dial, or the end of the one under way
   sweep,     // of a peer: a look at the flows that wait for it

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "core/base/log.hpp"
 #include "core/fabric/shm/socket_name.hpp"
@@ -41,7 +42,7 @@ socklen_t name_of(const Endpoint& connector, const Endpoint& acceptor, sockaddr_
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
-Result<UniqueFd> make_socket() { return out_of_the_way(sys::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); }
+Result<UniqueFd> make_socket() { return out_of_the_way([] { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }); }
 
 // Whoever connected, or listens, as the user that it was then.
 Result<uid_t> user_at(int socket) {
@@ -71,14 +72,18 @@ struct SocketDialler::Packet {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    const auto seen = sys::recvmsg(socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (!seen) return seen;
-    packet.size = *seen;
-    if (const auto* part = CMSG_FIRSTHDR(&message); part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
-      int fd;
-      std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
-      packet.memory = UniqueFd(fd);
+    Result<size_t> seen = size_t{0};
+    {
+      const numbers::Taken taken;  // by what is passed
+      seen = sys::recvmsg(socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+      if (!seen) return seen;
+      if (const auto* part = CMSG_FIRSTHDR(&message); part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+        int fd;
+        std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+        packet.memory = UniqueFd(sys::move_high(fd));
+      }
     }
+    packet.size = *seen;
     const bool more = message.msg_flags & MSG_CTRUNC;
     if (packet.memory ? more || !sys::is_sealed(packet.memory.get()) : more) {
       packet.fault = Errno{packet.memory ? EPROTO : EMFILE};
@@ -97,8 +102,8 @@ struct SocketDialler::Packet {
 
 std::unique_ptr<SocketDialler> SocketDialler::make(Lock& lock, PinnedBudget& budget, uint64_t rings,
                                                    const Announce& announce, Doubt doubt, Reason& why) {
-  auto epoll = out_of_the_way(sys::epoll_create());
-  auto bells = out_of_the_way(sys::epoll_create());
+  auto epoll = out_of_the_way([] { return sys::epoll_create(); });
+  auto bells = out_of_the_way([] { return sys::epoll_create(); });
   if (!epoll || !bells) {
     why = reason_of(epoll ? bells.error() : epoll.error());
     return nullptr;
@@ -272,7 +277,7 @@ void SocketDialler::came(uint64_t point) {
 bool SocketDialler::welcome(uint64_t point) {
   const auto& listener = sockets_.at(point);
   const auto cookie = listener.cookie;
-  auto visitor = out_of_the_way(sys::accept(listener.fd.get(), SOCK_NONBLOCK | SOCK_CLOEXEC));
+  auto visitor = out_of_the_way([&] { return sys::accept(listener.fd.get(), SOCK_NONBLOCK | SOCK_CLOEXEC); });
   // Without a descriptor for the visitor it would be announced for ever.
   if (!visitor && !visitor.is(EAGAIN) && !visitor.is(EINTR)) sockets_.erase(point);
   if (!visitor) return false;
@@ -302,7 +307,7 @@ void SocketDialler::hello(Meeting& meeting, uint64_t visitor) {
   auto& socket = entry.mapped();
   const auto said = wire::decode_hello(packet.span());
   if (!got || !said) return;
-  if (said->greeting.version == wire::kVersion && said->greeting.receives > kDepth) return;
+  if (said->greeting.common() && said->greeting.receives > kDepth) return;
   const auto& from = said->acceptor.address;
   auto answer = meeting.asked(Lane::shm, socket.cookie, from, *said);
   const auto refuse = [&](wire::Verdict verdict) {
@@ -337,7 +342,7 @@ void SocketDialler::answer(Meeting& meeting, uint64_t dial) {
   // Closed before it was heard: as if nobody had been there.
   if (!got || *got == 0) return failed(Reason::plain_peer);
   if (!greeting) return failed(Reason::protocol);
-  if (greeting->verdict != wire::Verdict::welcome || greeting->version != wire::kVersion)
+  if (greeting->verdict != wire::Verdict::welcome || !greeting->common())
     return failed(Reason::peer_declined);
   const auto with_no_greeting = [&](Reason reason) { meeting.dial_failed(socket.cookie, reason, {}); };
   if (greeting->receives > kDepth) return with_no_greeting(Reason::protocol);

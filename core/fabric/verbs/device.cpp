@@ -20,7 +20,7 @@ constexpr uint32_t kFirstQueue = 2048;
 }  // namespace
 
 std::unique_ptr<Device> Device::make(const Library& library) {
-  auto source = out_of_the_way(sys::epoll_create());
+  auto source = out_of_the_way([] { return sys::epoll_create(); });
   return source ? std::unique_ptr<Device>(new Device(library, std::move(*source))) : nullptr;
 }
 
@@ -101,13 +101,16 @@ void Device::check_health() {
   while (library_.ibv_get_async_event(context_, &event) == 0) {
     const auto kind = event.event_type;
     auto* queue_pair = event.element.qp;
+    const int port = event.element.port_num;
     library_.ibv_ack_async_event(&event);
     log::info("asynchronous event {} of the device", static_cast<int>(kind));
     const bool one = kind == IBV_EVENT_QP_FATAL || kind == IBV_EVENT_QP_REQ_ERR || kind == IBV_EVENT_QP_ACCESS_ERR;
-    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR || kind == IBV_EVENT_PORT_ERR;
-    if (!one && !all) continue;
-    for (size_t i = 0; i < queue_pairs_.size(); ++i)
-      if (queue_pairs_[i] && (all || queue_pairs_[i]->is(queue_pair))) queue_pairs_[i]->broke();
+    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR, whole_port = kind == IBV_EVENT_PORT_ERR;
+    if (!one && !all && !whole_port) continue;
+    for (size_t i = 0; i < queue_pairs_.size(); ++i) {
+      auto* const known = queue_pairs_[i];
+      if (known && (all || (whole_port && known->port() == port) || (one && known->is(queue_pair)))) known->broke();
+    }
   }
 }
 

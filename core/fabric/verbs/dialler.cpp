@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "core/base/kernel.hpp"
@@ -104,8 +105,8 @@ std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, con
   (void)sys::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
   (void)sys::fcntl(channel->fd, F_SETFD, FD_CLOEXEC);
   adopt(channel->fd);
-  auto events = out_of_the_way(sys::epoll_create());
-  auto inert = out_of_the_way(sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  auto events = out_of_the_way([] { return sys::epoll_create(); });
+  auto inert = out_of_the_way([] { return sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); });
   const bool complete = events && inert && watch(events->get(), channel->fd);
   std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, events ? std::move(*events) : UniqueFd(),
                                                 inert ? std::move(*inert) : UniqueFd(), lock, budget, device, std::move(announce),
@@ -445,7 +446,7 @@ void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
   auto& call = found->second;
   if (!call.dialled) return meeting.established(*call.established);
   const auto greeting = wire::decode_answer(private_data(event));
-  if (!greeting || greeting->version != wire::kVersion) return failed(meeting, event.id, Reason::peer_version, greeting);
+  if (!greeting || !greeting->common()) return failed(meeting, event.id, Reason::peer_version, greeting);
   // Who takes the dial says welcome, and only then is `receives` a number that was looked at.
   if (greeting->verdict != wire::Verdict::welcome) return failed(meeting, event.id, Reason::protocol, {});
   call.established = call.queue_pair.get();

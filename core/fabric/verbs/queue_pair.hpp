@@ -62,6 +62,7 @@ class QueuePair final : public Connection {
     if (sink_) sink_->connection_failed();
   }
   rdma_cm_id* id() const { return id_; }
+  int port() const { return id_->port_num; }
   Device& device() const { return device_; }
 
  private:

@@ -16,7 +16,7 @@ from shared import RING_OF_CLAIM, Memory, Point, accept, receive, say  # noqa: E
 from talk import line  # noqa: E402
 
 HELD = 0.6  # seconds, in which the other end has something to say
-FRAME = struct.Struct(">B7xQ")  # behind the token
+FRAME = struct.Struct(">B7xQQ")  # behind the token
 
 
 class Client:
@@ -85,10 +85,10 @@ class Client:
 
     def go_back(self):
         """By TCP from now on."""
-        self.sock.sendall(self.mark + FRAME.pack(1, len(self.told)))
+        self.sock.sendall(self.mark + FRAME.pack(1, len(self.told), len(self.asked)))
         frame = receive(self.sock, keys.MARK_SIZE + FRAME.size)
         assert frame[:keys.MARK_SIZE] == self.seen, f"no frame of its: {frame}"
-        kind, taken = FRAME.unpack(frame[keys.MARK_SIZE:])
+        kind, taken, _ = FRAME.unpack(frame[keys.MARK_SIZE:])
         say(f"went back by {kind} after {taken} bytes")
         self.sock.sendall(self.asked[taken:])
 

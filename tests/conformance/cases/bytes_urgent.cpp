@@ -303,3 +303,21 @@ TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, whereve
   CHECK(mark == 1);
   CHECK(sockatmark(pair.server) == 1);
 }
+
+TEST_CASE("recv: into nothing leaves the mark behind it, also while the connection enters its lane", "[recv][tcp][no-lane]") {
+  // The one end is back on TCP when the other is still on its way, for a moment.
+  for (int i = 0; i < 300; ++i) {
+    const auto pair = connected({.enter = false});
+    send_all(pair.client, "to");
+    REQUIRE(receive(pair.server, 2) == "to");
+    send_all(pair.server, "fro");
+    REQUIRE(receive(pair.client, 3) == "fro");
+    std::this_thread::sleep_for(std::chrono::microseconds(i % 60 * 10));
+    REQUIRE(send(pair.server, "!", 1, MSG_OOB) == 1);
+    REQUIRE(awaited(pair.client, POLLPRI) & POLLPRI);
+    const bool dropped = i % 2;
+    CHECK(recv(pair.client, dropped ? nullptr : bad_pointer(), 70, MSG_DONTWAIT | (dropped ? MSG_TRUNC : 0)) == -1);
+    CHECK(errno == EAGAIN);
+    CHECK(polled(pair.client, POLLPRI) == 0);
+  }
+}

@@ -179,6 +179,18 @@ TEST_CASE("epoll_wait: edge, the peer's shutdown is one event", "[epoll_wait]") 
   CHECK(set.quiet());
 }
 
+TEST_CASE("epoll_wait: edge, the peer's shutdown is an event also for who reads no more", "[epoll_wait][shutdown]") {
+  const auto pair = connected();
+  const EpollSet set;
+  REQUIRE(shutdown(pair.client, SHUT_RD) == 0);
+  set.add(pair.client, EPOLLIN | EPOLLRDHUP | EPOLLET);
+  CHECK(set.next_report() == "IN RDHUP");
+  CHECK(set.quiet());
+  REQUIRE(shutdown(pair.server, SHUT_WR) == 0);
+  CHECK(set.next_report() == "IN RDHUP");
+  CHECK(set.quiet());
+}
+
 TEST_CASE("epoll_wait: edge, RDHUP alone comes with the peer's shutdown, behind unread bytes", "[epoll_wait]") {
   const auto pair = connected();
   const EpollSet set;

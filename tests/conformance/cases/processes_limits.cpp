@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include <fstream>
 #include <vector>
 
 #include "../child.hpp"
@@ -155,4 +156,29 @@ TEST_CASE("prctl: what it is told arrives, and what it says", "[prctl][no-lane]"
   CHECK(prctl(PR_GET_NAME, name) == 0);
   CHECK(name == "a case"s);
   CHECK_FAILS(prctl(-1), EINVAL);
+}
+
+namespace {
+
+// Of this process, in KiB.
+long locked_memory() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("VmLck:")) return std::stol(line.substr(6));
+  return -1;
+}
+
+}  // namespace
+
+TEST_CASE("mlockall: a process that locks whatever it maps has connections for as little memory as others", "[mlockall]") {
+  const auto child = child_that([] {
+    if (mlockall(MCL_FUTURE) != 0) return 1;
+    const auto before = locked_memory();
+    const auto pair = connected();
+    send_all(pair.client, "there");
+    if (receive(pair.server, 5) != "there") return 2;
+    const auto after = locked_memory();
+    return before >= 0 && after - before < 128 * 1024 ? 0 : 3;
+  });
+  CHECK(status_of(child) == 0);
 }

@@ -4,6 +4,7 @@
 extern "C" {  // which glibc 2.36 forgot
 #include <sys/pidfd.h>
 }
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -45,6 +46,30 @@ Receiver receiver_that_answers(size_t bytes) {
   });
   close(ends[1]);
   return receiver;
+}
+
+void go_on_elsewhere(bool unread) {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd told(ends[0]), hears(ends[1]);
+  const pid_t taker = child_that([&] {
+    int theirs = -1;
+    if (recv(hears, &theirs, sizeof theirs, 0) != sizeof theirs) return 1;
+    const int owner = pidfd_open(getppid(), 0);
+    const int fd = pidfd_getfd(owner, theirs, 0);
+    return fd >= 0 && put(fd, take(fd, 5)) && close(fd) == 0 ? 7 : 2;
+  });
+  const auto pair = connected();
+  if (unread) {
+    send_all(pair.client, "hello");
+    arrived(pair.server, 5);
+  }
+  const int number = pair.server;
+  REQUIRE(send(told, &number, sizeof number, 0) == sizeof number);
+  if (!unread) send_all(pair.client, "hello");
+  CHECK(receive(pair.client, 5) == "hello");
+  CHECK(status_of(taker) == 7);
+  exchange(pair.client, pair.server);
 }
 
 }  // namespace
@@ -124,6 +149,30 @@ TEST_CASE("sendmsg: SCM_RIGHTS, to the process itself", "[sendmsg][recvmsg][tcp]
   exchange(again, pair.client);
 }
 
+TEST_CASE("sendmsg: SCM_RIGHTS of an epoll set, which tells of its sockets under either number", "[sendmsg][recvmsg][epoll_wait][tcp]") {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd one(ends[0]), other(ends[1]);
+  auto pair = connected();
+  const Fd set(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u32 = 7;
+  REQUIRE(epoll_ctl(set, EPOLL_CTL_ADD, pair.server, &event) == 0);
+  REQUIRE(send_it(one, set));
+  const Fd again(received(other));
+  REQUIRE(again >= 0);
+  send_all(pair.client, "x");
+  for (const int number : {+set, +again}) {
+    event = {};
+    CHECK(epoll_wait(number, &event, 1, 5000) == 1);
+    CHECK(event.events == EPOLLIN);
+    CHECK(event.data.u32 == 7);
+  }
+  CHECK(receive(pair.server, 1) == "x");
+  exchange(pair.client, pair.server);
+}
+
 TEST_CASE("sendmsg: SCM_RIGHTS, over a named unix socket", "[sendmsg][recvmsg][tcp]") {
   sockaddr_un name{AF_UNIX, {}};
   snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "conformance-%d", getpid());  // abstract
@@ -147,30 +196,29 @@ TEST_CASE("sendmsg: SCM_RIGHTS, over a named unix socket", "[sendmsg][recvmsg][t
   CHECK(status_of(child) == 7);
 }
 
-TEST_CASE("pidfd_getfd: another process goes on with the connection", "[pidfd_getfd][tcp]") {
-  for (const bool unread : {false, true}) {
-    int ends[2];
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-    const Fd told(ends[0]), hears(ends[1]);
-    const pid_t taker = child_that([&] {
-      int theirs = -1;
-      if (recv(hears, &theirs, sizeof theirs, 0) != sizeof theirs) return 1;
-      const int owner = pidfd_open(getppid(), 0);
-      const int fd = pidfd_getfd(owner, theirs, 0);
-      return fd >= 0 && put(fd, take(fd, 5)) && close(fd) == 0 ? 7 : 2;
-    });
+// Whoever takes a connection asks all that may have it, and one of those is stopped.
+TEST_CASE("pidfd_getfd: another process goes on with the connection, whoever else is stopped", "[pidfd_getfd][tcp]") {
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd told(ends[0]), hears(ends[1]);
+  const pid_t stopped = child_that([&] {
     const auto pair = connected();
-    if (unread) {
-      send_all(pair.client, "hello");
-      arrived(pair.server, 5);
-    }
-    const int number = pair.server;
-    REQUIRE(send(told, &number, sizeof number, 0) == sizeof number);
-    if (!unread) send_all(pair.client, "hello");
-    CHECK(receive(pair.client, 5) == "hello");
-    CHECK(status_of(taker) == 7);
-    exchange(pair.client, pair.server);
-  }
+    char byte = 's';
+    send(told, &byte, 1, 0);
+    return recv(told, &byte, 1, 0) == 1 ? 7 : 2;
+  });
+  CHECK(receive(hears, 1) == "s");
+  REQUIRE(kill(stopped, SIGSTOP) == 0);
+  siginfo_t info{};
+  REQUIRE(waitid(P_PID, static_cast<id_t>(stopped), &info, WSTOPPED | WNOWAIT) == 0);
+  go_on_elsewhere(false);
+  REQUIRE(kill(stopped, SIGCONT) == 0);
+  CHECK(send(hears, "g", 1, 0) == 1);
+  CHECK(status_of(stopped) == 7);
+}
+
+TEST_CASE("pidfd_getfd: another process goes on with the connection", "[pidfd_getfd][tcp]") {
+  for (const bool unread : {false, true}) go_on_elsewhere(unread);
 }
 
 TEST_CASE("pidfd_getfd: of the process's own connection", "[pidfd_getfd]") {

@@ -1,6 +1,7 @@
 // pthread_cancel ends a call that sleeps, runs the cleanup handlers, and leaves the socket as it was.
 
 #include "../signals.hpp"
+#include "../threads.hpp"
 
 using namespace conformance;
 
@@ -50,18 +51,7 @@ class Victim {
 };
 
 bool Victim::sleeps() const {
-  int in_a_row = 0;
-  return eventually([&] {
-    char path[64], text[512] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", +task_);
-    if (FILE* file = fopen(path, "re")) {
-      if (!fgets(text, sizeof text, file)) text[0] = '\0';
-      fclose(file);
-    }
-    const char* end = strrchr(text, ')');
-    in_a_row = end && end[2] == 'S' ? in_a_row + 1 : 0;
-    return in_a_row >= 20;
-  });
+  return falls_asleep(task_, [] { return false; });
 }
 
 void check_usable(const Pair& pair) {

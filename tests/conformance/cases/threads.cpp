@@ -1,6 +1,7 @@
 // Several threads on one socket, and many with one each.
 
 #include <limits.h>
+#include <sys/resource.h>
 
 #include "../signals.hpp"
 
@@ -72,7 +73,9 @@ TEST_CASE("threads: full duplex, a reader and a writer on each end", "[send][rec
   };
   const auto drink = [](int fd, const std::string& bytes) {
     std::string got(bytes.size(), '\0');
-    return recv(fd, got.data(), got.size(), MSG_WAITALL) == static_cast<ssize_t>(got.size()) && got == bytes ? 0L : -1L;
+    return recv(fd, got.data(), got.size(), MSG_WAITALL) == static_cast<ssize_t>(got.size()) && got == bytes
+               ? 0L
+               : -1L;
   };
   Caller a([&] { return pour(pair.client, there); }), b([&] { return drink(pair.server, there); });
   Caller c([&] { return pour(pair.server, back); }), d([&] { return drink(pair.client, back); });
@@ -134,12 +137,56 @@ TEST_CASE("threads: many, with a connection each", "[send][recv][connect][accept
     callers.push_back(std::make_unique<Caller>([&pair] {
       for (int i = 0; i < 200; ++i) {
         int got = -1;
-        if (send(pair.client, &i, sizeof i, 0) != sizeof i || recv(pair.server, &got, sizeof got, MSG_WAITALL) != sizeof got || got != i)
+        if (send(pair.client, &i, sizeof i, 0) != sizeof i ||
+            recv(pair.server, &got, sizeof got, MSG_WAITALL) != sizeof got || got != i)
           return -1L;
       }
       return 0L;
     }));
   for (auto& caller : callers) CHECK(caller->join().value == 0);
+}
+
+TEST_CASE("threads: a byte wakes whom it is for, and not all who wait", "[recv][poll][epoll_wait]") {
+  constexpr int kThreads = 8, kRounds = 300;
+  enum class Way { recv, poll, epoll };
+  for (const auto way : {Way::recv, Way::poll, Way::epoll}) {
+    INFO("way " << static_cast<int>(way));
+    std::vector<Pair> pairs;
+    for (int i = 0; i < kThreads; ++i) pairs.push_back(connected());
+    std::vector<std::unique_ptr<Caller>> waiting;
+    for (const auto& pair : pairs)
+      waiting.push_back(std::make_unique<Caller>([way, fd = static_cast<int>(pair.server)] {
+        const Fd set(epoll_create1(EPOLL_CLOEXEC));
+        epoll_event event{EPOLLIN, {}};
+        if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0) return -1L;
+        const auto sleeps = [] {
+          rusage used{};
+          getrusage(RUSAGE_THREAD, &used);
+          return used.ru_nvcsw;
+        };
+        const auto before = sleeps();
+        for (char each;;) {
+          pollfd one{fd, POLLIN, 0};
+          if (way == Way::poll) poll(&one, 1, -1);
+          if (way == Way::epoll) epoll_wait(set, &event, 1, -1);
+          if (recv(fd, &each, 1, 0) != 1 || send(fd, &each, 1, 0) != 1) return sleeps() - before;
+        }
+      }));
+    for (const auto& caller : waiting) REQUIRE(caller->asleep());
+    for (int i = 0; i < kRounds; ++i) {
+      send_all(pairs[0].client, "x");
+      REQUIRE(receive(pairs[0].client, 1) == "x");
+    }
+    for (const auto& pair : pairs) shutdown(pair.client, SHUT_WR);
+    long others = 0;
+    for (int i = 0; i < kThreads; ++i) {
+      const auto slept = waiting[i]->join().value;
+      REQUIRE(slept >= 0);
+      if (i > 0) others += slept;
+    }
+    // One may be woken to wake the one, and another when that one leaves; not the seven.
+    CHECK(others < 3 * kRounds);
+  }
 }
 
 TEST_CASE("threads: a socket is used in the destructor of a thread's own data", "[send][pthread_exit]") {
@@ -158,10 +205,13 @@ TEST_CASE("threads: a socket is used in the destructor of a thread's own data", 
   pthread_key_t key;
   pthread_key_create(&key, [](void*) { (void)send(fd, "key", 3, 0); });
   pthread_t thread;
-  pthread_create(&thread, nullptr, [](void* k) -> void* {
-    pthread_setspecific(*static_cast<pthread_key_t*>(k), k);
-    pthread_exit(nullptr);
-  }, &key);
+  pthread_create(
+      &thread, nullptr,
+      [](void* k) -> void* {
+        pthread_setspecific(*static_cast<pthread_key_t*>(k), k);
+        pthread_exit(nullptr);
+      },
+      &key);
   pthread_join(thread, nullptr);
   CHECK(receive(pair.server, 12) == "firstlastkey");
 }
@@ -176,25 +226,29 @@ TEST_CASE("threads: with the least of stacks", "[send][recv][poll][epoll_wait][s
   pthread_attr_init(&attributes);
   REQUIRE(pthread_attr_setstacksize(&attributes, static_cast<size_t>(PTHREAD_STACK_MIN)) == 0);
   pthread_t thread;
-  REQUIRE(pthread_create(&thread, &attributes, [](void*) -> void* {
-    char got;
-    for (const auto& waiter : waiters) {
-      failed += waiter.call(both->server, POLLIN, 1) != 0;
-      failed += send(both->client, "x", 1, 0) != 1;
-      failed += waiter.call(both->server, POLLIN, -1) != 1;
-      failed += recv(both->server, &got, 1, 0) != 1;
-    }
-    waiting = true;
-    failed += recv(both->server, &got, 1, 0) != 1;
-    return nullptr;
-  }, nullptr) == 0);
+  REQUIRE(pthread_create(
+              &thread, &attributes,
+              [](void*) -> void* {
+                char got;
+                for (const auto& waiter : waiters) {
+                  failed += waiter.call(both->server, POLLIN, 1) != 0;
+                  failed += send(both->client, "x", 1, 0) != 1;
+                  failed += waiter.call(both->server, POLLIN, -1) != 1;
+                  failed += recv(both->server, &got, 1, 0) != 1;
+                }
+                waiting = true;
+                failed += recv(both->server, &got, 1, 0) != 1;
+                return nullptr;
+              },
+              nullptr) == 0);
   CHECK(eventually([] { return +waiting; }));
   send_all(pair.client, "x");
   pthread_join(thread, nullptr);
   CHECK(failed == 0);
 }
 
-TEST_CASE("errno: stays what it was where a call succeeds", "[send][recv][poll][epoll_wait][epoll_ctl][getsockopt][ioctl][shutdown][close]") {
+TEST_CASE("errno: stays what it was where a call succeeds",
+          "[send][recv][poll][epoll_wait][epoll_ctl][getsockopt][ioctl][shutdown][close]") {
   auto pair = connected();
   const Fd set(epoll_create1(EPOLL_CLOEXEC));
   epoll_event event{};

@@ -4,10 +4,10 @@
 
 #include <sys/syscall.h>
 
-#include <fstream>
 #include <future>
 
 #include "../sets.hpp"
+#include "../threads.hpp"
 
 using namespace conformance;
 
@@ -63,23 +63,12 @@ class Waiting {
       thread_ = static_cast<int>(syscall(SYS_gettid));
       return wait_by(how, fds, limit);
     });
-    int asleep = 0;
-    REQUIRE(eventually([&] {
-      std::this_thread::sleep_for(1ms);
-      asleep = sleeps() ? asleep + 1 : 0;
-      return asleep == 10;
-    }));
+    REQUIRE(falls_asleep(thread_, [] { return false; }));
   }
   bool goes_on() const { return result_.wait_for(20ms) == std::future_status::timeout; }
   std::vector<std::string> result() { return result_.get(); }
 
  private:
-  bool sleeps() const {
-    std::ifstream file("/proc/self/task/" + std::to_string(thread_.load()) + "/stat");
-    std::string word;
-    file >> word >> word >> word;
-    return word == "S";
-  }
   std::atomic<int> thread_{0};
   std::future<std::vector<std::string>> result_;
 };

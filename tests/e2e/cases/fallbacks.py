@@ -5,8 +5,6 @@ import contextlib
 import functools
 import glob
 import os
-import pathlib
-import subprocess
 
 from lab import NOBODY, PATIENT, Skipped, eventually, require
 
@@ -94,19 +92,8 @@ def plain_and_preloaded(lab):
     require(served["flows"]["rdma"] == 6, f"{served['flows']}, not 6 in the lane")
 
 
-@contextlib.contextmanager
-def no_device(lab):
-    card = pathlib.Path("/sys/class/infiniband/rxe0/parent").read_text().strip()
-    subprocess.run(["rdma", "link", "delete", "rxe0"], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["rdma", "link", "add", "rxe0", "type", "rxe", "netdev", card], check=True)
-        lab.first_packets = 0  # the new device counts anew
-
-
 def without_device(lab):
-    with no_device(lab):
+    with lab.removed_device():
         server = lab.redis()
         client = use(lab, server)
         expect_tcp(client, "no-device")
@@ -116,7 +103,7 @@ def without_device(lab):
 
 def device_comes_back(lab):
     """A server that began without a device takes the lane once there is one."""
-    with no_device(lab):
+    with lab.removed_device():
         server = lab.redis()
         use(lab, server)
     lab.patience = PATIENT
@@ -135,8 +122,9 @@ def loopback(lab):
 
 
 @contextlib.contextmanager
-def device_files(mode):
-    before = {path: os.stat(path).st_mode & 0o777 for path in glob.glob("/dev/infiniband/*")}
+def device_files(lab, mode):
+    files = [lab.fabric.folder / "device"] if lab.fabric else glob.glob("/dev/infiniband/*")
+    before = {path: os.stat(path).st_mode & 0o777 for path in files}
     for path in before:
         os.chmod(path, mode)
     try:
@@ -147,7 +135,7 @@ def device_files(mode):
 
 
 def without_permission(lab):
-    with device_files(0o600):
+    with device_files(lab, 0o600):
         server = lab.redis(user=NOBODY)
         client = use(lab, server, user=NOBODY)
         expect_tcp(client, "no-permission")
@@ -157,7 +145,7 @@ def without_permission(lab):
 def unprivileged(lab):
     """Without any privilege the lane works, as long as memory may be locked."""
     lab.patience = PATIENT
-    with device_files(0o666):
+    with device_files(lab, 0o666):
         server = lab.redis(user=NOBODY, limits={"memlock": 256 << 20})
         client = lab.program("crowd.py", lab.address, server.port, 10, 3, user=NOBODY, limits={"memlock": 256 << 20})
         client.finish()
@@ -167,7 +155,7 @@ def unprivileged(lab):
 def locked_memory(lab):
     """At either end, and at both."""
     small = {"user": NOBODY, "limits": {"memlock": 64 << 10}}
-    with device_files(0o666):
+    with device_files(lab, 0o666):
         for at_server, at_client in ((small, small), (small, {}), ({}, small)):
             server = lab.redis(**at_server)
             client = use(lab, server, **at_client)
@@ -216,6 +204,8 @@ def server_descriptors(lab):
 
 def without_rdma_core(lab):
     hidden = glob.glob("/usr/lib/*/librdmacm.so.1*") + glob.glob("/lib/*/librdmacm.so.1*")
+    if lab.fabric:
+        hidden = [lab.fabric.folder / "librdmacm.so.1"]
     if not hidden:
         raise Skipped("librdmacm is not where it is in Debian")
     hide = "; ".join(f"mount --bind /dev/null {os.path.realpath(path)}" for path in sorted(set(map(os.path.realpath, hidden))))
@@ -261,6 +251,17 @@ def other_version(lab):
     lab.expect_lane(lab.stop(server), client.stats())
 
 
+def next_version(lab):
+    """A peer that is one version ahead, at either end, speaks this one's."""
+    lab.patience = PATIENT
+    ahead = {"library": "librsock_next_version.so"}
+    for at_server, at_client in ((ahead, {}), ({}, ahead)):
+        server = lab.redis(**at_server)
+        client = lab.program("crowd.py", lab.address, server.port, 1, 1, **at_client)
+        client.finish()
+        lab.expect_lane(lab.stop(server), client.stats())
+
+
 def impatient(case):
     """Flows that will not enter a lane are to say so soon."""
     @functools.wraps(case)
@@ -272,4 +273,4 @@ def impatient(case):
 
 CASES = {case.__name__: impatient(case) for case in (
     plain_clients, plain_server, plain_and_preloaded, without_device, device_comes_back, loopback, without_permission, unprivileged,
-    locked_memory, max_pinned, few_descriptors, server_descriptors, without_rdma_core, rules_say_tcp, other_version)}
+    locked_memory, max_pinned, few_descriptors, server_descriptors, without_rdma_core, rules_say_tcp, other_version, next_version)}

@@ -52,7 +52,7 @@ def open_links(program):
     return len(made - set(re.findall(r"link (\d+) to \S+ failed", log)))
 
 
-def unharmed(victim, before, reasons):
+def unharmed(victim, before, reasons, hostile):
     """Nothing of the attack stays, and the log says what it was."""
     descriptors, memory = before
     require(victim.process.poll() is None, f"{victim.name} ended with {victim.process.poll()}")
@@ -64,7 +64,7 @@ def unharmed(victim, before, reasons):
     eventually(f"{victim.name} gives back its memory ({victim.resident_kib()} KiB, {memory} before)",
                lambda: victim.resident_kib() < memory + 20000, 10)
     for reason in reasons:
-        require(reason in victim.log(), f"{victim.name} never said: {reason}")
+        require(reason in victim.log(), f"{victim.name} never said: {reason}; {hostile.end_of_output()}")
 
 
 ATTACKED = {"protocol", "link-failed", "peer-version", "not-dialled"}  # why flows to a hostile peer stay on TCP
@@ -93,7 +93,7 @@ def at_server(misdeeds, *reasons, says=""):
         late = lab.program("steady.py", lab.address, server.port, 1)
         late.await_words("ready", 30)
         kept_lane(late, 0)
-        unharmed(server, before, reasons)
+        unharmed(server, before, reasons, hostile)
         require(not re.search("loses its link|stays on TCP", good.log()), "the good client lost its lane")
         kept_lane(good, 100)
         lab.expect_lane(lab.stop(server), good.stats(), late.stats(), bytes_each=50)
@@ -115,7 +115,7 @@ def at_client(misdeeds, *reasons):
         require(links <= 18, f"the client holds {links} links")
         if any(name.endswith("+") for name in misdeeds):
             hostile.kill()
-        unharmed(client, before, reasons)
+        unharmed(client, before, reasons, hostile)
         require(not re.search(f"flow {own} .*(loses its link|stays on TCP)", client.log()), "the good flow lost its lane")
         kept_lane(client, 30, ATTACKED)
         late = lab.program("steady.py", lab.address, server.port, 1)
@@ -167,7 +167,7 @@ def relay(lab, host):
         lab.expect_lane(lab.stop(server), bytes_each=50)
 
 
-# Of fifty dials at once the last may be answered late, or not at all: what counts is what they leave behind.
+# Of fifty dials the last may be answered late, or not at all: what counts is what they leave behind.
 CASES = {
     "hostile_greetings_to_server": at_server(
         dict.fromkeys(("garbage-greeting", "no-greeting", "wrong-magic", "wrong-version", "unknown-verdict", "short-greeting",

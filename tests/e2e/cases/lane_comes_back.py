@@ -1,10 +1,7 @@
 """Flows that lose their lane come back to TCP, and enter a lane again by themselves when what was lost is there again. The programs
 notice nothing; the statistics of both ends tell of it."""
 
-import contextlib
-import pathlib
 import re
-import subprocess
 import time
 
 from lab import eventually, require
@@ -29,18 +26,6 @@ def await_count(ends, words, count, seconds=SOON):
                    seconds)
 
 
-@contextlib.contextmanager
-def removed_device(lab):
-    """The device is taken away, which comes to an end soon, and put back."""
-    card = pathlib.Path("/sys/class/infiniband/rxe0/parent").read_text().strip()
-    subprocess.run(["rdma", "link", "delete", "rxe0"], check=True, timeout=SOON)
-    try:
-        yield
-    finally:
-        subprocess.run(["rdma", "link", "add", "rxe0", "type", "rxe", "netdev", card], check=True)
-        lab.first_packets = 0
-
-
 def finish(lab, server, client, turns, others=frozenset()):
     """The client was served all the time, and each flow came back `turns` times. `others`: why further flows of the server may be on TCP."""
     client.process.terminate()
@@ -57,7 +42,7 @@ def device_goes_and_comes(lab):
     server, client = steady(lab)
     descriptors = []
     for turn in 1, 2, 3:
-        with removed_device(lab):
+        with lab.removed_device(SOON):
             await_count((server, client), "is back on TCP", turn * FLOWS)
             time.sleep(0.5)  # on TCP meanwhile
         await_count((server, client), "is in its lane", (turn + 1) * FLOWS)
@@ -73,7 +58,7 @@ def benchmark_through_removal(lab):
                       name="benchmark")
     eventually("the benchmark is in the lane", lambda: bench.log().count("is in its lane") >= 10, STARTS)
     for turn in 1, 2, 3:
-        with removed_device(lab):
+        with lab.removed_device(SOON):
             await_count((server,), "is back on TCP", turn * FLOWS)
             time.sleep(0.5)
         await_count((client,), "is in its lane", (turn + 1) * FLOWS)
@@ -91,7 +76,7 @@ def device_goes_from_children(lab):
     client.await_words("ready")
     lab.ask(server, "CONFIG", "SET", "rdb-key-save-delay", 10_000_000)
     lab.ask(server, "BGSAVE")
-    with removed_device(lab):
+    with lab.removed_device(SOON):
         require("rdb_bgsave_in_progress:1" in lab.ask(server, "INFO", "persistence"), "the child is gone already")
         await_count((server, client), "is back on TCP", FLOWS)
     client.process.terminate()

@@ -111,7 +111,32 @@ def short_connections(lab):
     lab.expect_lane(lab.stop(server), stats)
 
 
+def one_request_each(lab):
+    """Connections that are over after one request cost no rendezvous, and what is said on one that goes on takes the lane."""
+    options = "young_ms = 1000\n"
+    server = lab.redis(options=options)
+    visits = lab.program("visits.py", lab.address, server.port, 300, 1, 0, options=options)
+    visits.finish()
+    stats = visits.stats()
+    require(stats["flows"]["tcp"] == 300 and stats["fallback"] == {"short-lived": 300}, f"{stats['flows']}, {stats['fallback']}")
+    busy = lab.program("short.py", lab.address, server.port, 0, options=options)
+    busy.finish()
+    ends = lab.stop(server)
+    require(ends["dials"] <= 8, f"{ends['dials']} dials")  # one, and what it takes until a first point is open
+    lab.expect_lane(ends, busy.stats())
+
+
+def old_enough(lab):
+    """A connection that is there still has its lane, however little it does."""
+    server = lab.redis()
+    visits = lab.program("visits.py", lab.address, server.port, 1, 8, 0.5)
+    visits.finish()
+    lab.expect_lane(lab.stop(server), visits.stats())
+
+
 CASES = {
+    "one_request_each": one_request_each,
+    "old_enough": old_enough,
     **{f"killed_server_{way}": killed_server(way) for way in ("recv", "epoll", "poll", "select", "send", "idle")},
     "killed_client": killed_client,
     "stopped_client": stopped_client,

@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from cases.fallbacks import few_descriptors, impatient, max_pinned, server_descriptors
+from cases.fallbacks import few_descriptors, impatient, max_pinned, next_version, server_descriptors
 from lab import NOBODY, PORTS, Skipped, eventually, require
 
 REFUSED, LOST = "refused", "lost"
@@ -195,5 +195,5 @@ CASES = {**{f"near_lane_{name.replace('-', '_')}": in_lane(name, fates) for name
          **{f"near_cutover_{name.replace('-', '_')}": in_cutover(name, fates) for name, fates in IN_CUTOVER.items()},
          **{f"near_{name.replace('-', '_')}": foreign(name) for name in FOREIGN},
          **{f"near_{name.replace('-', '_')}": misdeed(name, expected) for name, expected in MISDEEDS.items()},
-         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle,
+         **{f"near_{case.__name__}": case for case in (vanishes, another_user, rdma_alone, automatic, plain_beside, idle, next_version,
                                                            *map(impatient, (few_descriptors, server_descriptors, max_pinned)))}}

@@ -86,9 +86,10 @@ def become(*program):
 def open_device(lab):
     """Everybody may use the RDMA device, as rdma-core's udev rules have it (the virtual machine has none). The limits of a process that
     is to use it without privileges."""
-    for file in pathlib.Path("/dev/infiniband").glob("*"):
+    files = list(pathlib.Path("/dev/infiniband").glob("*"))
+    for file in files:
         file.chmod(0o666)
-    return {"memlock": "unlimited"} if lab.carrier == "rdma" else None
+    return {"memlock": "unlimited"} if lab.carrier == "rdma" and files else None
 
 
 def drops_privileges(lab):
@@ -198,7 +199,7 @@ def socket_activation(lab):
 
 
 NGINX = """
-env LD_PRELOAD; env RSOCK_CONFIG; env RSOCK_STATS_FILE; env RSOCK_LOG;
+env LD_PRELOAD; env RSOCK_CONFIG; env RSOCK_STATS_FILE; env RSOCK_LOG; env LD_LIBRARY_PATH;
 daemon on; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log stderr; user nobody nogroup;
 events {{}}
 http {{

@@ -18,7 +18,7 @@ import near_peer
 from near_peer import (ACCEPT, BODIES, BODY, CONFIRM, CREDIT, DATA, DECLINE, DEPTH, ENTRIES, FIN, GROW, MESSAGE, RETIRE, RING, RINGS, SIZE,
                        SLOT, SWITCH, WINDOW, WITNESS, Link)
 
-RESUME_FRAME = struct.pack(">B7xQ", 1, 0)  # behind the token; none of the ring's bytes have come
+RESUME_FRAME = struct.pack(">B7xQQ", 1, 0, 0)  # behind the token; none of the ring's bytes have come
 AGAIN = 0.2  # seconds, until what was given up is tried again
 random.seed(7)
 

@@ -35,7 +35,7 @@ const Privately kPrivately[] = {
        bytes[0] ^= 1;
        return bytes;
      }},
-    {"wrong-version", [] { return changed([](auto& told) { told.version = wire::kVersion + 6; }); }},
+    {"wrong-version", [] { return changed([](auto& told) { told.version = told.oldest = wire::kVersion + 6; }); }},
     {"unknown-verdict", [] { return changed([](auto& told) { told.verdict = static_cast<wire::Verdict>(9); }); }},
     // The rest of it arrives as zeros.
     {"short-greeting", [] { return cut(8); }},

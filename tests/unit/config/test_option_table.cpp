@@ -30,6 +30,7 @@ std::string errors(const std::string& lines) {
 TEST_CASE("defaults") {
   const Options defaults;
   CHECK(defaults.rendezvous_ms == 2s);
+  CHECK(defaults.young_ms == 10ms);
   CHECK(defaults.dial_ms == 2s);
   CHECK(defaults.spin_us == 400us);
   CHECK(defaults.ring_min == 16384);
@@ -45,18 +46,19 @@ TEST_CASE("defaults") {
 TEST_CASE("every member of Options has its row") {
   std::set<std::string_view> names;
   for (const Option& option : option_table()) names.insert(option.name);
-  [[maybe_unused]] const auto& [rendezvous, dial, spin, ring_min, ring_max, drain, pinned, check, device, io_uring, secret] =
+  [[maybe_unused]] const auto& [rendezvous, young, dial, spin, ring_min, ring_max, drain, pinned, check, device, io_uring, secret] =
       Options();
-  CHECK(names.size() == 11);
+  CHECK(names.size() == 12);
   CHECK(option_table().size() == names.size());
 }
 
 TEST_CASE("every row can be set, and sets its own member") {
   const Options set = options(
-      "rendezvous_ms = 11\ndial_ms = 12\nspin_us = 13\nring_min = 8192\nring_max = 32768\n"
+      "rendezvous_ms = 11\nyoung_ms = 1000\ndial_ms = 12\nspin_us = 13\nring_min = 8192\nring_max = 32768\n"
       "drain_ms = 14\nmax_pinned = 1048577\ncheck_peer_address = false\ndevice = 'rxe0'\n"
       "io_uring = 'tcp'\nsecret = '/etc/secret'\n");
   CHECK(set.rendezvous_ms == 11ms);
+  CHECK(set.young_ms == 1s);
   CHECK(set.dial_ms == 12ms);
   CHECK(set.spin_us == 13us);
   CHECK(set.ring_min == 8192);

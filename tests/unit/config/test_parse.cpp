@@ -151,7 +151,7 @@ TEST_CASE("all mistakes are told, in the order of the text") {
       errors("[options]\nspin_us = -1\nbogus_option = 1\n[[rule]]\nlisten = '*:0'\nlane = 'x'\n"
              "[[rule]]\n[other]\n[[rule]]\nconnect = 1\n") ==
       "f:2:11: spin_us = -1 is out of range (0 to 100000 us)\n"
-      "f:3:1: unknown key \"bogus_option\"; known are: rendezvous_ms, dial_ms, spin_us, ring_min, ring_max, "
+      "f:3:1: unknown key \"bogus_option\"; known are: rendezvous_ms, young_ms, dial_ms, spin_us, ring_min, ring_max, "
       "drain_ms, max_pinned, check_peer_address, device, io_uring, secret\n"
       "f:5:10: port \"0\" is out of range (1 to 65535)\n"
       "f:6:8: unknown lane \"x\"; lanes are: auto, rdma, shm, tcp\n"

@@ -93,7 +93,7 @@ TEST_CASE("a file that must exist and cannot be opened is an error that gives th
 
   const Parsed strange = load(kRequired, failing(9999), "p");
   REQUIRE(strange.errors.size() == 1);
-  CHECK(to_string(strange.errors[0]) == "/a/b.toml: cannot be opened: error 9999");
+  CHECK(to_string(strange.errors[0]) == "/a/b.toml: cannot be opened: Unknown error 9999");
 }
 
 TEST_CASE("the default file may be absent, but not unreadable") {

@@ -2,6 +2,7 @@
 
 #include "core/engine/service/children.hpp"
 
+#include "core/base/numbers.hpp"
 #include "core/engine/service/preparation.hpp"
 #include "parts.hpp"
 
@@ -114,36 +115,39 @@ TEST_CASE("Lines of children that are dismissed are closed", "[children]") {
   CHECK(::send(line.get(), "c", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == -1);
 }
 
-TEST_CASE("Whoever prepares waits until each fabric has been tried, once", "[preparation]") {
+TEST_CASE("Each fabric is tried once, and until then the program gets no number", "[preparation]") {
   Ground ground;
   ground.lacking[Lane::rdma] = Reason::no_device;
   Preparation preparation(ground.engine, ground.events, ground.fabrics);
   preparation.answer();  // nobody has asked
   CHECK(ground.made == 0);
-  std::atomic<bool> back{false};
-  std::thread program([&] {
-    preparation.await(kBoth);
-    preparation.await(kFar);
-    preparation.await({});
-    back = true;
-  });
+  CHECK_FALSE(numbers::are_taken());
+  preparation.ask(kBoth);
+  preparation.ask(kFar);
+  preparation.ask({});
+  CHECK(numbers::are_taken());
   std::array<epoll_event, 1> found{};
   REQUIRE(*ground.events.sleep(found, kPatience, ground.engine.orders.summons()) == 1);
   CHECK(Events::kind_of(found[0].data.u64) == Events::Kind::bell);
-  CHECK_FALSE(back);
+  std::thread program([] { numbers::await(); });
   preparation.answer();
   program.join();
+  CHECK_FALSE(numbers::are_taken());
   CHECK(ground.made == 2);
   CHECK(ground.fabrics.find(Lane::shm));
+  preparation.ask(kBoth);
+  CHECK_FALSE(numbers::are_taken());
 }
 
-TEST_CASE("Nobody waits for ever for a fabric", "[preparation]") {
+TEST_CASE("Nobody waits for ever for a number", "[preparation]") {
   Ground ground;
   Preparation preparation(ground.engine, ground.events, ground.fabrics);
   const auto begun = now();
-  preparation.await(kFar);  // nobody answers
+  preparation.ask(kFar);  // nobody answers
+  numbers::await();
   CHECK(now() - begun >= milliseconds(1000));
   CHECK(now() - begun < kPatience);
+  CHECK_FALSE(numbers::are_taken());
 }
 
 TEST_CASE("Without descriptors no fabric is tried", "[preparation]") {

@@ -1,20 +1,21 @@
 // The control socket: its packets, byte by byte, and who is heard on it; and the gate that its orders shut.
 
+#include "core/engine/service/control.hpp"
+
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
 #include <array>
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "core/base/unique_fd.hpp"
-#include "core/engine/service/control.hpp"
 #include "core/engine/gate.hpp"
 #include "core/wire/control.hpp"
 
@@ -58,10 +59,16 @@ UniqueFd caller(const std::string& door) {
 struct Door {
   UniqueFd epoll{::epoll_create1(EPOLL_CLOEXEC)};
   int asked = 0;
-  std::unique_ptr<engine::Control> control = engine::Control::open(epoll.get(), 0, [this](const ControlRequest&) {
-    ++asked;
-    return encode(answer());
-  });
+  uid_t asked_by = 0;
+  UniqueFd passed;             // with the next answer
+  std::shared_ptr<void> kept;  // by the next caller that is answered
+  std::unique_ptr<engine::Control> control =
+      engine::Control::open(epoll.get(), 0, [this](const ControlRequest&, uid_t user) {
+        ++asked;
+        asked_by = user;
+        return engine::Control::Reply{
+            .packet = encode(answer()), .descriptor = std::move(passed), .kept = std::move(kept)};
+      });
   std::string name = name_of(control->descriptors().front());
 
   void turn() {
@@ -164,15 +171,16 @@ TEST_CASE("a page comes through as it was, and strictly", "[control]") {
   CHECK(encode(ControlPage{1, std::string(100000, 'x')}).size() == kControlAnswerMost);
 }
 
-TEST_CASE("a page is asked for by a number", "[control]") {
-  for (const auto order : {Order::flows, Order::links, Order::statistics}) {
+TEST_CASE("a page or a ring is asked for by a number", "[control]") {
+  for (const auto order : {Order::flows, Order::links, Order::statistics, Order::capture}) {
+    CHECK(asks_for_page(order) == (order != Order::capture));
     const auto bytes = encode(ControlRequest{order, 6379, 77});
     CHECK(bytes.size() == kControlRequestMost);
     const auto read = decode_control_request(bytes);
     REQUIRE(read);
     CHECK((read->order == order && read->port == 6379 && read->number == 77));
   }
-  auto unknown = encode(ControlRequest{Order::statistics, 0, 1});
+  auto unknown = encode(ControlRequest{Order::capture, 0, 1});
   ++unknown[6];
   CHECK_FALSE(decode_control_request(unknown));
 }
@@ -202,6 +210,7 @@ TEST_CASE("an operator is answered, again and again", "[control]") {
     bytes.resize(static_cast<size_t>(got));
     CHECK(decode_control_answer(bytes));
     CHECK(door.asked == i);
+    CHECK(door.asked_by == ::geteuid());
   }
 }
 
@@ -269,6 +278,52 @@ TEST_CASE("a caller who never listens is let go", "[control]") {
     door.turn();
   }
   CHECK(door.control->descriptors().size() == 1);
+}
+
+TEST_CASE("a caller that was given something stays, and its end is the end of that", "[control]") {
+  Door door;
+  for (const bool speaks : {false, true}) {
+    door.passed = UniqueFd(::eventfd(0, EFD_CLOEXEC));
+    auto given = std::make_shared<int>();
+    const std::weak_ptr<int> watched = given;
+    door.kept = std::move(given);
+    auto keeper = caller(door.name);
+    say(keeper, encode(ControlRequest{Order::capture, 0, 1}));
+    door.turn();
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    Bytes bytes(kControlAnswerMost);
+    iovec piece{bytes.data(), bytes.size()};
+    msghdr message{};
+    message.msg_iov = &piece, message.msg_iovlen = 1, message.msg_control = control,
+    message.msg_controllen = sizeof control;
+    REQUIRE(::recvmsg(keeper.get(), &message, MSG_CMSG_CLOEXEC) > 0);
+    const auto* part = CMSG_FIRSTHDR(&message);
+    REQUIRE(part);
+    CHECK(part->cmsg_type == SCM_RIGHTS);
+    int passed;
+    std::memcpy(&passed, CMSG_DATA(part), sizeof passed);
+    const UniqueFd owned(passed);
+    // However many come, and whatever time goes by.
+    std::vector<UniqueFd> others;
+    for (int i = 0; i < 12; ++i) others.push_back(caller(door.name)), door.turn();
+    CHECK_FALSE(door.control->deadline() > now() + milliseconds(5000));
+    door.wait(), door.wait();
+    CHECK_FALSE(watched.expired());
+    speaks ? say(keeper, encode(ControlRequest{})) : keeper.reset();
+    const auto before = door.asked;
+    door.turn();
+    CHECK(watched.expired());
+    CHECK(door.asked == before);
+    if (speaks) CHECK(door.hung_up(keeper));
+  }
+  door.kept = std::make_shared<int>();
+  const std::weak_ptr<void> watched = door.kept;
+  const auto keeper = caller(door.name);
+  say(keeper, encode(ControlRequest{Order::capture, 0, 1}));
+  door.turn();
+  CHECK_FALSE(watched.expired());
+  door.control.reset();
+  CHECK(watched.expired());
 }
 
 TEST_CASE("what is said of all replaces what was said of ports", "[control]") {

@@ -408,6 +408,28 @@ TEST_CASE("an end of the stream in the place of C's mark is its end, and no lane
   CHECK(other == "held");
 }
 
+TEST_CASE("an end of the stream in the place of a mark is seen behind unread bytes", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  ends.with_both([&] { return acceptor.write("unread"), true; });
+  ends.enter([&] {
+    CHECK(Ends::deliver(connector));  // CLAIM
+    CHECK(Ends::deliver(acceptor));   // ACCEPT
+    acceptor.flow->step_aside(Reason::by_operator);
+    CHECK(acceptor.flow->shutdown(SHUT_WR));
+    ends.deliver_all();
+  });
+  // Nobody has read anything.
+  CHECK(ends.eventually([&] { return connector.flow->state() == State::tcp; }));
+  ends.with_both([&] {
+    CHECK((connector.flow->readiness() & EPOLLRDHUP) != 0);
+    CHECK(connector.read() == "unread");
+    CHECK(connector.read().empty());
+    return true;
+  });
+}
+
 // C's program writes and does not read: the lane begins behind what it has not read.
 TEST_CASE("a mark is seen behind unread bytes, which are read first", "[entering]") {
   auto& ends = *new Ends;
@@ -479,10 +501,10 @@ TEST_CASE("a lane that is left in front of unread bytes gives them first", "[ent
   CHECK(other == "raw ring");
 }
 
-// The cutover is given up, and what S says then stands behind its mark.
-TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and read with those before it", "[entering]") {
-  auto& ends = *new Ends;
-  ends.connect();
+namespace {
+
+// S gives its cutover up when C has shown its token, and says NO behind four bytes that C has not read. Then `then`, under the locks.
+void give_up_behind_unread(Ends& ends, const std::function<void()>& then) {
   auto& [acceptor, connector] = ends;
   ends.with_both([&] { return acceptor.write("raw "), true; });
   ends.enter([&] {
@@ -497,6 +519,18 @@ TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and
     connector.flow->tcp_ready(EPOLLIN);
     CHECK(connector.flow->state() == State::tcp);
     CHECK(connector.flow->readable_bytes() == 4);
+    then();
+  });
+}
+
+}  // namespace
+
+// The cutover is given up, and what S says then stands behind its mark.
+TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and read with those before it", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  give_up_behind_unread(ends, [&] {
     acceptor.write("more");
     CHECK(on_tcp(connector) == static_cast<int>(4 + wire::kMarkSize + 4));
     CHECK(connector.flow->readable_bytes() == 8);
@@ -506,6 +540,21 @@ TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and
     CHECK(read_all(acceptor) == "request");
   });
   back_on_tcp(ends);
+}
+
+// The kernel could not step over the mark; what is in front of it moves to where the flow finds it.
+TEST_CASE("a flow that leaves takes the mark from between what is unread", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  give_up_behind_unread(ends, [&] {
+    CHECK_FALSE(connector.flow->kernel_follows());
+    connector.flow->leave(Reason::unserved_call);
+    CHECK(connector.flow->kernel_follows());
+    CHECK(on_tcp(connector) == 0);
+    CHECK(connector.read() == "raw ");
+    CHECK(connector.flow->on_kernel());
+  });
 }
 
 namespace {
@@ -569,6 +618,57 @@ TEST_CASE("a token that was made for another link is taken off the stream, and c
     CHECK(acceptor.wire->data + connector.wire->data == 0);
     relay.pass_on();
     CHECK(on_tcp(acceptor) + on_tcp(connector) == 0);
+    return true;
+  });
+}
+
+namespace {
+
+// From now on it is so many seconds later than it is.
+template <int kSeconds>
+void set_clock() {
+  rsock::kernel.clock_gettime = [](clockid_t clock, timespec* time) {
+    const int failed = ::clock_gettime(clock, time);
+    time->tv_sec += kSeconds;
+    return failed;
+  };
+}
+
+}  // namespace
+
+// The stranger claims the flow, and says nothing more: not even that it has no use for its slot.
+TEST_CASE("whoever keeps a slot keeps neither the end of the stream nor the slot", "[entering]") {
+  auto& ends = *new Ends;
+  ends.connect();
+  auto& [acceptor, connector] = ends;
+  auto& stranger = *new Stranger(keys::End::dialler);
+  const int program = connector.flow->shadow();
+  ends.with_both([&] {
+    stranger.meet(connector);
+    stranger.say(stranger.key());
+    CHECK(stranger.heard_key());
+    const auto unbound = connector.link->flows();
+    stranger.say(wire::Claim{5, connector.flow->local(), connector.flow->remote(), {0, 0, 4096}, {}});
+    CHECK(connector.flow->state() == State::accepted);
+    connector.write("held");
+    const auto flow = connector.flow;
+    flow->close(false);
+    REQUIRE(close(program) == 0);
+    CHECK(acceptor.read() == "held");
+    CHECK(acceptor.read() == "");
+    CHECK(stranger.hear() > 1);
+    CHECK(std::holds_alternative<wire::Retire>(stranger.heard.back()));
+    CHECK(connector.link->flows() == unbound + 1);
+    for (int times = 0; times < 3; ++times) flow->give_up();
+    set_clock<9>();
+    flow->give_up();
+    CHECK(connector.link->alive());
+    CHECK_FALSE(flow->finished());
+    set_clock<11>();
+    flow->give_up();
+    rsock::kernel.clock_gettime = ::clock_gettime;
+    CHECK_FALSE(connector.link->alive());
+    CHECK(flow->finished());
     return true;
   });
 }

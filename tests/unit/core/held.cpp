@@ -44,6 +44,13 @@ TEST_CASE("what is written in a hold is kept, up to so many bytes", "[held]") {
   CHECK(*held.take(pieces, 5) == 4);  // across pieces
   CHECK(text(held) == "cdefxghi");
   CHECK(held.take(pieces, 0).is(EAGAIN));
+  held.begin(8);
+  CHECK(*held.take({pieces, 1}, 0) == 6);
+  CHECK(held.roomy());
+  CHECK(*held.take({pieces, 1}, 5) == 1);
+  CHECK_FALSE(held.roomy());
+  CHECK(held.take({pieces, 1}, 4).is(EAGAIN));  // a small record is kept whole, or not at all
+  CHECK(*held.take({pieces, 1}, 5) == 1);
   held.clear();
   CHECK(held.empty());
   held.begin(3);

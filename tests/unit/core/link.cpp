@@ -28,6 +28,25 @@ TEST_CASE("the last words of many flows may wait, those of a peer that only asks
   });
 }
 
+// Whoever flushes goes on until no link gathers.
+TEST_CASE("a link whose only flow that gathered has left gathers no more", "[link]") {
+  auto& ends = *new Ends;
+  ends.meet();
+  ends.with_both([&] {
+    auto& engine = ends.acceptor.engine;
+    auto& link = *ends.acceptor.link;
+    const auto one = engine.make_flow(Role::acceptor, -1), other = engine.make_flow(Role::acceptor, -1);
+    const auto first = *link.bind(*one), second = *link.bind(*other);
+    link.gather(*one);
+    link.gather(*other);
+    link.free(first);
+    CHECK(engine.gathering.size() == 1);
+    link.free(second);
+    CHECK(engine.gathering.empty());
+    return true;
+  });
+}
+
 namespace {
 
 using Secrets = std::vector<keys::Preshared>;
@@ -302,5 +321,32 @@ TEST_CASE("keys that are passed on between two links are no keys", "[link]") {
     CHECK_FALSE(dialled.link->alive());
     CHECK(between[1].arrived.empty());
     return true;
+  });
+}
+
+// Whoever only dials shows no key. An engine that has shown its own keeps its link, though it is older than all of theirs.
+TEST_CASE("of idle links those without a key go first", "[link]") {
+  Met met(keys::End::dialler);
+  met([&](Link& honest, Stranger& stranger) {
+    auto& end = met.ends.acceptor;
+    stranger.say(stranger.key());
+    CHECK(honest.proven());
+    honest.free(0);  // the place that keeps the service from burying it
+    CHECK(honest.flows() == 0);
+    std::vector<Link*> strangers;
+    for (int i = 0; i < 40; ++i) {
+      end.wire = new Wire;
+      end.wire->peer = (new Wire);
+      end.wire->peer->peer = end.wire;
+      wire::Greeting greeting;
+      greeting.engine = 7, greeting.receives = kReceives;
+      strangers.push_back(&end.engine.add_link(std::unique_ptr<Wire>(end.wire), end.flow->remote().address, greeting, false));
+    }
+    CHECK(honest.alive());
+    CHECK_FALSE(strangers.front()->alive());
+    CHECK(strangers.back()->alive());
+    // So that the service does not bury them.
+    for (auto* link : strangers) REQUIRE(link->bind(*end.engine.make_flow(Role::acceptor, -1)));
+    REQUIRE(honest.bind(*end.engine.make_flow(Role::acceptor, -1)));
   });
 }

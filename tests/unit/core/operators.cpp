@@ -24,7 +24,7 @@ struct World : Ground {
   Flow& entering() {
     auto& one = flow(Role::acceptor, kFar);
     auto& to = link(one, Lane::rdma);
-    locked([&] { one.candidacy().note_used(), one.claim(to); });
+    locked([&] { one.candidacy().note_used(), one.candidacy().show_worth(), one.claim(to); });
     REQUIRE(locked([&] { return one.stage() == Stage::entering; }));
     return one;
   }
@@ -68,7 +68,7 @@ TEST_CASE("Flows leave, stay away, and may enter again", "[operators]") {
   auto& flow = world.entering();
   auto& awaited = world.flow(Role::connector, kFar);
   auto& unused = world.flow(Role::acceptor, kFar);
-  world.locked([&] { awaited.candidacy().expect(); });
+  world.locked([&] { awaited.candidacy().expect(), awaited.candidacy().show_worth(); });
   (void)world.orders();
   CHECK(world.obey(Order::leave).moved == 1);
   CHECK(world.locked([&] { return flow.stage() != Stage::entering; }));

@@ -15,7 +15,7 @@ struct World : Ground {
 
   // Somebody dials the flow's point.
   wire::Greeting asked(Flow& flow, uint16_t version = wire::kVersion, int wrong_port = 0) {
-    wire::Hello hello{.greeting = {.version = version, .engine = 7, .receives = kReceives},
+    wire::Hello hello{.greeting = {.version = version, .engine = 7, .receives = kReceives, .oldest = version},
                       .acceptor = flow.remote()};
     hello.acceptor.port = static_cast<uint16_t>(hello.acceptor.port + wrong_port);
     return rendezvous.asked(Lane::rdma, flow.id(), flow.remote().address, hello);

@@ -125,3 +125,21 @@ TEST_CASE("a ring is offered only when the sender knows that the one before is d
   CHECK(ring.rx.can_grow());
   ring.give_up();
 }
+
+// So that records of several threads stay whole, as they do on TCP.
+TEST_CASE("a ring has room for a small record, or none", "[rings]") {
+  constexpr uint32_t kSize = 64 << 10;
+  Direction ring(kSize);
+  CHECK(ring.tx.roomy());
+  ring.append(kSize - 4095, 0);
+  CHECK_FALSE(ring.tx.roomy());
+  CHECK_FALSE(ring.rx.full());
+  while (ring.post(kSize)) {
+  }
+  while (ring.deliver_to_receiver()) {
+  }
+  CHECK(ring.rx.full());
+  ring.read(1);
+  CHECK_FALSE(ring.rx.full());
+  ring.give_up();
+}

@@ -38,12 +38,13 @@ TEST_CASE("room is what the window leaves", "[rings]") {
   CHECK(tx.next(100).length == 5);
 }
 
-TEST_CASE("a window is told when a quarter was consumed, or at once to a sender that waits", "[rings]") {
-  std::vector<std::byte> memory(64);
+TEST_CASE("a window is told when a quarter was consumed, or room for a small record to a sender that waits", "[rings]") {
+  constexpr uint32_t kSize = 64 << 10;
+  std::vector<std::byte> memory(kSize);
   RxRing rx;
   rx.begin(block_of(memory));
-  REQUIRE(rx.landed(64));
-  rx.consume(15);
+  REQUIRE(rx.landed(kSize));
+  rx.consume(kSize / 4 - 1);
   CHECK_FALSE(rx.window_due());
   rx.consume(1);
   CHECK(rx.window_due());
@@ -51,13 +52,21 @@ TEST_CASE("a window is told when a quarter was consumed, or at once to a sender 
   CHECK_FALSE(rx.window_due());
   rx.sender_blocked();
   CHECK_FALSE(rx.window_due());  // nothing new to tell
+  rx.consume(4095);
+  CHECK_FALSE(rx.window_due());
   rx.consume(1);
   CHECK(rx.window_due());
   rx.told_window();
-  rx.consume(1);
+  rx.consume(4096);
   CHECK_FALSE(rx.window_due());  // asked for once
   rx.sender_blocked();
   CHECK(rx.window_due());  // told late, but there is news
+  rx.told_window();
+  rx.sender_blocked();
+  rx.consume(100);
+  rx.told_window();  // with a larger ring that then could not be had, say
+  rx.consume(4096);
+  CHECK(rx.window_due());  // the sender still waits
 }
 
 TEST_CASE("consuming more than there is consumes what there is", "[rings]") {

@@ -123,7 +123,7 @@ TEST_CASE("Nobody waits for ever for room", "[room]") {
 TEST_CASE("When there is room again flows look for lanes", "[room]") {
   World world;
   auto& flow = world.flow(Role::acceptor, kFar);
-  world.locked([&] { flow.candidacy().note_used(); });
+  world.locked([&] { flow.candidacy().show_worth(); });
   world.ask();
   world.room.make();
   REQUIRE(world.is_absent);

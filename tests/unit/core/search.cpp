@@ -120,7 +120,7 @@ TEST_CASE("What the peer's answer means", "[search]") {
   }
   SECTION("another version, without a word of it") {
     auto greeting = World::greeting(Verdict::welcome);
-    ++greeting.version;
+    greeting.oldest = ++greeting.version;
     world.search.failed(flow.id(), Reason::peer_declined, greeting);
     CHECK(world.settled(flow) == Reason::peer_version);
   }

@@ -151,6 +151,30 @@ TEST_CASE("what was held in front of a silent peer goes, also from a program tha
   CHECK(read_to_end(ends, connector) == written + 4);
 }
 
+// The writer's process ends between its frame and what it was to send again. To the kernel that is an end of the stream like any other.
+TEST_CASE("an end in the middle of the way back is no end of the stream", "[severed]") {
+  const bool taken = GENERATE(false, true);  // some of it by the reader, before
+  for (const bool first : {true, false}) {
+    auto& ends = *new Ends;
+    ends.meet();
+    auto& writer = first ? ends.acceptor : ends.connector;
+    auto& reader = first ? ends.connector : ends.acceptor;
+    ends.with_both([&] {
+      writer.write("all of it");
+      Ends::deliver(reader);
+      if (taken) CHECK(reader.read(4) == "all ");
+      writer.flow->leave(Reason::unserved_call);
+      REQUIRE(::shutdown(writer.flow->shadow(), SHUT_WR) == 0);
+      return true;
+    });
+    std::string got;
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
+    CHECK(got == (taken ? "of it" : "all of it"));
+    CHECK(ends.eventually([&] { return (got = reader.read()) != kNothing; }));
+    CHECK(got == "error " + std::to_string(ECONNRESET));
+  }
+}
+
 // The peer sends on, and ends its stream, before it hears that nobody reads.
 TEST_CASE("what comes for a flow that was reset here costs no link", "[severed]") {
   auto& ends = *new Ends;

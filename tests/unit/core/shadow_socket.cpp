@@ -404,11 +404,12 @@ TEST_CASE("frames belong to their cutover", "[shadow_socket]") {
   TwoEnds ends;
   CHECK(ends.acceptor.judge(ends.connector.token()) == keys::Seen::token);
   CHECK(ends.connector.judge(ends.acceptor.token()) == keys::Seen::token);
-  const auto bytes = ends.acceptor.frame(wire::FrameKind::leave, 77);
+  const auto bytes = ends.acceptor.frame({wire::FrameKind::leave, 77, 88});
   const auto frame = ends.connector.decode(bytes);
   REQUIRE(frame);
   CHECK(frame->kind == wire::FrameKind::leave);
-  CHECK(frame->value == 77);
+  CHECK(frame->consumed == 77);
+  CHECK(frame->written == 88);
   CHECK_FALSE(ends.acceptor.decode(bytes));
   CHECK_FALSE(TwoEnds().connector.decode(bytes));
 }

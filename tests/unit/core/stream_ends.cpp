@@ -179,6 +179,9 @@ TEST_CASE("an error is shown once, and then reads give 0 and writes EPIPE", "[st
     CHECK(ends.may_write(false).is(EPIPE));
     CHECK(ends.shutdown(SHUT_WR).is(ENOTCONN));
     CHECK(ends.shut_past_end());
+    ends.fail(ECONNRESET);  // TCP tells of what the link told before
+    CHECK(ends.take_error() == 0);
+    CHECK(ends.may_write(false).is(EPIPE));
     ends.hand_back();
     CHECK_FALSE(ends.failed());
   }

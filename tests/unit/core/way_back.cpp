@@ -48,7 +48,7 @@ TEST_CASE("what the peer has not consumed goes again, from where it says", "[way
     CHECK(way.freeze(rings.tx, rings.rx, true));
     std::memset(rings.mirror, 0, kSize);  // its own copy
     CHECK_FALSE(way.freeze(rings.tx, rings.rx, true));
-    way.note_peer_consumed(had);
+    way.note_peer(had, 0);
     const auto again = way.take_sent_again();
     REQUIRE(again);
     CHECK(text(*again) == std::string("abcdefghi").substr(had));
@@ -62,7 +62,7 @@ TEST_CASE("a peer that says what cannot be is found out", "[way_back]") {
     REQUIRE(rings.tx.consumed(3));
     WayBack way;
     way.freeze(rings.tx, rings.rx, true);
-    way.note_peer_consumed(had);
+    way.note_peer(had, 0);
     CHECK_FALSE(way.take_sent_again());
   }
 }
@@ -72,7 +72,7 @@ TEST_CASE("without the rings' memory the peer had all", "[way_back]") {
   rings.send("abc");
   WayBack way;
   CHECK(way.freeze(rings.tx, rings.rx, false));
-  way.note_peer_consumed(3);
+  way.note_peer(3, 0);
   CHECK(way.take_sent_again()->empty());
 }
 
@@ -127,12 +127,45 @@ TEST_CASE("unread bytes are kept, come again, or are taken at once", "[way_back]
   }
 }
 
-TEST_CASE("ring bytes count from the peer's token on", "[way_back]") {
+TEST_CASE("what is sent again is awaited, and kept until it is there", "[way_back]") {
+  Rings rings;
+  rings.come("abcdef");
+  rings.rx.consume(2);
+  const uint64_t raw = 100;
   WayBack way;
-  CHECK_FALSE(way.counts());
-  way.token_seen();
-  CHECK(way.counts());
-  way = {};
-  CHECK_FALSE(way.counts());
-  CHECK_FALSE(way.frozen());
+  way.freeze(rings.tx, rings.rx, true);
+  way.keep_unread(rings.rx);
+  SECTION("it comes whole") {
+    way.note_peer(0, 9);  // three more never got here
+    REQUIRE(way.expect_rest(raw));
+    CHECK(way.awaits_rest(raw + 6));
+    CHECK_FALSE(way.awaits_rest(raw + 7));
+    way.forgo_rest();
+    CHECK_FALSE(way.awaits_rest(raw));
+    CHECK(way.held_in() == 0);
+  }
+  SECTION("it ends in the middle: what is here goes on from there") {
+    way.note_peer(0, 9);
+    REQUIRE(way.expect_rest(raw));
+    CHECK(text(way.take_missing(raw + 1)) == "def");
+    CHECK_FALSE(way.awaits_rest(raw + 1));
+  }
+  SECTION("it ends behind all that is here") {
+    way.note_peer(0, 9);
+    REQUIRE(way.expect_rest(raw));
+    CHECK(way.take_missing(raw + 6).empty());
+  }
+  SECTION("nothing is to come") {
+    WayBack read;
+    rings.rx.consume(4);
+    read.freeze(rings.tx, rings.rx, true);
+    read.keep_unread(rings.rx);
+    read.note_peer(0, 6);
+    REQUIRE(read.expect_rest(raw));
+    CHECK_FALSE(read.awaits_rest(raw));
+  }
+  SECTION("a peer that says less than what has landed") {
+    way.note_peer(0, 5);
+    CHECK_FALSE(way.expect_rest(raw));
+  }
 }

@@ -325,7 +325,7 @@ TEST_CASE("messages: slots have 24 bits", "[wire]") {
 TEST_CASE("greetings: the bytes of an answer", "[wire]") {
   const Greeting sent{kVersion, Verdict::linked, 0x0102030405060708, 0x090a0b0c, counted<PublicKey>(0x40)};
   const auto hex = bytes(
-      "7273636b 0002 0002 0102030405060708 090a0b0c 00000000"
+      "7273636b 0002 0002 0102030405060708 090a0b0c 00020000"
       "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f");
   const auto made = encode(sent);
   CHECK(Bytes(made.begin(), made.end()) == hex);
@@ -361,7 +361,7 @@ TEST_CASE("greetings: what is one and what is not", "[wire]") {
 }
 
 TEST_CASE("greetings: a request says which end dials", "[wire]") {
-  const auto hex = bytes("7273636b 0002 0000 0102030405060708 00000080 00000000 00 0a000001000000000000000000000000 18eb");
+  const auto hex = bytes("7273636b 0002 0000 0102030405060708 00000080 00020000 00 0a000001000000000000000000000000 18eb");
   Hello sent{{kVersion, Verdict::welcome, 0x0102030405060708, 128, {}}, {}};
   sent.acceptor.address.bytes = {10, 0, 0, 1};
   sent.acceptor.port = 6379;
@@ -385,15 +385,29 @@ TEST_CASE("greetings: a request says which end dials", "[wire]") {
   for (const auto verdict : {Verdict::version, Verdict::linked, Verdict::resources, Verdict::stranger}) {
     sent.greeting = {kVersion, verdict, 1, 0, {}};
     CHECK_FALSE(decode_hello(encode(sent)));
-    sent.greeting.version = kVersion + 1;
+    sent.greeting.version = sent.greeting.oldest = kVersion + 1;
     CHECK(decode_hello(encode(sent)));
   }
+}
+
+TEST_CASE("greetings: two ends speak the newest version that both know", "[wire]") {
+  const auto common = [](uint16_t newest, uint16_t oldest) { return Greeting{.version = newest, .oldest = oldest}.common(); };
+  CHECK(common(kVersion, kVersion) == kVersion);
+  CHECK(common(kVersion + 1, kVersion) == kVersion);
+  CHECK(common(kVersion + 7, kOldestVersion) == kVersion);
+  CHECK_FALSE(common(kVersion + 1, kVersion + 1));
+  CHECK_FALSE(common(kOldestVersion - 1, kOldestVersion - 1));
+  // One that does not say speaks one; more than all there are, none.
+  auto made = encode(Greeting{.version = kVersion, .receives = kFewestReceives, .oldest = 0});
+  CHECK(decode_answer(made)->oldest == kVersion);
+  made = encode(Greeting{.version = kVersion, .receives = kFewestReceives, .oldest = kVersion + 1});
+  CHECK_FALSE(decode_answer(made));
 }
 
 // The version is the caller's to judge, and what later versions add must not keep it from being read.
 TEST_CASE("greetings: earlier and later versions can be told", "[wire]") {
   for (const uint16_t version : {uint16_t{1}, uint16_t{0xffff}}) {
-    const auto made = encode(Greeting{.version = version, .engine = 7});
+    const auto made = encode(Greeting{.version = version, .engine = 7, .oldest = version});
     Bytes other(made.begin(), made.begin() + kGreetingSize);  // the first had no key
     const auto shortest = decode_answer(other);
     REQUIRE(shortest);
@@ -410,20 +424,21 @@ TEST_CASE("greetings: earlier and later versions can be told", "[wire]") {
 
 TEST_CASE("frames: the bytes", "[wire]") {
   const auto token = counted<Mark>(0xa0);
-  const auto made = encode(token, Frame{FrameKind::resume, kOffset});
+  const auto made = encode(token, Frame{FrameKind::resume, kOffset, 0x2122232425262728});
   const auto hex = bytes(
       "a0a1a2a3a4a5a6a7 a8a9aaabacadaeafb0b1b2b3b4b5b6b7 b8b9babbbcbdbebfc0c1c2c3c4c5c6c7"
-      "01 00000000000000 1112131415161718");
+      "01 00000000000000 1112131415161718 2122232425262728");
   CHECK(Bytes(made.begin(), made.end()) == hex);
   for (const uint64_t value : {uint64_t{0}, kOffset, std::numeric_limits<uint64_t>::max()}) {
-    const auto got = decode_frame(encode(token, {FrameKind::resume, value}), token);
+    const auto got = decode_frame(encode(token, {FrameKind::resume, value, ~value}), token);
     REQUIRE(got);
     CHECK(got->kind == FrameKind::resume);
-    CHECK(got->value == value);
+    CHECK(got->consumed == value);
+    CHECK(got->written == ~value);
   }
 }
 
-TEST_CASE("frames: every bit but the value's is checked", "[wire]") {
+TEST_CASE("frames: every bit but those of the two counts is checked", "[wire]") {
   const auto token = counted<Mark>(1);
   const auto good = encode(token, Frame{FrameKind::resume, 0});
   for (const auto kind : {FrameKind::leave, FrameKind::aside}) CHECK(decode_frame(encode(token, {kind, 7}), token)->kind == kind);
