@@ -60,8 +60,8 @@ struct Part {
   std::string fault;  ///< why there is no text that could be read; empty: there is
 };
 
-/// The same for all parts, one after the other: their rules stand in this order, and of an option that several set the last
-/// counts. A part with a fault is an error. Without a name of a program: for every one.
+/// The same for all parts, one after the other: their rules stand in this order, and of an option that several set the
+/// last counts. A part with a fault is an error. Without a name of a program: for every one.
 Parsed parse(std::span<const Part> parts, std::optional<std::string_view> program_name) noexcept;
 
 inline constexpr std::size_t kTextLimit = 256 * 1024;  ///< bytes

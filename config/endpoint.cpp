@@ -18,9 +18,7 @@ constexpr unsigned kMappedBits = 96;
 
 using Bytes = std::array<std::uint8_t, 16>;
 
-bool is_mapped(const Bytes& bytes) noexcept {
-  return std::equal(kMapped.begin(), kMapped.end(), bytes.begin());
-}
+bool is_mapped(const Bytes& bytes) noexcept { return std::equal(kMapped.begin(), kMapped.end(), bytes.begin()); }
 
 Bytes unmapped(const Bytes& bytes) noexcept {
   Bytes v4{};
@@ -54,8 +52,7 @@ bool parse_address(int family, std::string_view text, Bytes& bytes) noexcept {
 std::variant<std::uint16_t, Complaint> parse_port(std::string_view text) {
   const auto value = number(text);
   if (!value) return Complaint{fmt::format("bad port {}: a port is a number, FIRST-LAST or *", quoted(text))};
-  if (*value < 1 || *value > 65535)
-    return Complaint{fmt::format("port {} is out of range (1 to 65535)", quoted(text))};
+  if (*value < 1 || *value > 65535) return Complaint{fmt::format("port {} is out of range (1 to 65535)", quoted(text))};
   return static_cast<std::uint16_t>(*value);
 }
 
@@ -88,8 +85,7 @@ std::variant<Network, Complaint> parse_network(Network::Family family, std::stri
     network.prefix = static_cast<std::uint8_t>(*prefix);
   }
   if (!v4 && network.prefix >= kMappedBits && is_mapped(network.bytes))
-    network = {Network::Family::v4, unmapped(network.bytes),
-               static_cast<std::uint8_t>(network.prefix - kMappedBits)};
+    network = {Network::Family::v4, unmapped(network.bytes), static_cast<std::uint8_t>(network.prefix - kMappedBits)};
   for (unsigned i = 0; i < network.bytes.size(); ++i) network.bytes[i] &= mask(network.prefix, i);
   return network;
 }
@@ -105,15 +101,13 @@ std::variant<Halves, Complaint> split(std::string_view text) {
     const auto end = text.find(']');
     if (end == text.npos) return Complaint{fmt::format("{} lacks a closing bracket", quoted(text))};
     const std::string_view rest = text.substr(end + 1);
-    if (!rest.starts_with(':'))
-      return Complaint{fmt::format("{} has no port; [ADDRESS]:* means any", quoted(text))};
+    if (!rest.starts_with(':')) return Complaint{fmt::format("{} has no port; [ADDRESS]:* means any", quoted(text))};
     return Halves{text.substr(1, end - 1), rest.substr(1), true};
   }
   const auto colon = text.find(':');
   if (colon == text.npos) return Complaint{fmt::format("{} has no port; ADDRESS:* means any", quoted(text))};
   if (text.find(':', colon + 1) != text.npos)
-    return Complaint{
-        fmt::format("bad address {}: an IPv6 address stands in brackets, as in [::1]:80", quoted(text))};
+    return Complaint{fmt::format("bad address {}: an IPv6 address stands in brackets, as in [::1]:80", quoted(text))};
   return Halves{text.substr(0, colon), text.substr(colon + 1), false};
 }
 

@@ -1,5 +1,5 @@
-// fmt's own code, compiled once. Debian has it as headers and as a shared library: what is preloaded may need no library, and headers
-// alone would compile all of it again in every file that formats a line.
+// fmt's own code, compiled once. Debian has it as headers and as a shared library: what is preloaded may need no
+// library, and headers alone would compile all of it again in every file that formats a line.
 
 #include <fmt/format-inl.h>
 

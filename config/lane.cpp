@@ -4,14 +4,10 @@ namespace rsock::config {
 
 std::string_view to_string(Lane lane) noexcept {
   switch (lane) {
-    case Lane::automatic:
-      return "auto";
-    case Lane::rdma:
-      return "rdma";
-    case Lane::shm:
-      return "shm";
-    case Lane::tcp:
-      return "tcp";
+    case Lane::automatic: return "auto";
+    case Lane::rdma: return "rdma";
+    case Lane::shm: return "shm";
+    case Lane::tcp: return "tcp";
   }
   return "unknown";
 }
@@ -22,8 +18,6 @@ std::optional<Lane> parse_lane(std::string_view word) noexcept {
   return std::nullopt;
 }
 
-std::string_view lane_words() noexcept {
-  return "auto, rdma, shm, tcp";
-}
+std::string_view lane_words() noexcept { return "auto, rdma, shm, tcp"; }
 
 }  // namespace rsock::config

@@ -21,13 +21,13 @@ constexpr std::array<std::string_view, 2> kIoUringWords = {"refuse", "tcp"};
 constexpr std::array kTable = {
     Option{"rendezvous_ms", &Options::rendezvous_ms, 2000, 10, 60000, false,
            "How long the connecting end waits to be dialled."},
-    Option{"young_ms", &Options::young_ms, 10, 0, 1000, false,
-           "How old a connection has to be before a lane is sought for it, unless it is busy before; 0: none is young."},
+    Option{
+        "young_ms", &Options::young_ms, 10, 0, 1000, false,
+        "How old a connection has to be before a lane is sought for it, unless it is busy before; 0: none is young."},
     Option{"dial_ms", &Options::dial_ms, 2000, 10, 60000, false,
            "How long a dial of the accepting end may go unanswered before it is repeated."},
-    Option{
-        "spin_us", &Options::spin_us, 400, 0, 100000, false,
-        "The longest time to poll for completions before sleeping; waits adapt below it, and 0 never polls."},
+    Option{"spin_us", &Options::spin_us, 400, 0, 100000, false,
+           "The longest time to poll for completions before sleeping; waits adapt below it, and 0 never polls."},
     Option{"ring_min", &Options::ring_min, 16 * kKiB, 4 * kKiB, 64 * kMiB, true,
            "The size of a flow's receive ring when it enters a lane."},
     Option{"ring_max", &Options::ring_max, kMiB, 4 * kKiB, 64 * kMiB, true,
@@ -38,8 +38,7 @@ constexpr std::array kTable = {
            "The most memory that one process registers; further flows stay on TCP."},
     Option{"check_peer_address", &Options::check_peer_address, 1, 0, 1, false,
            "Whether whoever dials must have the address of the flow's peer."},
-    Option{"device", &Options::device, 0, 0, 63, false,
-           "The name of the RDMA device to use; any device when empty."},
+    Option{"device", &Options::device, 0, 0, 63, false, "The name of the RDMA device to use; any device when empty."},
     Option{"io_uring", &Options::io_uring, 0, 0, kIoUringWords.size() - 1, false,
            "Whether a program that asks for a ring of io_uring is refused it, or has its flows on TCP."},
     Option{"secret", &Options::secret, 0, 0, 1000, false,
@@ -91,9 +90,8 @@ struct Member<T Options::*> {
 /// Calls `f` with the member that `option` describes; its return value is that of the visit.
 template <typename F>
 auto with_field(const Option& option, F&& f) {
-  return std::visit(
-      [&]<typename P>(P field) { return f.template operator()<typename Member<P>::type>(field); },
-      option.field);
+  return std::visit([&]<typename P>(P field) { return f.template operator()<typename Member<P>::type>(field); },
+                    option.field);
 }
 
 std::string size_text(std::uint64_t bytes) {
@@ -130,13 +128,13 @@ std::string_view type_name(const Option& option) {
 }
 
 bool has_range(const Option& option) {
-  return with_field(option, []<typename T>(T Options::*) {
-    return !std::is_same_v<T, bool> && !std::is_same_v<T, std::string>;
-  });
+  return with_field(
+      option, []<typename T>(T Options::*) { return !std::is_same_v<T, bool> && !std::is_same_v<T, std::string>; });
 }
 
 std::string range_text(const Option& option) {
-  if (std::holds_alternative<IoUring Options::*>(option.field)) return fmt::format("{}", fmt::join(kIoUringWords, " or "));
+  if (std::holds_alternative<IoUring Options::*>(option.field))
+    return fmt::format("{}", fmt::join(kIoUringWords, " or "));
   std::string out = fmt::format("{} to {}", value_text(option, option.min), value_text(option, option.max));
   if (unit(option) != "bytes") out += fmt::format(" {}", unit(option));
   if (option.power_of_two) out += ", a power of two";
@@ -175,14 +173,14 @@ std::optional<Complaint> assign_text(Options& options, const Option& option, std
                                      const OptionValue& value) {
   const auto* text = std::get_if<std::string_view>(&value);
   if (text == nullptr) return wrong_type(option);
-  if (text->size() > option.max)
-    return Complaint{fmt::format("{} is longer than {} bytes", option.name, option.max)};
+  if (text->size() > option.max) return Complaint{fmt::format("{} is longer than {} bytes", option.name, option.max)};
   if (text->find('\0') != text->npos) return Complaint{fmt::format("{} contains a NUL", option.name)};
   options.*field = *text;
   return std::nullopt;
 }
 
-std::optional<Complaint> assign_word(Options& options, const Option& option, IoUring Options::*field, const OptionValue& value) {
+std::optional<Complaint> assign_word(Options& options, const Option& option, IoUring Options::*field,
+                                     const OptionValue& value) {
   const auto* text = std::get_if<std::string_view>(&value);
   const auto word = text ? std::ranges::find(kIoUringWords, *text) : kIoUringWords.end();
   if (word == kIoUringWords.end()) return Complaint{fmt::format("{} must be {}", option.name, range_text(option))};
@@ -198,8 +196,7 @@ std::optional<Complaint> assign_number(Options& options, const Option& option, T
   if (const auto* integer = std::get_if<std::int64_t>(&value)) {
     shown = fmt::format("{}", *integer);
     number = *integer < 0 ? UINT64_MAX : static_cast<std::uint64_t>(*integer);
-  } else if (const auto* text = std::get_if<std::string_view>(&value);
-             text && std::is_same_v<T, std::size_t>) {
+  } else if (const auto* text = std::get_if<std::string_view>(&value); text && std::is_same_v<T, std::size_t>) {
     shown = quoted(*text);
     number = parse_size(*text);
   }
@@ -218,9 +215,7 @@ Options::Options() noexcept {
     });
 }
 
-std::span<const Option> option_table() noexcept {
-  return kTable;
-}
+std::span<const Option> option_table() noexcept { return kTable; }
 
 std::optional<Complaint> assign(Options& options, const Option& option, const OptionValue& value) {
   return with_field(option, [&]<typename T>(T Options::*field) -> std::optional<Complaint> {
@@ -246,7 +241,8 @@ OptionValue value_of(const Options& options, const Option& option) {
     if constexpr (std::is_same_v<T, std::string>) return std::string_view(value);
     if constexpr (std::is_same_v<T, IoUring>) return kIoUringWords[static_cast<std::size_t>(value)];
     if constexpr (std::is_same_v<T, std::size_t>) return static_cast<std::int64_t>(value);
-    if constexpr (std::is_class_v<T> && !std::is_same_v<T, std::string>) return static_cast<std::int64_t>(value.count());
+    if constexpr (std::is_class_v<T> && !std::is_same_v<T, std::string>)
+      return static_cast<std::int64_t>(value.count());
   });
 }
 
@@ -270,10 +266,8 @@ std::string describe_options() {
 std::string man_section() {
   std::string out = ".SH OPTIONS\nKeys of the [options] table.\n";
   for (const Option& option : kTable) {
-    out += fmt::format(
-        ".TP\n.BR {} \" = {}\"\n{}\n", option.name,
-        quotes_for_man(value_text(option, option.initial)),
-        option.sentence);
+    out += fmt::format(".TP\n.BR {} \" = {}\"\n{}\n", option.name, quotes_for_man(value_text(option, option.initial)),
+                       option.sentence);
     if (has_range(option)) out += fmt::format("({}.)\n", range_text(option));
   }
   return out;

@@ -17,9 +17,10 @@ struct Option {
   using Field = std::variant<std::chrono::milliseconds Options::*, std::chrono::microseconds Options::*,
                              std::size_t Options::*, bool Options::*, std::string Options::*, IoUring Options::*>;
   std::string_view name;
-  Field field;            ///< its type is the option's type and unit
-  std::uint64_t initial;  ///< the default; 0 or 1 for a truth value, 0 (the empty text) for text, the word's number for a word
-  std::uint64_t min;      ///< for text: of its length in bytes
+  Field field;  ///< its type is the option's type and unit
+  std::uint64_t
+      initial;  ///< the default; 0 or 1 for a truth value, 0 (the empty text) for text, the word's number for a word
+  std::uint64_t min;  ///< for text: of its length in bytes
   std::uint64_t max;
   bool power_of_two;
   std::string_view sentence;

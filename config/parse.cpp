@@ -19,26 +19,16 @@ constexpr std::array<std::string_view, 4> kRuleKeys = {"listen", "connect", "pro
 
 std::string_view type_name(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::none:
-      return "nothing";
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a floating-point number";
-    case toml::node_type::boolean:
-      return "a boolean";
-    case toml::node_type::date:
-      return "a date";
-    case toml::node_type::time:
-      return "a time";
-    case toml::node_type::date_time:
-      return "a date and time";
+    case toml::node_type::none: return "nothing";
+    case toml::node_type::table: return "a table";
+    case toml::node_type::array: return "an array";
+    case toml::node_type::string: return "a string";
+    case toml::node_type::integer: return "an integer";
+    case toml::node_type::floating_point: return "a floating-point number";
+    case toml::node_type::boolean: return "a boolean";
+    case toml::node_type::date: return "a date";
+    case toml::node_type::time: return "a time";
+    case toml::node_type::date_time: return "a date and time";
   }
   return "something else";
 }
@@ -117,7 +107,7 @@ class Walk {
   std::vector<Rule> rules_;
   std::vector<Place> rule_places_;  // of each of rules_
   Options options_;
-  std::vector<Setting> set_;  // for each row of the table
+  std::vector<Setting> set_;                             // for each row of the table
   std::vector<std::pair<unsigned, Diagnostic>> errors_;  // each with its part
 };
 
@@ -221,9 +211,7 @@ void Walk::lane(Rule& rule, const toml::node& node) {
   const auto value = text("lane", node);
   if (!value) return;
   const auto lane = parse_lane(*value);
-  if (!lane)
-    complain(node.source().begin,
-             fmt::format("unknown lane {}; lanes are: {}", quoted(*value), lane_words()));
+  if (!lane) complain(node.source().begin, fmt::format("unknown lane {}; lanes are: {}", quoted(*value), lane_words()));
   rule.lane = lane.value_or(Lane::automatic);
 }
 
@@ -268,7 +256,8 @@ void Walk::option(std::size_t index, const toml::key& key, const toml::node& nod
 void Walk::ring_order() {
   if (options_.ring_min <= options_.ring_max) return;
   const auto set = [&](std::string_view name) -> const Setting& {
-    return set_[static_cast<std::size_t>(std::ranges::find(option_table(), name, &Option::name) - option_table().begin())];
+    return set_[static_cast<std::size_t>(std::ranges::find(option_table(), name, &Option::name) -
+                                         option_table().begin())];
   };
   const Setting& least = set("ring_min");
   const Setting& most = set("ring_max");
@@ -282,8 +271,7 @@ void Walk::ring_order() {
 void Walk::secret_path(const toml::table& table) {
   const toml::node* node = table.get("secret");
   if (node == nullptr || options_.secret.empty() || options_.secret.starts_with('/')) return;
-  complain(node->source().begin,
-           fmt::format("secret = {} is no absolute path", quoted(options_.secret)));
+  complain(node->source().begin, fmt::format("secret = {} is no absolute path", quoted(options_.secret)));
 }
 
 /// The rules for `program_name`; without one, for every program. `gather` hands parts to a Walk.

@@ -16,8 +16,7 @@ std::optional<std::string> fault(const Result<File>& file, uid_t user) {
   const auto& facts = file->facts;
   if (!S_ISREG(facts.st_mode)) return "is no regular file";
   if (facts.st_uid != 0 && facts.st_uid != user)
-    return fmt::format("belongs to user {}, neither to root nor to user {}, who reads it", facts.st_uid,
-                       user);
+    return fmt::format("belongs to user {}, neither to root nor to user {}, who reads it", facts.st_uid, user);
   if ((facts.st_mode & (S_IRWXG | S_IRWXO)) != 0)
     return fmt::format("has mode {:04o}: group and others may have no permission", facts.st_mode & 07777);
   if (file->bytes.size() != kSize && file->bytes.size() != 2 * kSize)
@@ -42,8 +41,8 @@ void take_secrets(Parsed& parsed, std::string_view file_name, const Result<File>
   if (!parsed.errors.empty()) return;
   try {
     if (const auto wrong = fault(file, user)) {
-      parsed.errors.push_back({std::string(file_name), 0, 0,
-                               fmt::format("secret = {} {}", quoted(parsed.config.options.secret), *wrong)});
+      parsed.errors.push_back(
+          {std::string(file_name), 0, 0, fmt::format("secret = {} {}", quoted(parsed.config.options.secret), *wrong)});
       parsed.config = {};
     } else {
       parsed.config.secrets = secrets_in(file->bytes);

@@ -12,7 +12,8 @@ namespace rsock::config {
 /// Enough of a file to see that it is too long.
 inline constexpr std::size_t kSecretsMost = 2 * sizeof(Secret) + 1;  ///< bytes
 
-/// Whether a program with that configuration reads them: one that no rule selects may not be allowed to, and needs none.
+/// Whether a program with that configuration reads them: one that no rule selects may not be allowed to, and needs
+/// none.
 bool wants_secrets(const Config& config) noexcept;
 
 /// Puts what `file` holds into `parsed.config.secrets`, if `user`, who read it at the path that the option

@@ -7,9 +7,7 @@
 namespace rsock::config {
 namespace {
 
-bool is_absence(int error) {
-  return error == ENOENT || error == ENOTDIR;
-}
+bool is_absence(int error) { return error == ENOENT || error == ENOTDIR; }
 
 /// Those who may decide what a program does, since they could have written what it was told to read.
 class Owners {
@@ -23,7 +21,8 @@ class Owners {
     const auto owner = facts.st_uid;
     if (owner != 0 && owner != user_ && owner != writer_)
       return fmt::format("belongs to user {}, neither to root nor to user {}, who reads it", owner, user_);
-    if ((facts.st_mode & S_IWOTH) != 0) return fmt::format("has mode {:04o}: others may write to it", facts.st_mode & 07777);
+    if ((facts.st_mode & S_IWOTH) != 0)
+      return fmt::format("has mode {:04o}: others may write to it", facts.st_mode & 07777);
     return {};
   }
 
@@ -31,9 +30,7 @@ class Owners {
   uid_t user_, writer_;
 };
 
-std::string cannot_be_opened(int error) {
-  return fmt::format("cannot be opened: {}", reason(error));
-}
+std::string cannot_be_opened(int error) { return fmt::format("cannot be opened: {}", reason(error)); }
 
 Part part_of(const std::string& path, const Result<File>& file, const Owners& owners) {
   if (!file) return {path, {}, cannot_be_opened(file.error())};
@@ -51,7 +48,8 @@ void add_folder(std::vector<Part>& parts, const std::string& path, const Reader&
   } else if (folder->names.size() > kPartsMost) {
     parts.push_back({path, {}, fmt::format("has more than {} files", kPartsMost)});
   } else {
-    for (const auto& name : folder->names) parts.push_back(part_of(path + '/' + name, reader.part(path + '/' + name), owners));
+    for (const auto& name : folder->names)
+      parts.push_back(part_of(path + '/' + name, reader.part(path + '/' + name), owners));
   }
 }
 
@@ -82,18 +80,13 @@ Source find(const Environment& environment) noexcept {
   }
 }
 
-bool is_part(std::string_view name) noexcept {
-  return !name.starts_with('.') && name.ends_with(".toml");
-}
+bool is_part(std::string_view name) noexcept { return !name.starts_with('.') && name.ends_with(".toml"); }
 
 std::vector<Part> read(const Source& source, const Reader& reader) {
   switch (source.kind) {
-    case Source::Kind::none:
-      return {};
-    case Source::Kind::text:
-      return {{kRulesVariable, source.text_or_path, {}}};
-    case Source::Kind::file:
-      return read_files(source, reader);
+    case Source::Kind::none: return {};
+    case Source::Kind::text: return {{kRulesVariable, source.text_or_path, {}}};
+    case Source::Kind::file: return read_files(source, reader);
   }
   return {};
 }

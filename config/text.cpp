@@ -31,8 +31,7 @@ std::size_t sequence_length(std::string_view text) {
 }
 
 std::optional<Refusal> refuse_line(std::string_view content, unsigned line) {
-  if (content.size() > kLineLimit)
-    return Refusal{line, 1, fmt::format("line is longer than {} bytes", kLineLimit)};
+  if (content.size() > kLineLimit) return Refusal{line, 1, fmt::format("line is longer than {} bytes", kLineLimit)};
   unsigned column = 1;
   for (std::size_t i = 0; i < content.size(); ++column) {
     if (content[i] == '\0') return Refusal{line, column, "a configuration cannot contain a NUL byte"};

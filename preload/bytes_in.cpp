@@ -26,14 +26,10 @@ ssize_t counted(int fd, ssize_t moved, int flags) {
 }
 
 // The error queue is the kernel's.
-bool only_libc_can(int flags) {
-  return flags & MSG_ERRQUEUE;
-}
+bool only_libc_can(int flags) { return flags & MSG_ERRQUEUE; }
 
 // With MSG_TRUNC TCP drops the bytes and does not look at the buffer.
-Access access_for(int flags) {
-  return flags & MSG_TRUNC ? Access::none : Access::write;
-}
+Access access_for(int flags) { return flags & MSG_TRUNC ? Access::none : Access::write; }
 
 // What one call reads at most, unless it insists: what is there, since a program takes a read that falls
 // short for one that left nothing. The rest of a large buffer need not be looked at.
@@ -78,8 +74,7 @@ template <class Libc>
 
 // Offset -1 makes it readv; with another offset, or flags that no lane knows, the kernel answers.
 template <class Libc>
-[[gnu::noinline]] ssize_t read_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags,
-                                        Libc libc) {
+[[gnu::noinline]] ssize_t read_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags, Libc libc) {
   if (offset == -1 && flags == 0) return read_parts(fd, parts, count, libc);
   if (offset == -1) to_tcp(fd);
   return libc();
@@ -106,8 +101,8 @@ template <class Libc>
   return finish(answer.result());
 }
 
-// As the kernel puts what it has to say into the program's buffer for control data: cut where that is too small, left out where
-// it is no memory. The bytes of the buffer that are used.
+// As the kernel puts what it has to say into the program's buffer for control data: cut where that is too small, left
+// out where it is no memory. The bytes of the buffer that are used.
 size_t put_unread(const msghdr& message, int unread, int& flags) {
   if (!message.msg_control || message.msg_controllen < sizeof(cmsghdr)) {
     flags |= MSG_CTRUNC;
@@ -181,11 +176,11 @@ class Deadline {
   rsock::Time looked_ = rsock::now();
 };
 
-// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass at the first message leaves all of
-// them to libc, a later one that message.
+// recvmmsg(2): what the first k messages brought counts more than the error of the next. A pass at the first message
+// leaves all of them to libc, a later one that message.
 template <class Libc>
-[[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags,
-                                       timespec* timeout, Libc libc) {
+[[gnu::noinline]] int receive_messages(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout,
+                                       Libc libc) {
   if (count == 0 || only_libc_can(flags) || (timeout && !is_time(timeout))) return libc();
   const int saved = errno;
   // The kernel looks for an error before it looks for messages.
@@ -203,7 +198,8 @@ template <class Libc>
       break;
     }
     const int how = flags & ~MSG_WAITFORONE;
-    const ssize_t got = receive_message(fd, &one.msg_hdr, how, [&] { return done ? real::recvmsg(fd, &one.msg_hdr, how) : kPassed; });
+    const ssize_t got =
+        receive_message(fd, &one.msg_hdr, how, [&] { return done ? real::recvmsg(fd, &one.msg_hdr, how) : kPassed; });
     if (got == kPassed && done == 0) {
       const int all = libc();
       unsigned length = 0;
@@ -277,8 +273,8 @@ RSOCK_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sock
   return real::recvfrom(fd, buffer, size, flags, address, address_size);
 }
 
-RSOCK_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags,
-                                    sockaddr* address, socklen_t* address_size) {
+RSOCK_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags, sockaddr* address,
+                                    socklen_t* address_size) {
   if (size > object) __chk_fail();
   if (find(fd))
     return receive_from(fd, buffer, size, flags, address, address_size,

@@ -60,8 +60,7 @@ template <class Libc>
 
 // Offset -1 makes it writev; with another offset, or flags that no lane knows, the kernel answers.
 template <class Libc>
-[[gnu::noinline]] ssize_t write_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags,
-                                         Libc libc) {
+[[gnu::noinline]] ssize_t write_parts_at(int fd, const iovec* parts, int count, off64_t offset, int flags, Libc libc) {
   if (offset == -1 && flags == 0) return write_parts(fd, parts, count, libc);
   if (offset == -1) to_tcp(fd);
   return libc();
@@ -73,8 +72,8 @@ bool is_address(const void* address, socklen_t size) {
 }
 
 template <class Libc>
-[[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags,
-                                      const sockaddr* address, socklen_t address_size, Libc libc) {
+[[gnu::noinline]] ssize_t transmit_to(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
+                                      socklen_t address_size, Libc libc) {
   if (address && (address_size > sizeof(sockaddr_storage) || !is_address(address, address_size))) return libc();
   return transmit(fd, buffer, size, flags, libc);
 }
@@ -123,7 +122,8 @@ template <class Libc>
       break;
     }
     const size_t asked = size_of(&one.msg_hdr);
-    const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags, [&] { return done ? real::sendmsg(fd, &one.msg_hdr, flags) : kPassed; });
+    const ssize_t sent = transmit_message(fd, &one.msg_hdr, flags,
+                                          [&] { return done ? real::sendmsg(fd, &one.msg_hdr, flags) : kPassed; });
     if (sent == kPassed && done == 0) {
       const int all = libc();
       unsigned length = 0;
@@ -161,9 +161,11 @@ constexpr sockets::Pipes kPipes{
     [](pollfd* list, nfds_t count, int timeout) { return real::poll(list, count, timeout); }};
 
 // With an offset it is an error, which libc knows.
-[[gnu::noinline]] ssize_t splice_concerned(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+[[gnu::noinline]] ssize_t splice_concerned(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
+                                           unsigned flags) {
   if (!in_offset && !out_offset && !sockets::in_borrowed_memory()) {
-    const auto answer = find(in) ? sockets::splice_in(in, out, size, flags, kPipes) : sockets::splice_out(in, out, size, flags, kPipes);
+    const auto answer =
+        find(in) ? sockets::splice_in(in, out, size, flags, kPipes) : sockets::splice_out(in, out, size, flags, kPipes);
     if (answer.served()) return finish_sending(answer.result(), find(in) ? MSG_NOSIGNAL : 0);
   }
   const auto moved = real::splice(in, in_offset, out, out_offset, size, flags);
@@ -223,16 +225,14 @@ RSOCK_EXPORT ssize_t sendto(int fd, const void* buffer, size_t size, int flags, 
 }
 
 RSOCK_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  if (find(fd))
-    return transmit_message(fd, message, flags, [=] { return real::sendmsg(fd, message, flags); });
+  if (find(fd)) return transmit_message(fd, message, flags, [=] { return real::sendmsg(fd, message, flags); });
   if (nothing_concerns_us()) return real::sendmsg(fd, message, flags);
   return sendmsg_elsewhere(fd, message, flags);
 }
 
 RSOCK_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (find(fd))
-    return transmit_messages(fd, messages, count, flags,
-                             [=] { return real::sendmmsg(fd, messages, count, flags); });
+    return transmit_messages(fd, messages, count, flags, [=] { return real::sendmmsg(fd, messages, count, flags); });
   if (nothing_concerns_us()) return real::sendmmsg(fd, messages, count, flags);
   return sendmmsg_elsewhere(fd, messages, count, flags);
 }
@@ -243,13 +243,11 @@ RSOCK_EXPORT ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_of
 }
 
 RSOCK_EXPORT ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {
-  if (find(out))
-    return transmit_file(out, in, offset, count, [=] { return real::sendfile(out, in, offset, count); });
+  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile(out, in, offset, count); });
   return real::sendfile(out, in, offset, count);
 }
 
 RSOCK_EXPORT ssize_t sendfile64(int out, int in, off64_t* offset, size_t count) noexcept {
-  if (find(out))
-    return transmit_file(out, in, offset, count, [=] { return real::sendfile64(out, in, offset, count); });
+  if (find(out)) return transmit_file(out, in, offset, count, [=] { return real::sendfile64(out, in, offset, count); });
   return real::sendfile64(out, in, offset, count);
 }

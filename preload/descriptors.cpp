@@ -21,9 +21,7 @@ namespace {
 constexpr unsigned kNumbers = INT_MAX;  // what a descriptor may be
 
 // There is nothing of ours, or this is no memory of ours to change.
-bool only_libc() {
-  return (sockets::idle() && own::next(0) < 0) || sockets::in_borrowed_memory();
-}
+bool only_libc() { return (sockets::idle() && own::next(0) < 0) || sockets::in_borrowed_memory(); }
 
 [[gnu::noinline]] int made(int fd, int domain, int type) {
   if (fd < 0 || sockets::in_borrowed_memory()) return fd;
@@ -33,9 +31,7 @@ bool only_libc() {
 }
 
 // Nothing that is accepted here is selected, as is known already.
-[[gnu::always_inline]] inline bool of_no_rule(int listener) {
-  return !find(listener) && sockets::met(listener);
-}
+[[gnu::always_inline]] inline bool of_no_rule(int listener) { return !find(listener) && sockets::met(listener); }
 
 // A listener that is met for the first time came from another process, by a way that shows nothing of it.
 [[gnu::noinline]] int accepted(int listener, int fd, int flags) {
@@ -100,9 +96,7 @@ class Connecting {
 }
 
 // To the program, a number of the library's own is not open.
-bool not_open(int fd) {
-  return own::keeps(fd) && !sockets::in_borrowed_memory();
-}
+bool not_open(int fd) { return own::keeps(fd) && !sockets::in_borrowed_memory(); }
 
 [[gnu::noinline]] int close_unless_own(int fd) {
   if (!not_open(fd)) return real::close(fd);
@@ -153,9 +147,8 @@ int around_own(unsigned first, unsigned last, Close close) {
 [[gnu::noinline]] void closefrom_concerned(int first) {
   Uncancellable here;
   flows_closing(static_cast<unsigned>(first), ~0U);
-  const bool closed =
-      around_own(static_cast<unsigned>(first), ~0U,
-                 [](unsigned from, unsigned to) { return real::close_range(from, to, 0); }) == 0;
+  const bool closed = around_own(static_cast<unsigned>(first), ~0U,
+                                 [](unsigned from, unsigned to) { return real::close_range(from, to, 0); }) == 0;
   if (closed) return;
   // An old kernel, or a sandbox as old.
   const bool found = each_open_descriptor([=](int fd) {
@@ -239,8 +232,7 @@ RSOCK_EXPORT_ALIAS(__close, close);
 // With other flags it does nothing.
 RSOCK_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept {
   constexpr int kFlags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
-  if (first <= last && (flags & ~kFlags) == 0 && !only_libc())
-    return close_range_concerned(first, last, flags);
+  if (first <= last && (flags & ~kFlags) == 0 && !only_libc()) return close_range_concerned(first, last, flags);
   return real::close_range(first, last, flags);
 }
 
@@ -249,9 +241,7 @@ RSOCK_EXPORT void closefrom(int first) noexcept {
   return real::closefrom(first);
 }
 
-RSOCK_EXPORT int dup(int from) noexcept {
-  return find(from) ? dup_concerned(from) : with_room<real::dup>(from);
-}
+RSOCK_EXPORT int dup(int from) noexcept { return find(from) ? dup_concerned(from) : with_room<real::dup>(from); }
 
 // What the library cannot give back is as good as a number beyond the limit.
 RSOCK_EXPORT int dup2(int from, int to) noexcept {

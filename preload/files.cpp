@@ -30,15 +30,11 @@ RSOCK_EXPORT int socketpair(int domain, int type, int protocol, int* ends) noexc
 // The variadic ones are defined by the way in which the ABI passes their arguments, see calls.def.
 
 RSOCK_EXPORT int rsock_open(const char* path, int flags, mode_t mode) __asm__("open");
-int rsock_open(const char* path, int flags, mode_t mode) {
-  return with_room<real::open>(path, flags, mode);
-}
+int rsock_open(const char* path, int flags, mode_t mode) { return with_room<real::open>(path, flags, mode); }
 RSOCK_EXPORT __attribute__((alias("open"))) decltype(rsock_open) __open;
 
 RSOCK_EXPORT int rsock_open64(const char* path, int flags, mode_t mode) __asm__("open64");
-int rsock_open64(const char* path, int flags, mode_t mode) {
-  return with_room<real::open64>(path, flags, mode);
-}
+int rsock_open64(const char* path, int flags, mode_t mode) { return with_room<real::open64>(path, flags, mode); }
 RSOCK_EXPORT __attribute__((alias("open64"))) decltype(rsock_open64) __open64;
 
 RSOCK_EXPORT int rsock_openat(int folder, const char* path, int flags, mode_t mode) __asm__("openat");
@@ -77,12 +73,8 @@ RSOCK_EXPORT int __openat64_2(int folder, const char* path, int flags) {
   return rsock_openat64(folder, path, flags, 0);
 }
 
-RSOCK_EXPORT int creat(const char* path, mode_t mode) {
-  return with_room<real::creat>(path, mode);
-}
-RSOCK_EXPORT int creat64(const char* path, mode_t mode) {
-  return with_room<real::creat64>(path, mode);
-}
+RSOCK_EXPORT int creat(const char* path, mode_t mode) { return with_room<real::creat>(path, mode); }
+RSOCK_EXPORT int creat64(const char* path, mode_t mode) { return with_room<real::creat64>(path, mode); }
 
 RSOCK_EXPORT int mkstemp(char* name) {
   return with_name(name, 0, [=] { return real::mkstemp(name); });
@@ -108,49 +100,27 @@ RSOCK_EXPORT int rsock_mq_open(const char* name, int flags, mode_t mode, mq_attr
 int rsock_mq_open(const char* name, int flags, mode_t mode, mq_attr* attributes) {
   return with_room<real::mq_open>(name, flags, mode, attributes);
 }
-RSOCK_EXPORT int posix_openpt(int flags) {
-  return with_room<real::posix_openpt>(flags);
-}
+RSOCK_EXPORT int posix_openpt(int flags) { return with_room<real::posix_openpt>(flags); }
 
-RSOCK_EXPORT FILE* fopen(const char* path, const char* mode) {
-  return with_room<real::fopen>(path, mode);
-}
-RSOCK_EXPORT FILE* fopen64(const char* path, const char* mode) {
-  return with_room<real::fopen64>(path, mode);
-}
-RSOCK_EXPORT FILE* tmpfile() {
-  return with_room<real::tmpfile>();
-}
-RSOCK_EXPORT FILE* tmpfile64() {
-  return with_room<real::tmpfile64>();
-}
-RSOCK_EXPORT DIR* opendir(const char* path) {
-  return with_room<real::opendir>(path);
-}
+RSOCK_EXPORT FILE* fopen(const char* path, const char* mode) { return with_room<real::fopen>(path, mode); }
+RSOCK_EXPORT FILE* fopen64(const char* path, const char* mode) { return with_room<real::fopen64>(path, mode); }
+RSOCK_EXPORT FILE* tmpfile() { return with_room<real::tmpfile>(); }
+RSOCK_EXPORT FILE* tmpfile64() { return with_room<real::tmpfile64>(); }
+RSOCK_EXPORT DIR* opendir(const char* path) { return with_room<real::opendir>(path); }
 
-RSOCK_EXPORT int pipe(int* ends) noexcept {
-  return with_room<real::pipe>(ends);
-}
+RSOCK_EXPORT int pipe(int* ends) noexcept { return with_room<real::pipe>(ends); }
 RSOCK_EXPORT_ALIAS(__pipe, pipe);
-RSOCK_EXPORT int pipe2(int* ends, int flags) noexcept {
-  return with_room<real::pipe2>(ends, flags);
-}
+RSOCK_EXPORT int pipe2(int* ends, int flags) noexcept { return with_room<real::pipe2>(ends, flags); }
 
-RSOCK_EXPORT int eventfd(unsigned count, int flags) noexcept {
-  return with_room<real::eventfd>(count, flags);
-}
+RSOCK_EXPORT int eventfd(unsigned count, int flags) noexcept { return with_room<real::eventfd>(count, flags); }
 RSOCK_EXPORT int timerfd_create(clockid_t clock, int flags) noexcept {
   return with_room<real::timerfd_create>(clock, flags);
 }
 RSOCK_EXPORT int signalfd(int fd, const sigset_t* mask, int flags) noexcept {
   return with_room<real::signalfd>(fd, mask, flags);
 }
-RSOCK_EXPORT int inotify_init() noexcept {
-  return with_room<real::inotify_init>();
-}
-RSOCK_EXPORT int inotify_init1(int flags) noexcept {
-  return with_room<real::inotify_init1>(flags);
-}
+RSOCK_EXPORT int inotify_init() noexcept { return with_room<real::inotify_init>(); }
+RSOCK_EXPORT int inotify_init1(int flags) noexcept { return with_room<real::inotify_init1>(flags); }
 RSOCK_EXPORT int fanotify_init(unsigned flags, unsigned events_flags) noexcept {
   return with_room<real::fanotify_init>(flags, events_flags);
 }

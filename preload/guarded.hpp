@@ -1,6 +1,7 @@
 #pragma once
-// The core as the shell calls it. Where even the library's reserve of memory is used up (core/base/reserve.hpp), a call fails with ENOMEM,
-// and what was only to be noted is not. The program may have no exception of ours. A cancelled thread's unwinding is none: it passes.
+// The core as the shell calls it. Where even the library's reserve of memory is used up (core/base/reserve.hpp), a call
+// fails with ENOMEM, and what was only to be noted is not. The program may have no exception of ours. A cancelled
+// thread's unwinding is none: it passes.
 
 #include <new>
 #include <type_traits>

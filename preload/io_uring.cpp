@@ -1,12 +1,14 @@
-// io_uring: a ring is refused where flows may be in lanes, as by a kernel that has none, or takes all flows to TCP (the option io_uring).
-// liburing enters the kernel by instructions of its own, so those of its functions that make a ring are taken over; they give -errno.
+// io_uring: a ring is refused where flows may be in lanes, as by a kernel that has none, or takes all flows to TCP (the
+// option io_uring). liburing enters the kernel by instructions of its own, so those of its functions that make a ring
+// are taken over; they give -errno.
 //
 // liburing may be there for one library alone, which dlopen brought: then no search in link order finds it.
+
+#include "preload/io_uring.hpp"
 
 #include <dlfcn.h>
 #include <sys/syscall.h>
 
-#include "preload/io_uring.hpp"
 #include "preload/shell.hpp"
 
 namespace sockets = rsock::preload::sockets;

@@ -65,7 +65,7 @@ RSOCK_EXPORT int setcontext(const ucontext_t* context) noexcept {
 }
 
 // Not by the names of libc's header, which declares them with attributes of their own.
-#define RSOCK_JUMP(name, libc) \
+#define RSOCK_JUMP(name, libc)                                                                      \
   RSOCK_EXPORT __attribute__((noreturn)) void rsock_##name(void* buffer, int value) __asm__(#name); \
   void rsock_##name(void* buffer, int value) { jump<libc>({jump<libc>, buffer, value}); }
 

@@ -1,6 +1,7 @@
-// Calls whose answer is the shadow socket's own, whatever lane the flow is in: its names are real, an offset on it is ESPIPE,
-// and a set concerns us from the first flow that is added to it. They are taken over so that the list is whole. Only whether it has
-// a peer, and a name, depends on whether the connection has ended, of which the kernel may not know yet.
+// Calls whose answer is the shadow socket's own, whatever lane the flow is in: its names are real, an offset on it is
+// ESPIPE, and a set concerns us from the first flow that is added to it. They are taken over so that the list is whole.
+// Only whether it has a peer, and a name, depends on whether the connection has ended, of which the kernel may not know
+// yet.
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -35,7 +36,9 @@ RSOCK_EXPORT ssize_t preadv(int fd, const iovec* to, int count, off_t at) { retu
 RSOCK_EXPORT ssize_t preadv64(int fd, const iovec* to, int count, off64_t at) {
   return real::preadv64(fd, to, count, at);
 }
-RSOCK_EXPORT ssize_t pwrite(int fd, const void* from, size_t size, off_t at) { return real::pwrite(fd, from, size, at); }
+RSOCK_EXPORT ssize_t pwrite(int fd, const void* from, size_t size, off_t at) {
+  return real::pwrite(fd, from, size, at);
+}
 RSOCK_EXPORT ssize_t pwrite64(int fd, const void* from, size_t size, off64_t at) {
   return real::pwrite64(fd, from, size, at);
 }

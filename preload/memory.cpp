@@ -1,5 +1,5 @@
-// Memory that the program takes away or protects is no longer known to be good. Until the library has started the kernel is called
-// directly: allocators call these before the next definitions can be looked for.
+// Memory that the program takes away or protects is no longer known to be good. Until the library has started the
+// kernel is called directly: allocators call these before the next definitions can be looked for.
 //
 // A thread that uses memory which another takes away meanwhile is on its own, as everywhere.
 
@@ -16,9 +16,7 @@ using namespace rsock::preload;
 
 namespace {
 
-bool may_pass_on() {
-  return started.load(std::memory_order_acquire);
-}
+bool may_pass_on() { return started.load(std::memory_order_acquire); }
 
 template <class... Arguments>
 long in_kernel(long number, Arguments... arguments) {
@@ -26,9 +24,7 @@ long in_kernel(long number, Arguments... arguments) {
   return rsock::is_error(answer) ? fail(static_cast<int>(-answer)) : answer;
 }
 
-void* pointer(long value) {
-  return reinterpret_cast<void*>(value);
-}
+void* pointer(long value) { return reinterpret_cast<void*>(value); }
 
 }  // namespace
 
@@ -39,8 +35,8 @@ RSOCK_EXPORT int munmap(void* at, size_t size) noexcept {
 }
 
 RSOCK_EXPORT int mprotect(void* at, size_t size, int protection) noexcept {
-  const int result =
-      may_pass_on() ? real::mprotect(at, size, protection) : static_cast<int>(in_kernel(SYS_mprotect, at, size, protection));
+  const int result = may_pass_on() ? real::mprotect(at, size, protection)
+                                   : static_cast<int>(in_kernel(SYS_mprotect, at, size, protection));
   memory::forget(at, size);
   return result;
 }

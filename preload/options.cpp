@@ -19,8 +19,8 @@ using namespace rsock::preload;
 
 namespace {
 
-// TCP_ZEROCOPY_RECEIVE. The kernel maps what it can, and says how many bytes are for recv to take: where a lane may be, these are
-// all. A flow need not leave its lane for it, and no byte is mapped that nobody counts.
+// TCP_ZEROCOPY_RECEIVE. The kernel maps what it can, and says how many bytes are for recv to take: where a lane may be,
+// these are all. A flow need not leave its lane for it, and no byte is mapped that nobody counts.
 std::optional<int> receive_unmapped(int fd, void* value, socklen_t* size, socklen_t given) {
   const auto answer = sockets::unread(fd);
   if (!answer.served()) return {};
@@ -70,25 +70,23 @@ bool only_tcp_serves(int level, int name, const void* value, socklen_t size) {
   if (level == IPPROTO_TCP) return name == TCP_ULP;
   if (level != SOL_SOCKET) return false;
   switch (name) {
-    case SO_PEEK_OFF:
-      return number >= 0;
+    case SO_PEEK_OFF: return number >= 0;
     case SO_TIMESTAMP_OLD:
     case SO_TIMESTAMPNS_OLD:
     case SO_TIMESTAMPING_OLD:
     case SO_TIMESTAMP_NEW:
     case SO_TIMESTAMPNS_NEW:
-    case SO_TIMESTAMPING_NEW:
-      return number != 0;
-    default:
-      return false;
+    case SO_TIMESTAMPING_NEW: return number != 0;
+    default: return false;
   }
 }
 
-// A time limit that no call waits for at all, which the kernel keeps and does not tell. A socket may get it before anybody knows that
-// it will be selected, as a listener does.
+// A time limit that no call waits for at all, which the kernel keeps and does not tell. A socket may get it before
+// anybody knows that it will be selected, as a listener does.
 bool is_no_time(int level, int name, const void* value, socklen_t size) {
   if (level != SOL_SOCKET) return false;
-  if (name != SO_RCVTIMEO_OLD && name != SO_RCVTIMEO_NEW && name != SO_SNDTIMEO_OLD && name != SO_SNDTIMEO_NEW) return false;
+  if (name != SO_RCVTIMEO_OLD && name != SO_RCVTIMEO_NEW && name != SO_SNDTIMEO_OLD && name != SO_SNDTIMEO_NEW)
+    return false;
   timeval time;
   return !sockets::idle() && size >= sizeof time && get(time, value) && time.tv_sec < 0;
 }
@@ -126,8 +124,7 @@ template <const auto& libc>
   if (request == FIONCLEX && !sockets::in_borrowed_memory()) sockets::meant_for_next_program(fd);
   const bool reads_int = request == FIONBIO || request == FIOASYNC;
   int number;
-  if (sockets::in_borrowed_memory() || (!reads_int && !writable(argument, sizeof number)) ||
-      !get(number, argument))
+  if (sockets::in_borrowed_memory() || (!reads_int && !writable(argument, sizeof number)) || !get(number, argument))
     return real::ioctl(fd, request, argument);
   if (request == FIOASYNC && number) prefer_tcp(fd);
   const bool nonblocking = request == FIONBIO && number;

@@ -13,11 +13,9 @@ void for_each_descriptor(const msghdr* message, Do what) {
   msghdr own;
   if (!get(own, message)) return;
   const auto* const control = static_cast<const unsigned char*>(own.msg_control);
-  for (size_t at = 0, next; at <= own.msg_controllen && own.msg_controllen - at >= sizeof(cmsghdr);
-       at = next) {
+  for (size_t at = 0, next; at <= own.msg_controllen && own.msg_controllen - at >= sizeof(cmsghdr); at = next) {
     cmsghdr part;
-    if (!get(part, control + at) || part.cmsg_len < CMSG_LEN(0) || part.cmsg_len > own.msg_controllen - at)
-      return;
+    if (!get(part, control + at) || part.cmsg_len < CMSG_LEN(0) || part.cmsg_len > own.msg_controllen - at) return;
     next = at + CMSG_ALIGN(part.cmsg_len);
     if (part.cmsg_level != SOL_SOCKET || part.cmsg_type != SCM_RIGHTS) continue;
     for (size_t each = CMSG_LEN(0); each + sizeof(int) <= part.cmsg_len; each += sizeof(int)) {

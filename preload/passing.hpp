@@ -14,9 +14,7 @@ void look_for_passed_descriptors(const mmsghdr* messages, unsigned count);
 // What came with a message that the kernel has filled in, or with a few: a listener among it may be one whose
 // connections a rule selects. Gives `got`.
 ssize_t adopt_received(ssize_t got, const msghdr* message);
-inline bool has_control(const msghdr* message) {
-  return word_at(&message->msg_controllen) > 0;
-}
+inline bool has_control(const msghdr* message) { return word_at(&message->msg_controllen) > 0; }
 void look_for_received_descriptors(const mmsghdr* messages, int count);
 // `fd` came from elsewhere.
 void adopt_if_listener(int fd);

@@ -25,9 +25,7 @@ struct Ending {
   }
 };
 
-void notice_end_of_thread() {
-  static thread_local const Ending ending;
-}
+void notice_end_of_thread() { static thread_local const Ending ending; }
 
 // ---- fork ----
 // As pthread_atfork handlers they run for every function of libc that forks. They are among the first to be
@@ -224,22 +222,19 @@ RSOCK_EXPORT int execle(const char* path, const char* first, ...) noexcept {
 }
 
 RSOCK_EXPORT int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,
-                             const posix_spawnattr_t* attributes, char* const* arguments,
-                             char* const* environment) {
+                             const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
   before_spawn();
   const Starting here;
   return spawn<real::posix_spawn>(child, path, actions, attributes, arguments, environment);
 }
 RSOCK_EXPORT int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_t* actions,
-                              const posix_spawnattr_t* attributes, char* const* arguments,
-                              char* const* environment) {
+                              const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
   before_spawn();
   const Starting here;
   return spawn<real::posix_spawnp>(child, file, actions, attributes, arguments, environment);
 }
 // Here the program says that the new one shall have the descriptor; the child's own dup2 is inside libc.
-RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd,
-                                                  int to) noexcept {
+RSOCK_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd, int to) noexcept {
   if (find(fd)) to_tcp(fd, rsock::Reason::shared);
   return real::posix_spawn_file_actions_adddup2(actions, fd, to);
 }

@@ -40,8 +40,8 @@ bool can_write(uintptr_t address) {
   static constinit uint32_t nobody_waits = 0;
   // Adds 0 atomically, then would wake waiters of a word that holds 0x7ff: none, or one for nothing.
   constexpr long kAddZero = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0x7ff);
-  return system_call(SYS_futex, &nobody_waits, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, nullptr, address & ~uintptr_t{3}, kAddZero) !=
-         -EFAULT;
+  return system_call(SYS_futex, &nobody_waits, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, nullptr, address & ~uintptr_t{3},
+                     kAddZero) != -EFAULT;
 }
 
 constinit std::atomic<bool> blind{false};
@@ -67,9 +67,7 @@ void forget(const void* at, size_t size) {
     }
 }
 
-void probe_no_more() {
-  blind.store(true, std::memory_order_relaxed);
-}
+void probe_no_more() { blind.store(true, std::memory_order_relaxed); }
 
 size_t probe(uintptr_t at, size_t size, Use use) {
   if (blind.load(std::memory_order_relaxed)) return size;

@@ -49,7 +49,8 @@ inline constexpr unsigned kPageBits = 12;
 inline constexpr size_t kRemembered = 4096;  // pages, by their low bits: 16 MiB of buffers
 enum class Use { read, write };
 
-// Before a filter of system calls: nothing is probed from now on, and whether memory is good turns out when it is copied.
+// Before a filter of system calls: nothing is probed from now on, and whether memory is good turns out when it is
+// copied.
 void probe_no_more();
 // The bytes from `at` on that may be touched, `size` at most, size > 0.
 size_t probe(uintptr_t at, size_t size, Use use);
@@ -69,14 +70,11 @@ inline size_t usable(const void* at, size_t size, Use use) {
   if (size == 0) return 0;
   const auto first = reinterpret_cast<uintptr_t>(at);
   const uintptr_t last = first + size - 1;
-  if (last >= first && last - first < (uintptr_t{1} << kPageBits) && remembers(first, use) &&
-      remembers(last, use))
+  if (last >= first && last - first < (uintptr_t{1} << kPageBits) && remembers(first, use) && remembers(last, use))
     return size;
   return probe(first, size, use);
 }
-inline bool good(const void* at, size_t size, Use use) {
-  return usable(at, size, use) == size;
-}
+inline bool good(const void* at, size_t size, Use use) { return usable(at, size, use) == size; }
 
 // Where the kernel refuses a buffer before it knows whether it will be used.
 inline constexpr uintptr_t kEndOfPrograms = (uintptr_t{1} << 47) - (uintptr_t{1} << kPageBits);
@@ -86,11 +84,7 @@ inline bool beyond_programs(const void* at, size_t size) {
 
 }  // namespace memory
 
-inline bool readable(const void* at, size_t size) {
-  return memory::good(at, size, memory::Use::read);
-}
-inline bool writable(const void* at, size_t size) {
-  return memory::good(at, size, memory::Use::write);
-}
+inline bool readable(const void* at, size_t size) { return memory::good(at, size, memory::Use::read); }
+inline bool writable(const void* at, size_t size) { return memory::good(at, size, memory::Use::write); }
 
 }  // namespace rsock::preload

@@ -70,12 +70,9 @@ class ProgramVector {
  private:
   static size_t usable(const iovec& part, Access access) {
     switch (access) {
-      case Access::read:
-        return memory::usable(part.iov_base, part.iov_len, memory::Use::read);
-      case Access::write:
-        return memory::usable(part.iov_base, part.iov_len, memory::Use::write);
-      case Access::none:
-        break;
+      case Access::read: return memory::usable(part.iov_base, part.iov_len, memory::Use::read);
+      case Access::write: return memory::usable(part.iov_base, part.iov_len, memory::Use::write);
+      case Access::none: break;
     }
     return part.iov_len;
   }

@@ -63,18 +63,12 @@ void bind_all();
 constexpr long kNone = -1;
 constexpr long number_of(Name name) {
   switch (name) {
-    case Name::close_range:
-      return SYS_close_range;
-    case Name::epoll_pwait2:
-      return SYS_epoll_pwait2;
-    case Name::execveat:
-      return SYS_execveat;
-    case Name::pidfd_getfd:
-      return SYS_pidfd_getfd;
-    case Name::pidfd_open:
-      return SYS_pidfd_open;
-    default:
-      return kNone;
+    case Name::close_range: return SYS_close_range;
+    case Name::epoll_pwait2: return SYS_epoll_pwait2;
+    case Name::execveat: return SYS_execveat;
+    case Name::pidfd_getfd: return SYS_pidfd_getfd;
+    case Name::pidfd_open: return SYS_pidfd_open;
+    default: return kNone;
   }
 }
 
@@ -120,8 +114,7 @@ class Next<name, R (*)(A...)> {
 };
 
 #define RSOCK_CALL(name) inline constexpr Next<Name::name, decltype(plain(&::name))> name{};
-#define RSOCK_CALL_AS(name, signature) \
-  inline constexpr Next<Name::name, std::add_pointer_t<signature>> name{};
+#define RSOCK_CALL_AS(name, signature) inline constexpr Next<Name::name, std::add_pointer_t<signature>> name{};
 #include "preload/calls.def"
 #undef RSOCK_CALL
 #undef RSOCK_CALL_AS

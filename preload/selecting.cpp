@@ -145,14 +145,12 @@ timespec time_of(const timeval& time) {
   if (time.tv_sec > LONG_MAX - more) return {LONG_MAX, 999'999'999};
   return {time.tv_sec + more, time.tv_usec % kMillion * 1000};
 }
-timeval time_of(const timespec& time) {
-  return {time.tv_sec, time.tv_nsec / 1000};
-}
+timeval time_of(const timespec& time) { return {time.tv_sec, time.tv_nsec / 1000}; }
 
 // As the four calls have it: with `Time`'s precision, and libc's or the kernel's manners.
 template <class Time, class Kernel>
-[[gnu::noinline]] int select_concerned(int count, Sets sets, Time* timeout, bool updates,
-                                       const sigset_t* mask, Kernel kernel) {
+[[gnu::noinline]] int select_concerned(int count, Sets sets, Time* timeout, bool updates, const sigset_t* mask,
+                                       Kernel kernel) {
   Time given{};
   if (timeout && !get(given, timeout)) return static_cast<int>(kernel());
   timespec left;
@@ -178,8 +176,7 @@ template <class Time, class Kernel>
 RSOCK_EXPORT int select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timeval* timeout) {
   const Sets sets{reads, writes, excepts};
   count = looked_at(count, sets);
-  if (nothing_concerns_us() || !concerns(count, sets))
-    return real::select(count, reads, writes, excepts, timeout);
+  if (nothing_concerns_us() || !concerns(count, sets)) return real::select(count, reads, writes, excepts, timeout);
   return select_concerned(count, sets, timeout, true, nullptr,
                           [=] { return real::select(count, reads, writes, excepts, timeout); });
 }
@@ -206,8 +203,7 @@ long select_by_number(int count, fd_set* reads, fd_set* writes, fd_set* excepts,
   const Sets sets{reads, writes, excepts};
   count = looked_at(count, sets);
   const auto kernel = [=] {
-    return real::syscall(SYS_select, count, as_word(reads), as_word(writes), as_word(excepts),
-                         as_word(timeout), 0);
+    return real::syscall(SYS_select, count, as_word(reads), as_word(writes), as_word(excepts), as_word(timeout), 0);
   };
   if (nothing_concerns_us() || !concerns(count, sets)) return kernel();
   return select_concerned(count, sets, timeout, true, nullptr, kernel);
@@ -218,8 +214,8 @@ long pselect6_by_number(int count, fd_set* reads, fd_set* writes, fd_set* except
   const Sets sets{reads, writes, excepts};
   count = looked_at(count, sets);
   const auto kernel = [=] {
-    return real::syscall(SYS_pselect6, count, as_word(reads), as_word(writes), as_word(excepts),
-                         as_word(timeout), as_word(mask));
+    return real::syscall(SYS_pselect6, count, as_word(reads), as_word(writes), as_word(excepts), as_word(timeout),
+                         as_word(mask));
   };
   Mask own{};
   const bool refused = mask && (!get(own, mask) || (own.set && own.size != kMaskSize));

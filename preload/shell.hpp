@@ -29,9 +29,7 @@ using sockets::find;
 // walks over the table.
 inline constinit std::atomic<int> highest{-1};
 
-inline bool nothing_concerns_us() {
-  return sockets::concerned.load(std::memory_order_relaxed) == 0;
-}
+inline bool nothing_concerns_us() { return sockets::concerned.load(std::memory_order_relaxed) == 0; }
 
 // Before every announcement of a descriptor to the core.
 inline void note(int fd) {
@@ -103,8 +101,8 @@ template <const auto& libc, class... Arguments>
   return result;
 }
 
-// A call of libc's that makes a descriptor, once more if it was the library that left it none. Where the library has none itself, by a
-// tail jump.
+// A call of libc's that makes a descriptor, once more if it was the library that left it none. Where the library has
+// none itself, by a tail jump.
 template <const auto& libc, class... Arguments>
 auto with_room(Arguments... arguments) {
   return own::any() ? once_more_with_room<libc>(arguments...) : libc(arguments...);

@@ -1,8 +1,8 @@
-// The program's handlers of signals are kept here, and the kernel gets a stand-in, which asks core/sockets/signals.hpp whether the
-// handler may run now and tells the interrupted call. Where the program wants the default and that is the end of the process, another
-// stand-in delivers what flows in lanes hold, and then lets the process end by the same signal. The program sees its own actions.
-// Without a rule that selects anything, and for all other signals, everything goes to libc as it is; a child of vfork, whose actions
-// are its own but whose memory is not, gets what it asks for.
+// The program's handlers of signals are kept here, and the kernel gets a stand-in, which asks core/sockets/signals.hpp
+// whether the handler may run now and tells the interrupted call. Where the program wants the default and that is the
+// end of the process, another stand-in delivers what flows in lanes hold, and then lets the process end by the same
+// signal. The program sees its own actions. Without a rule that selects anything, and for all other signals, everything
+// goes to libc as it is; a child of vfork, whose actions are its own but whose memory is not, gets what it asks for.
 
 #include "preload/signals.hpp"
 
@@ -23,8 +23,8 @@ namespace {
 
 using Handler = void (*)(int, siginfo_t*, void*);
 
-// What the kernel does not know: the mask and the other flags are its own. A handler stays when its action goes: it may be about
-// to run in another thread.
+// What the kernel does not know: the mask and the other flags are its own. A handler stays when its action goes: it may
+// be about to run in another thread.
 struct Kept {
   std::atomic<Handler> handler{nullptr};
   std::atomic<int> flags{0};
@@ -62,26 +62,31 @@ bool is_function(const struct sigaction& action) {
 
 bool ends_process(int signal) {
   switch (signal) {
-    case SIGKILL: case SIGSTOP:  // nobody asks
-    case SIGTSTP: case SIGTTIN: case SIGTTOU: case SIGCONT:
-    case SIGCHLD: case SIGURG: case SIGWINCH:
-    case 32: case 33:  // libc's own
+    case SIGKILL:
+    case SIGSTOP:  // nobody asks
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGCONT:
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case 32:
+    case 33:  // libc's own
       return false;
-    default:
-      return true;
+    default: return true;
   }
 }
 
-// The first process of a namespace is spared by the kernel where it has the default, and where it has a handler it is not.
+// The first process of a namespace is spared by the kernel where it has the default, and where it has a handler it is
+// not.
 bool is_spared() { return rsock::sys::process_id() == 1; }
 
 // Their faults may be ours to recover from, whatever the program wants of the signal.
-bool is_of_memory(int signal) {
-  return signal == SIGSEGV || signal == SIGBUS;
-}
+bool is_of_memory(int signal) { return signal == SIGSEGV || signal == SIGBUS; }
 
-// What the kernel calls where the program wants the default. Nothing else runs in this thread any more. A fault comes where it came,
-// so that a debugger finds all as it was.
+// What the kernel calls where the program wants the default. Nothing else runs in this thread any more. A fault comes
+// where it came, so that a debugger finds all as it was.
 void end_process(int signal, siginfo_t* siginfo, void* context) {
   if (sockets::recovers(signal, *siginfo, context)) return;
   const bool ignored = is_spared() || defaults[signal].ignored.load(std::memory_order_relaxed);
@@ -95,9 +100,7 @@ void end_process(int signal, siginfo_t* siginfo, void* context) {
 }
 
 uint64_t& first_signals(sigset_t& set) { return *reinterpret_cast<uint64_t*>(&set); }
-uint64_t first_signals(const sigset_t& set) {
-  return *reinterpret_cast<const uint64_t*>(&set);
-}
+uint64_t first_signals(const sigset_t& set) { return *reinterpret_cast<const uint64_t*>(&set); }
 
 // From the program's action, a default, to the kernel's.
 struct sigaction to_kernel_as_default(int signal, struct sigaction action) {
@@ -139,7 +142,8 @@ void stand_in(int signal, siginfo_t* siginfo, void* context) {
   const int flags = kept[signal].flags.load(std::memory_order_relaxed);
   if ((flags & static_cast<int>(SA_RESETHAND)) && !use_up(signal)) return;
   const auto ran = sockets::handler_runs(flags & SA_RESTART);
-  const auto* mask = sockets::signals.mask.exchange(nullptr, std::memory_order_relaxed);  // of the call that is interrupted
+  const auto* mask =
+      sockets::signals.mask.exchange(nullptr, std::memory_order_relaxed);  // of the call that is interrupted
   kept[signal].handler.load(std::memory_order_relaxed)(signal, siginfo, context);
   sockets::signals.mask.store(mask, std::memory_order_relaxed);
   sockets::handler_returns(ran, context);
@@ -164,15 +168,18 @@ void to_program(int signal, struct sigaction& action, Handler handler, int flags
     first_signals(action.sa_mask) = defaults[signal].mask.load(std::memory_order_relaxed);
     return;
   }
-  if (action.sa_sigaction == stand_in) action.sa_sigaction = handler;
-  else if (action.sa_handler != SIG_DFL) return;  // nor one that was used up
+  if (action.sa_sigaction == stand_in)
+    action.sa_sigaction = handler;
+  else if (action.sa_handler != SIG_DFL)
+    return;  // nor one that was used up
   if (is_function(action) || (flags & static_cast<int>(SA_RESETHAND)))
     action.sa_flags = (action.sa_flags & ~kOwnFlags) | (flags & kOwnFlags);
 }
 
 int change(int signal, const struct sigaction* action, struct sigaction* before) {
   if (signal <= 0 || signal >= NSIG || sockets::idle()) return real::sigaction(signal, action, before);
-  struct sigaction wanted{}, was{};
+  struct sigaction wanted {
+  }, was{};
   if (action) wanted = *action;  // bad pointers fault here as they do in libc
   int result = 0;
   if (sockets::in_borrowed_memory()) {
@@ -197,7 +204,8 @@ int change(int signal, const struct sigaction* action, struct sigaction* before)
 
 // signal(2) and its kin: the handler that was.
 sighandler_t change(int signal, sighandler_t handler, int flags, bool blocks_itself) {
-  struct sigaction action{}, before{};
+  struct sigaction action {
+  }, before{};
   if (handler == SIG_ERR || signal <= 0 || signal >= NSIG) {
     errno = EINVAL;
     return SIG_ERR;
@@ -214,8 +222,7 @@ constinit std::atomic<int> starting{0};  // threads that start programs
 void ignore_by_kernel(bool by_kernel) {
   for (const int signal : {SIGSEGV, SIGBUS}) {
     struct sigaction action;
-    if (!defaults[signal].ignored.load(std::memory_order_relaxed) ||
-        real::sigaction(signal, nullptr, &action) != 0)
+    if (!defaults[signal].ignored.load(std::memory_order_relaxed) || real::sigaction(signal, nullptr, &action) != 0)
       continue;
     if (by_kernel ? action.sa_sigaction != end_process : action.sa_handler != SIG_IGN) continue;
     if (by_kernel)
@@ -304,7 +311,7 @@ RSOCK_EXPORT sighandler_t sigset(int signal, sighandler_t handler) noexcept {
   if (handler == SIG_HOLD) rsock::mask_changes(rsock::kFaults);
   if (sockets::idle() || handler == SIG_HOLD) {
     const auto was = real::sigset(signal, handler);
-    struct sigaction now{};
+    struct sigaction now {};
     if (handler != SIG_HOLD || was == SIG_HOLD || was == SIG_ERR || change(signal, nullptr, &now) != 0) return was;
     return now.sa_handler;
   }

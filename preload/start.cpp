@@ -27,20 +27,16 @@ namespace rsock::preload {
 namespace {
 
 // Setuid programs are told nothing by their environment.
-const char* variable(const char* name) {
-  return secure_getenv(name);
-}
+const char* variable(const char* name) { return secure_getenv(name); }
 
 const char* text_of(const char* name) {
   const char* value = variable(name);
   return value ? value : "";
 }
 
-// Where the library is preloaded twice, by two paths, the program's calls reach the first copy and go on to the second, which has
-// nothing to do for them: two engines in one process would be in each other's way.
-bool serves() {
-  return dlsym(RTLD_DEFAULT, "rsock_serves") == &own_rsock_serves;
-}
+// Where the library is preloaded twice, by two paths, the program's calls reach the first copy and go on to the second,
+// which has nothing to do for them: two engines in one process would be in each other's way.
+bool serves() { return dlsym(RTLD_DEFAULT, "rsock_serves") == &own_rsock_serves; }
 
 // What the library calls for itself is libc's own, whoever else has taken it over.
 Kernel libcs() {
@@ -56,12 +52,10 @@ Kernel libcs() {
 }
 
 // All listeners: at the start those that the program before this one handed down.
-void adopt_listeners() {
-  each_open_descriptor(adopt_if_listener);
-}
+void adopt_listeners() { each_open_descriptor(adopt_if_listener); }
 
-// Where the rules are, and whose they are: as it was at the start, whatever the program does to its environment, its name or its
-// folder. Leaked on purpose.
+// Where the rules are, and whose they are: as it was at the start, whatever the program does to its environment, its
+// name or its folder. Leaked on purpose.
 struct Origin {
   config::Source source;
   std::string program;
@@ -71,7 +65,8 @@ Origin* origin = nullptr;
 config::Source find_rules() {
   auto source = config::find(variable);
   char folder[PATH_MAX];
-  if (source.kind == config::Source::Kind::file && !source.text_or_path.starts_with('/') && getcwd(folder, sizeof folder))
+  if (source.kind == config::Source::Kind::file && !source.text_or_path.starts_with('/') &&
+      getcwd(folder, sizeof folder))
     source.text_or_path = std::string(folder) + "/" + source.text_or_path;
   return source;
 }
@@ -86,8 +81,8 @@ config::Parsed read_at_start() {
   return parsed;
 }
 
-// For an operator. There was a file, or nothing would be selected and nobody would ask: that it is gone is a mistake, and so it is that
-// nothing is left beside one that never was.
+// For an operator. There was a file, or nothing would be selected and nobody would ask: that it is gone is a mistake,
+// and so it is that nothing is left beside one that never was.
 config::Parsed read_again() {
   const auto reader = config::host_reader(sys::effective_user());
   auto source = origin->source;
@@ -108,16 +103,14 @@ void start_with(std::string_view program) {
   if (!sockets::idle() && parsed.config.rules.any_listen()) adopt_listeners();
 }
 
-// libc unwinds a cancelled thread with the unwinder that all share; our frames' own code asks the one that is linked in here, which
-// has its tables once it was used.
+// libc unwinds a cancelled thread with the unwinder that all share; our frames' own code asks the one that is linked in
+// here, which has its tables once it was used.
 void prepare_unwinder() {
   const auto stop = [](_Unwind_Context*, void*) { return _URC_END_OF_STACK; };
   _Unwind_Backtrace(stop, nullptr);
 }
 
-[[gnu::constructor]] void constructor() {
-  ensure_started();
-}
+[[gnu::constructor]] void constructor() { ensure_started(); }
 
 }  // namespace
 

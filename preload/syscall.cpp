@@ -41,16 +41,12 @@ template <class R, class... A>
 long call(R (*named)(A...), const Arguments& it) {
   Uncancellable here;
   const long values[] = {it.a, it.b, it.c, it.d, it.e, it.f};
-  return [&]<size_t... i>(std::index_sequence<i...>) {
-    return static_cast<long>(named(as<A>(values[i])...));
-  }
+  return [&]<size_t... i>(std::index_sequence<i...>) { return static_cast<long>(named(as<A>(values[i])...)); }
   (std::index_sequence_for<A...>{});
 }
 
 // epoll_pwait and epoll_pwait2 by number have the size of the mask behind it.
-bool has_mask_of_wrong_size(const Arguments& it) {
-  return it.e != 0 && as<size_t>(it.f) != kMaskSize;
-}
+bool has_mask_of_wrong_size(const Arguments& it) { return it.e != 0 && as<size_t>(it.f) != kMaskSize; }
 
 // The kernel's struct sigaction is not libc's.
 long rt_sigaction(const Arguments& it) {
@@ -66,7 +62,8 @@ long rt_sigaction(const Arguments& it) {
   if (as<size_t>(it.d) != sizeof wanted->mask) return fail(EINVAL);
   Action own{};
   if ((wanted && !get(own, wanted)) || (before && !writable(before, sizeof *before))) return fail(EFAULT);
-  struct sigaction changed{}, was{};
+  struct sigaction changed {
+  }, was{};
   if (wanted) {
     changed.sa_handler = own.handler;
     changed.sa_flags = static_cast<int>(own.flags & ~kRestorer);
@@ -85,35 +82,21 @@ long rt_sigaction(const Arguments& it) {
 [[gnu::noinline]] long on_first(long number, long a, long b, long c, long d, long e, long f) {
   const Arguments it{number, a, b, c, d, e, f};
   switch (number) {
-    case SYS_read:
-      return call(read, it);
-    case SYS_readv:
-      return call(readv, it);
-    case SYS_recvfrom:
-      return call(recvfrom, it);
-    case SYS_write:
-      return call(write, it);
-    case SYS_writev:
-      return call(writev, it);
-    case SYS_sendto:
-      return call(sendto, it);
-    case SYS_sendfile:
-      return call(sendfile, it);
-    case SYS_shutdown:
-      return call(shutdown, it);
-    case SYS_dup:
-      return call(dup, it);
-    case SYS_getsockopt:
-      return call(getsockopt, it);
-    case SYS_setsockopt:
-      return call(setsockopt, it);
-    case SYS_epoll_pwait:
-      return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait, it);
-    case SYS_epoll_pwait2:
-      return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait2, it);
+    case SYS_read: return call(read, it);
+    case SYS_readv: return call(readv, it);
+    case SYS_recvfrom: return call(recvfrom, it);
+    case SYS_write: return call(write, it);
+    case SYS_writev: return call(writev, it);
+    case SYS_sendto: return call(sendto, it);
+    case SYS_sendfile: return call(sendfile, it);
+    case SYS_shutdown: return call(shutdown, it);
+    case SYS_dup: return call(dup, it);
+    case SYS_getsockopt: return call(getsockopt, it);
+    case SYS_setsockopt: return call(setsockopt, it);
+    case SYS_epoll_pwait: return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait, it);
+    case SYS_epoll_pwait2: return has_mask_of_wrong_size(it) ? fail(EINVAL) : call(epoll_pwait2, it);
 #ifdef SYS_epoll_wait
-    case SYS_epoll_wait:
-      return call(epoll_wait, it);
+    case SYS_epoll_wait: return call(epoll_wait, it);
 #endif
     // The offset comes in two halves, of which the second is unused on 64-bit machines.
     case SYS_preadv2: {
@@ -132,17 +115,17 @@ long rt_sigaction(const Arguments& it) {
       Uncancellable here;
       return ioctl(as<int>(it.a), as<unsigned long>(it.b), it.c);
     }
-    default:
-      return real::syscall(number, a, b, c, d, e, f);
+    default: return real::syscall(number, a, b, c, d, e, f);
   }
 }
 
 // These concern us whatever their first argument is: they make descriptors, or name them elsewhere.
-#define RSOCK_ALWAYS_NAMED(X)                                                                       \
-  X(socket)                                                                                         \
-  X(close)                                                                                          \
-  X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap) X(mprotect) X(recvmsg) X(recvmmsg) X(sendmsg) \
-      X(sendmmsg) X(splice) X(epoll_ctl) X(execve) X(execveat) X(pidfd_getfd)
+// clang-format off
+#define RSOCK_ALWAYS_NAMED(X)                                                                     \
+  X(socket) X(close) X(listen) X(accept) X(accept4) X(connect) X(close_range) X(dup3) X(munmap)   \
+  X(mprotect) X(recvmsg) X(recvmmsg) X(sendmsg) X(sendmmsg) X(splice) X(epoll_ctl) X(execve)      \
+  X(execveat) X(pidfd_getfd)
+// clang-format on
 #ifdef SYS_poll
 #define RSOCK_ALWAYS_NAMED_OLD(X) X(poll) X(dup2)
 #else
@@ -166,14 +149,10 @@ bool always_named(long number, long first) {
     case SYS_exit_group:
     case SYS_prctl:
     case SYS_seccomp:
-    case SYS_io_uring_setup:
-      return true;
-    case SYS_rt_sigprocmask:
-      return true;
-    case SYS_rt_sigaction:
-      return !sockets::idle() && first != 32 && first != 33;  // libc's own signals
-    default:
-      return false;
+    case SYS_io_uring_setup: return true;
+    case SYS_rt_sigprocmask: return true;
+    case SYS_rt_sigaction: return !sockets::idle() && first != 32 && first != 33;  // libc's own signals
+    default: return false;
   }
 }
 
@@ -181,42 +160,27 @@ bool always_named(long number, long first) {
   const Arguments it{number, a, b, c, d, e, f};
   switch (number) {
 #define RSOCK_CASE(name) \
-  case SYS_##name:       \
-    return call(name, it);
+  case SYS_##name: return call(name, it);
     RSOCK_ALWAYS_NAMED(RSOCK_CASE)
     RSOCK_ALWAYS_NAMED_OLD(RSOCK_CASE)
 #undef RSOCK_CASE
-    case SYS_exit:
-      sockets::thread_ends(as<int>(a));
-      return real::syscall(number, a, b, c, d, e, f);
-    case SYS_exit_group:
-      _exit(as<int>(a));
-    case SYS_rt_sigaction:
-      return rt_sigaction(it);
+    case SYS_exit: sockets::thread_ends(as<int>(a)); return real::syscall(number, a, b, c, d, e, f);
+    case SYS_exit_group: _exit(as<int>(a));
+    case SYS_rt_sigaction: return rt_sigaction(it);
     case SYS_rt_sigprocmask: {
       if (b) rsock::mask_changes(rsock::kFaults);
       return real::syscall(number, a, b, c, d, e, f);
     }
-    case SYS_prctl:
-      before_prctl(as<int>(a), b, c);
-      return real::syscall(number, a, b, c, d, e, f);
-    case SYS_seccomp:
-      before_seccomp(a, c);
-      return real::syscall(number, a, b, c, d, e, f);
-    case SYS_mmap:
-      return as_word(mmap(as<void*>(a), as<size_t>(b), as<int>(c), as<int>(d), as<int>(e), f));
-    case SYS_mremap:
-      return as_word(mremap(as<void*>(a), as<size_t>(b), as<size_t>(c), as<int>(d), as<void*>(e)));
-    case SYS_ppoll:
-      return call(ppoll_by_number, it);
+    case SYS_prctl: before_prctl(as<int>(a), b, c); return real::syscall(number, a, b, c, d, e, f);
+    case SYS_seccomp: before_seccomp(a, c); return real::syscall(number, a, b, c, d, e, f);
+    case SYS_mmap: return as_word(mmap(as<void*>(a), as<size_t>(b), as<int>(c), as<int>(d), as<int>(e), f));
+    case SYS_mremap: return as_word(mremap(as<void*>(a), as<size_t>(b), as<size_t>(c), as<int>(d), as<void*>(e)));
+    case SYS_ppoll: return call(ppoll_by_number, it);
 #ifdef SYS_select
-    case SYS_select:
-      return call(select_by_number, it);
+    case SYS_select: return call(select_by_number, it);
 #endif
-    case SYS_io_uring_setup:
-      return may_make_ring() ? with_room<real::syscall>(number, a, b, c, d, e, f) : fail(ENOSYS);
-    default:
-      return call(pselect6_by_number, it);
+    case SYS_io_uring_setup: return may_make_ring() ? with_room<real::syscall>(number, a, b, c, d, e, f) : fail(ENOSYS);
+    default: return call(pselect6_by_number, it);
   }
 }
 
@@ -253,17 +217,14 @@ bool makes_descriptor(long number) {
     case SYS_open_tree:
     case SYS_fsopen:
     case SYS_fspick:
-    case SYS_fsmount:
-      return true;
-    default:
-      return false;
+    case SYS_fsmount: return true;
+    default: return false;
   }
 }
 
 }  // namespace
 
-RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, long e,
-                                long f) __asm__("syscall");
+RSOCK_EXPORT long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 long rsock_syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (always_named(number, a)) return named(number, a, b, c, d, e, f);
   if (find(as<int>(a))) return on_first(number, a, b, c, d, e, f);

@@ -33,8 +33,7 @@ pid_t _Fork() noexcept;
 int close_range(unsigned first, unsigned last, int flags) noexcept;
 void closefrom(int first) noexcept;
 int epoll_pwait2(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
-int execveat(int folder, const char* path, char* const* arguments, char* const* environment,
-             int flags) noexcept;
+int execveat(int folder, const char* path, char* const* arguments, char* const* environment, int flags) noexcept;
 int pidfd_getfd(int process, int theirs, unsigned flags) noexcept;
 int pidfd_open(pid_t process, unsigned flags) noexcept;
 }

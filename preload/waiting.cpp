@@ -79,8 +79,8 @@ sockets::Answer<int> poll_in_lanes(pollfd* fds, nfds_t count, const timespec* ti
 }
 
 template <class Libc>
-[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout,
-                                     const sigset_t* programs_mask, Libc libc) {
+[[gnu::noinline]] int poll_concerned(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* programs_mask,
+                                     Libc libc) {
   const TimeLimit time(timeout);
   const SignalMask mask(programs_mask);
   if (!time.sound() || !mask.sound()) return libc();
@@ -133,9 +133,8 @@ template <class Libc>
 }
 
 template <class Libc>
-[[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity,
-                                           const timespec* timeout, const sigset_t* programs_mask,
-                                           Libc libc) {
+[[gnu::noinline]] int epoll_wait_concerned(int set, epoll_event* events, int capacity, const timespec* timeout,
+                                           const sigset_t* programs_mask, Libc libc) {
   const TimeLimit time(timeout);
   const SignalMask mask(programs_mask);
   constexpr int kMostEvents = static_cast<int>(0x7fffffff / sizeof(epoll_event));
@@ -152,8 +151,8 @@ template <class Libc>
   return finish(answer.result());
 }
 
-// ---- epoll_wait and its kin in three forms: a set of concern; libc's own; and one that is of no concern, but may become so while
-// the thread sleeps in it, since there are others that could add a flow.
+// ---- epoll_wait and its kin in three forms: a set of concern; libc's own; and one that is of no concern, but may
+// become so while the thread sleeps in it, since there are others that could add a flow.
 
 [[gnu::noinline]] int wait_concerned(int set, epoll_event* events, int capacity, int ms) {
   return epoll_wait_concerned(set, events, capacity, Timeout(ms), nullptr,
@@ -169,7 +168,8 @@ template <class Libc>
                               [=] { return real::epoll_pwait2(set, events, capacity, timeout, mask); });
 }
 
-// What libc's own call found in a set that has become one of concern meanwhile; it waits anew if that was our bell only.
+// What libc's own call found in a set that has become one of concern meanwhile; it waits anew if that was our bell
+// only.
 template <class... More>
 [[gnu::noinline, gnu::cold]] int came_back(int found, int set, epoll_event* events, More... more) {
   if (found <= 0) return found;
@@ -183,7 +183,8 @@ template <class... More>
   return left && *left == 0 ? wait_concerned(set, events, more...) : finish(left);
 }
 
-// Its arguments are kept in memory for the rare case that they are needed again, not in registers that would have to be saved.
+// Its arguments are kept in memory for the rare case that they are needed again, not in registers that would have to be
+// saved.
 template <auto& libc, class... More>
 [[gnu::noinline]] int wait_unaware(int set, epoll_event* events, More... more) {
   std::tuple kept(set, events, more...);
@@ -203,7 +204,8 @@ aware:
 template <auto& libc, class... More>
 [[gnu::always_inline]] inline int wait_in(int set, epoll_event* events, More... more) {
   if (find(set)) return wait_concerned(set, events, more...);
-  return &__libc_single_threaded && __libc_single_threaded ? libc(set, events, more...) : wait_unaware<libc>(set, events, more...);
+  return &__libc_single_threaded && __libc_single_threaded ? libc(set, events, more...)
+                                                           : wait_unaware<libc>(set, events, more...);
 }
 
 }  // namespace
@@ -224,8 +226,7 @@ RSOCK_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const
   return ppoll_or(fds, count, timeout, mask);
 }
 
-RSOCK_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
-                             size_t object) {
+RSOCK_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t object) {
   if (object / sizeof *fds < count) __chk_fail();
   return ppoll_or(fds, count, timeout, mask);
 }
@@ -252,7 +253,8 @@ namespace rsock::preload {
 
 long ppoll_by_number(pollfd* fds, nfds_t count, timespec* timeout, const sigset_t* mask, size_t mask_size) {
   const auto kernel = [=] {
-    return real::syscall(SYS_ppoll, as_word(fds), as_word(count), as_word(timeout), as_word(mask), as_word(mask_size), 0);
+    return real::syscall(SYS_ppoll, as_word(fds), as_word(count), as_word(timeout), as_word(mask), as_word(mask_size),
+                         0);
   };
   if (nothing_concerns_us() || !concerns(fds, count) || (mask && mask_size != kMaskSize)) return kernel();
   const TimeLimit time(timeout);

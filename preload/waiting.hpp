@@ -21,8 +21,7 @@ inline constexpr size_t kMaskSize = 8;  // of the kernel's sets of signals
 template <class T, size_t kSize = sizeof(T)>
 class Optional {
  public:
-  explicit Optional(const T* programs)
-      : there_(programs) {
+  explicit Optional(const T* programs) : there_(programs) {
     if (!programs) return;
     own_ = {};
     good_ = get_bytes(&own_, programs, kSize);
@@ -54,8 +53,8 @@ long as_word(T value) {
     return static_cast<long>(value);
 }
 
-// The size of the process's table of descriptors, as far as the program is known to have made it so large. As the kernel's, it only
-// grows.
+// The size of the process's table of descriptors, as far as the program is known to have made it so large. As the
+// kernel's, it only grows.
 extern constinit std::atomic<int> table_size;
 // A number that the program chose, and has.
 int has_number(int fd);
@@ -67,7 +66,6 @@ struct Mask {  // pselect6's last argument points to it
 
 long ppoll_by_number(pollfd* fds, nfds_t count, timespec* timeout, const sigset_t* mask, size_t mask_size);
 long select_by_number(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timeval* timeout);
-long pselect6_by_number(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout,
-                        const Mask* mask);
+long pselect6_by_number(int count, fd_set* reads, fd_set* writes, fd_set* excepts, timespec* timeout, const Mask* mask);
 
 }  // namespace rsock::preload

@@ -72,14 +72,17 @@ Addresses resolve(const Names& names, int flags, std::string& error) {
   addrinfo wanted{}, *found = nullptr;
   wanted.ai_socktype = SOCK_STREAM;
   wanted.ai_flags = flags | AI_NUMERICSERV;
-  if (const int failed = ::getaddrinfo(names.host.c_str(), names.port.c_str(), &wanted, &found)) error = ::gai_strerror(failed);
+  if (const int failed = ::getaddrinfo(names.host.c_str(), names.port.c_str(), &wanted, &found))
+    error = ::gai_strerror(failed);
   return {found, &::freeaddrinfo};
 }
 
 std::string numeric(const sockaddr* address, socklen_t size) {
   std::array<char, NI_MAXHOST> host{};
   std::array<char, NI_MAXSERV> port{};
-  if (::getnameinfo(address, size, host.data(), host.size(), port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) return "?";
+  if (::getnameinfo(address, size, host.data(), host.size(), port.data(), port.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return "?";
   if (address->sa_family == AF_INET6) return fmt::format("[{}]:{}", host.data(), port.data());
   return fmt::format("{}:{}", host.data(), port.data());
 }
@@ -125,7 +128,8 @@ struct Client {
 
 Client start(const CheckArguments& arguments, const std::string& address) {
   std::array<int, 2> out{}, in{};
-  if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(in.data(), O_CLOEXEC) != 0) throw std::runtime_error(std::strerror(errno));
+  if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(in.data(), O_CLOEXEC) != 0)
+    throw std::runtime_error(std::strerror(errno));
   Client made{::fork(), UniqueFd(out[0]), UniqueFd(in[1])};
   if (made.process < 0) throw std::runtime_error(std::strerror(errno));
   if (made.process == 0) {
@@ -155,7 +159,8 @@ class Check {
     const auto address = numeric(found->ai_addr, found->ai_addrlen);
     stage("resolve", address);
     client_ = start(arguments_, address);
-    const auto deadline = begun_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arguments_.within));
+    const auto deadline =
+        begun_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arguments_.within));
     while (!lane_ && reason_.empty() && failure_.empty() && Clock::now() < deadline) {
       listen();
       look();
@@ -164,7 +169,8 @@ class Check {
     if (lane_) return end(kSuccess, "");
     if (!failure_.empty()) return end(kFailure, failure_);
     if (!reason_.empty()) return end(kNoLane, with_meaning(reason_) + unused());
-    return end(kNoLane, fmt::format("still on TCP after {} s; `rsock doctor` and the server's log may tell more{}", arguments_.within, unused()));
+    return end(kNoLane, fmt::format("still on TCP after {} s; `rsock doctor` and the server's log may tell more{}",
+                                    arguments_.within, unused()));
   }
 
  private:
@@ -203,7 +209,8 @@ class Check {
     const auto told = Process::read(processes, wire::Order::flows);
     if (told.empty() || told[0].lines.empty()) return;
     const auto row = read_row(kKeys, told[0].lines[0]);
-    if (row["link"].is_number() && !linked_) linked_ = true, stage("link", fmt::format("link {}", row["link"].get<std::uint64_t>()));
+    if (row["link"].is_number() && !linked_)
+      linked_ = true, stage("link", fmt::format("link {}", row["link"].get<std::uint64_t>()));
     if (row["why"].is_string()) reason_ = row["why"].get<std::string>();
     const auto lane = row["lane"].is_string() ? row["lane"].get<std::string>() : "";
     if (lane == "rdma" || lane == "shm") lane_ = true, stage("lane", lane);
@@ -219,13 +226,16 @@ class Check {
 
   /// Which a server that does run with the library need not have done yet.
   std::string unused() const {
-    return arguments_.text ? "" : "; or its program has not used the connection: --send TEXT gives it something to read";
+    return arguments_.text ? ""
+                           : "; or its program has not used the connection: --send TEXT gives it something to read";
   }
 
   ExitStatus end(ExitStatus status, const std::string& why) const {
     if (arguments_.json)
-      fmt::print("{}\n", nlohmann::ordered_json{{"stages", stages_}, {"lane", lane_}, {"why", why.empty() ? Row() : Row(printable(why))}}.dump(
-                             2, ' ', false, nlohmann::json::error_handler_t::replace));
+      fmt::print("{}\n",
+                 nlohmann::ordered_json{
+                     {"stages", stages_}, {"lane", lane_}, {"why", why.empty() ? Row() : Row(printable(why))}}
+                     .dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
     else if (!why.empty())
       fmt::print("{:<8} {}\n", status == kFailure ? "failed" : "tcp", printable(why));
     return status;
@@ -241,7 +251,9 @@ class Check {
 
 ExitStatus check(const CheckArguments& arguments) {
   const auto names = names_in(arguments.target);
-  if (!names) throw CLI::ValidationError("HOST:PORT", fmt::format("{} is neither HOST:PORT nor [ADDRESS]:PORT", printable(arguments.target)));
+  if (!names)
+    throw CLI::ValidationError("HOST:PORT",
+                               fmt::format("{} is neither HOST:PORT nor [ADDRESS]:PORT", printable(arguments.target)));
   if (arguments.as_client) return static_cast<ExitStatus>(be_client(arguments));
   ::signal(SIGPIPE, SIG_IGN);
   return Check(arguments).run(*names);
@@ -250,19 +262,27 @@ ExitStatus check(const CheckArguments& arguments) {
 }  // namespace
 
 Command add_check(CLI::App& app) {
-  auto* command = app.add_subcommand("check", "Connect to a server, and tell how the connection gets into a lane, or why not");
+  auto* command =
+      app.add_subcommand("check", "Connect to a server, and tell how the connection gets into a lane, or why not");
   const auto arguments = std::make_shared<CheckArguments>();
-  command->add_option("HOST:PORT", arguments->target, "the server; an IPv6 address in brackets")->required()->type_name("");
-  command->add_option("--lane", arguments->lane, "auto (default), rdma or shm")->check(CLI::IsMember({"auto", "rdma", "shm"}))->type_name("LANE");
-  command->add_option("--send", arguments->text, "what the server gets to read; without, not a byte")->type_name("TEXT");
+  command->add_option("HOST:PORT", arguments->target, "the server; an IPv6 address in brackets")
+      ->required()
+      ->type_name("");
+  command->add_option("--lane", arguments->lane, "auto (default), rdma or shm")
+      ->check(CLI::IsMember({"auto", "rdma", "shm"}))
+      ->type_name("LANE");
+  command->add_option("--send", arguments->text, "what the server gets to read; without, not a byte")
+      ->type_name("TEXT");
   command->add_option("--within", arguments->within, "how long it may take (default 5s): 500ms, 10s")
       ->transform(seconds_up_to(3600))
       ->type_name("TIME");
   command->add_flag("--json", arguments->json, "as JSON");
   command->add_flag("--as-client", arguments->as_client, "be the process that connects")->group("");
   command->footer(
-      "The connection is a real one, made by a process with librsock, whatever the configuration file selects. Servers look for a lane when\n"
-      "they first read or write, most of them when something has come: --send gives them something, such as $'PING\\r\\n' for Redis.\n"
+      "The connection is a real one, made by a process with librsock, whatever the configuration file selects. Servers "
+      "look for a lane when\n"
+      "they first read or write, most of them when something has come: --send gives them something, such as "
+      "$'PING\\r\\n' for Redis.\n"
       "A line for each stage, with the time since the beginning.\n"
       "Exit status: 0 it got into a lane, 3 it did not, 1 there was no connection, 2 a wrong command line.");
   return {command, [arguments] { return check(*arguments); }};

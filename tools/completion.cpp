@@ -50,7 +50,8 @@ std::vector<std::string> split(std::string_view list) {
 Values values_of(const CLI::Option& option) {
   const auto type = option.get_type_name();
   const auto name = value_name(option);
-  if (const auto begin = type.find('{'); begin != type.npos) return {split(type.substr(begin + 1, type.find('}') - begin - 1))};
+  if (const auto begin = type.find('{'); begin != type.npos)
+    return {split(type.substr(begin + 1, type.find('}') - begin - 1))};
   if (name == "LANE") return {split(config::lane_words())};
   if (name == "REASON") return {reason_keys()};
   if (name.starts_with("LEVEL")) return {split(log::kLevelWords)};
@@ -114,8 +115,10 @@ std::string bash(const std::vector<Command>& commands) {
       skips += fmt::format("      {}) ((i++)) ;;\n", pattern(command, one));
       values += fmt::format("    {}) {} ;;\n", pattern(command, one), bash_values(one.values));
     }
-    if (command.starts_program) programs += fmt::format("      {0}:--) program=$((i + 1)) ;;\n      {0}:[!-]*) program=$i ;;\n", command.name);
-    switches += fmt::format("        {}:-*) [[ $program ]] || words={} ;;\n", command.name, in_quotes(names_of(command)));
+    if (command.starts_program)
+      programs += fmt::format("      {0}:--) program=$((i + 1)) ;;\n      {0}:[!-]*) program=$i ;;\n", command.name);
+    switches +=
+        fmt::format("        {}:-*) [[ $program ]] || words={} ;;\n", command.name, in_quotes(names_of(command)));
     const auto what = command.starts_program ? "program=$COMP_CWORD" : bash_values(command.positional);
     positionals += fmt::format("        {}:*) {} ;;\n", command.name, what);
   }
@@ -170,9 +173,11 @@ std::string zsh_arguments(const Command& command) {
   std::string arguments;
   for (const auto& one : command.switches)
     for (const auto& name : one.names)
-      arguments += " " + in_quotes(fmt::format("*{}[{}]{}", name, zsh_described(one.description), one.takes_value ? zsh_values(one.values) : ""));
+      arguments += " " + in_quotes(fmt::format("*{}[{}]{}", name, zsh_described(one.description),
+                                               one.takes_value ? zsh_values(one.values) : ""));
   if (command.starts_program) return arguments + R"( '(-)1:program:_command_names -e' '*::arguments:_normal')";
-  if (command.positional.files || !command.positional.words.empty()) arguments += " " + in_quotes("1" + zsh_values(command.positional));
+  if (command.positional.files || !command.positional.words.empty())
+    arguments += " " + in_quotes("1" + zsh_values(command.positional));
   return arguments;
 }
 
@@ -206,21 +211,26 @@ if [[ $funcstack[1] == _rsock ]]; then _rsock "$@"; else compdef _rsock rsock; f
 
 std::string fish_values(const Values& values) {
   if (values.files) return " -r -F";
-  return fmt::format(" -x{}", values.words.empty() ? "" : " -a " + in_quotes(fmt::format("{}", fmt::join(values.words, " ")), true));
+  return fmt::format(
+      " -x{}", values.words.empty() ? "" : " -a " + in_quotes(fmt::format("{}", fmt::join(values.words, " ")), true));
 }
 
 std::string fish(const std::vector<Command>& commands) {
   std::string script = "# Completion of rsock in fish, made by `rsock completion fish`.\ncomplete -c rsock -f\n";
   for (const auto& command : commands) {
-    const auto condition = command.name.empty() ? std::string("__fish_use_subcommand") : "__fish_seen_subcommand_from " + command.name;
+    const auto condition =
+        command.name.empty() ? std::string("__fish_use_subcommand") : "__fish_seen_subcommand_from " + command.name;
     const auto line = fmt::format("complete -c rsock -n {}", in_quotes(condition, true));
     for (const auto& one : command.switches) {
       script += line;
-      for (const auto& name : one.names) script += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
-      script += fmt::format("{} -d {}\n", one.takes_value ? fish_values(one.values) : "", in_quotes(one.description, true));
+      for (const auto& name : one.names)
+        script += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
+      script +=
+          fmt::format("{} -d {}\n", one.takes_value ? fish_values(one.values) : "", in_quotes(one.description, true));
     }
     if (command.name.empty()) continue;
-    script += fmt::format("complete -c rsock -n __fish_use_subcommand -a {} -d {}\n", command.name, in_quotes(command.description, true));
+    script += fmt::format("complete -c rsock -n __fish_use_subcommand -a {} -d {}\n", command.name,
+                          in_quotes(command.description, true));
     if (command.starts_program) script += line + " -x -a '(__fish_complete_subcommand --fcs-skip=2)'\n";
     if (command.positional.files) script += line + " -F\n";
     if (!command.positional.words.empty()) script += line + fish_values(command.positional) + "\n";

@@ -20,7 +20,8 @@ using config::Source;
 bool may_be_read(const Source& source) {
   std::error_code error;
   const auto status = std::filesystem::status(source.text_or_path, error);
-  return source.kind != Source::Kind::file || !std::filesystem::exists(status) || std::filesystem::is_regular_file(status);
+  return source.kind != Source::Kind::file || !std::filesystem::exists(status) ||
+         std::filesystem::is_regular_file(status);
 }
 
 /// As the library does it.
@@ -35,12 +36,14 @@ config::Parsed as_read_by(const std::string& program, const Source& source) {
 /// For whatever programs, since PROGRAM may start others.
 bool selects_something(const Source& source) {
   const auto parsed = config::load(source, patient_reader(), std::nullopt);
-  return std::ranges::any_of(parsed.config.rules.all(), [](const auto& rule) { return rule.lane != config::Lane::tcp; });
+  return std::ranges::any_of(parsed.config.rules.all(),
+                             [](const auto& rule) { return rule.lane != config::Lane::tcp; });
 }
 
 std::string why_nothing(const Source& source) {
   std::error_code error;
-  if (source.kind == Source::Kind::none) return fmt::format("{} or {} is set and empty", config::kRulesVariable, config::kConfigVariable);
+  if (source.kind == Source::Kind::none)
+    return fmt::format("{} or {} is set and empty", config::kRulesVariable, config::kConfigVariable);
   if (source.kind == Source::Kind::file && !std::filesystem::exists(source.text_or_path, error))
     return fmt::format("there is no {}, and neither --listen nor --connect was given", source.text_or_path);
   return fmt::format("{} has no rule that lets a flow into a lane", source.name());

@@ -18,8 +18,7 @@ constexpr std::size_t kMost = 4 << 20;  // of one part; names of symbols are no 
 
 class File {
  public:
-  explicit File(const std::filesystem::path& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+  explicit File(const std::filesystem::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
 
   bool is_open() const { return fd_.get() >= 0; }
   std::string bytes(std::uint64_t offset, std::uint64_t size) const {

@@ -42,9 +42,7 @@ fs::path drop_in(const UnitArguments& arguments, const Unit& unit) {
   return fs::path(arguments.root) / "etc/systemd/system" / (unit.name() + ".d") / kFile;
 }
 
-fs::path below(const std::string& root, const fs::path& path) {
-  return fs::path(root) / path.relative_path();
-}
+fs::path below(const std::string& root, const fs::path& path) { return fs::path(root) / path.relative_path(); }
 
 std::optional<std::string> text_of(const fs::path& file) {
   std::ifstream stream(file, std::ios::binary);
@@ -107,8 +105,7 @@ int write(const fs::path& file, const std::string& text) {
   const int fd = ::mkstemp(temporary.data());
   if (fd < 0) return errno;
   const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-                       ::fchmod(fd, 0644) == 0 && ::fsync(fd) == 0 &&
-                       ::rename(temporary.c_str(), file.c_str()) == 0;
+                       ::fchmod(fd, 0644) == 0 && ::fsync(fd) == 0 && ::rename(temporary.c_str(), file.c_str()) == 0;
   const int fault = written ? 0 : errno;
   ::close(fd);
   if (!written) ::unlink(temporary.c_str());
@@ -138,12 +135,10 @@ ExitStatus enable(const UnitArguments& arguments) {
   if (is_others(file)) return failed(file, "is not made by `rsock enable`, and stays as it is");
   // As it would be without us: to enable it once more changes nothing.
   const auto unit = Unit::find_without(arguments.root, arguments.unit, file);
-  const auto library = arguments.library.empty()
-                           ? find_library()
-                           : fs::absolute(arguments.library).lexically_normal().string();
+  const auto library =
+      arguments.library.empty() ? find_library() : fs::absolute(arguments.library).lexically_normal().string();
   if (!library.starts_with('/'))
-    return failed(library,
-                  "is not found beside this command, nor where it is installed; name it by --library");
+    return failed(library, "is not found beside this command, nor where it is installed; name it by --library");
   if (library.find_first_of(": ") != library.npos)
     return failed(library, "cannot be preloaded: its path has a colon or a space");
   std::error_code error;
@@ -235,8 +230,7 @@ CLI::App* add(CLI::App& app, const char* name, const char* description, UnitArgu
   auto* command = app.add_subcommand(name, description);
   command->add_option("UNIT", arguments.unit, "a service of systemd: redis-server, or redis-server.service")
       ->required();
-  command->add_option("--root", arguments.root, "the folder that the files of the host are below")
-      ->type_name("DIR");
+  command->add_option("--root", arguments.root, "the folder that the files of the host are below")->type_name("DIR");
   return command;
 }
 
@@ -245,12 +239,9 @@ CLI::App* add(CLI::App& app, const char* name, const char* description, UnitArgu
 std::vector<Command> add_units(CLI::App& app) {
   const auto arguments = std::make_shared<UnitArguments>();
   auto* on = add(app, "enable", "Let a service of systemd run with librsock preloaded", *arguments);
-  on->add_option("--config", arguments->config, "its configuration (default /etc/rsock/rsock.toml)")
-      ->type_name("FILE");
-  on->add_option("--library", arguments->library, "another librsock.so than that of this command")
-      ->type_name("FILE");
-  on->add_option("--lane", arguments->lane,
-                 "shm: what only RDMA needs stays forbidden; auto (default): it is allowed")
+  on->add_option("--config", arguments->config, "its configuration (default /etc/rsock/rsock.toml)")->type_name("FILE");
+  on->add_option("--library", arguments->library, "another librsock.so than that of this command")->type_name("FILE");
+  on->add_option("--lane", arguments->lane, "shm: what only RDMA needs stays forbidden; auto (default): it is allowed")
       ->check(CLI::IsMember({"auto", "shm"}))
       ->type_name("LANE");
   on->footer(
@@ -264,8 +255,7 @@ std::vector<Command> add_units(CLI::App& app) {
       "Exit status: 0 it is not there any more, 1 it cannot be removed, 2 no such unit or a wrong command "
       "line.");
   auto* told = add(app, "status",
-                   "Tell whether a service of systemd is enabled, and whether its processes have librsock",
-                   *arguments);
+                   "Tell whether a service of systemd is enabled, and whether its processes have librsock", *arguments);
   told->footer(
       "Exit status: 0 it is enabled and no process lacks the library, 1 it is not so, 2 no such unit or a "
       "wrong command line.");

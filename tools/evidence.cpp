@@ -73,7 +73,8 @@ bool Evidence::look() {
     if (!answer) continue;
     const auto& flows = answer->flows;
     std::uint64_t unsettled = flows.tcp;
-    for (const auto& [reason, count] : answer->stay) stay[reason] += count, unsettled -= std::min<std::uint64_t>(unsettled, count);
+    for (const auto& [reason, count] : answer->stay)
+      stay[reason] += count, unsettled -= std::min<std::uint64_t>(unsettled, count);
     elsewhere["on TCP as yet, not used or looking for a lane"] += unsettled;
     elsewhere["entering a lane"] += flows.entering;
     elsewhere["leaving a lane"] += flows.leaving;
@@ -95,7 +96,8 @@ bool Evidence::read_statistics() {
   for (std::string line; std::getline(file, line);) {
     const auto told = nlohmann::json::parse(line, nullptr, false);
     if (!told.is_object() || (own_folder_.empty() && !processes_.contains(told.value("pid", 0)))) continue;
-    const auto lanes = told.value("flows", nlohmann::json::object()), reasons = told.value("fallback", nlohmann::json::object());
+    const auto lanes = told.value("flows", nlohmann::json::object()),
+               reasons = told.value("fallback", nlohmann::json::object());
     for (const auto& [lane, flows] : lanes.items()) got_there_ = got_there_ || (is_lane(lane) && flows > 0);
     for (const auto& [reason, flows] : reasons.items()) stay[reason] += flows.get<std::uint64_t>();
   }

@@ -10,12 +10,12 @@
 
 namespace rsock::tools {
 
-/// What is known of where the flows of a program are: from its processes, as `rsock list` asks them, and from their statistics once they
-/// have ended.
+/// What is known of where the flows of a program are: from its processes, as `rsock list` asks them, and from their
+/// statistics once they have ended.
 class Evidence {
  public:
-  /// Of the processes that `ancestor` has started, and theirs. Statistics are written where RSOCK_STATS_FILE says; where it says nothing,
-  /// into a file of its own, which goes with it. `lane`: rdma, shm, or auto for any of the two.
+  /// Of the processes that `ancestor` has started, and theirs. Statistics are written where RSOCK_STATS_FILE says;
+  /// where it says nothing, into a file of its own, which goes with it. `lane`: rdma, shm, or auto for any of the two.
   Evidence(std::string lane, pid_t ancestor);
   ~Evidence();
   Evidence(const Evidence&) = delete;

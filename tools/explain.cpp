@@ -41,13 +41,15 @@ std::string wrapped(std::string_view text, std::size_t indentation) {
 void print(const ReasonTexts& reason) {
   constexpr std::size_t kIndentation = 8;
   fmt::print("{}: {}\n", reason.key, reason.meaning);
-  for (const auto& [title, text] : {std::pair("cause", reason.cause), {"proof", reason.proof}, {"remedy", reason.remedy}})
+  for (const auto& [title, text] :
+       {std::pair("cause", reason.cause), {"proof", reason.proof}, {"remedy", reason.remedy}})
     fmt::print("{:<{}}{}\n", title, kIndentation, wrapped(text, kIndentation));
 }
 
 void print_all() {
   constexpr std::size_t kIndentation = 18;
-  for (const auto& reason : kReasonTexts) fmt::print("{:<{}}{}\n", reason.key, kIndentation, wrapped(reason.meaning, kIndentation));
+  for (const auto& reason : kReasonTexts)
+    fmt::print("{:<{}}{}\n", reason.key, kIndentation, wrapped(reason.meaning, kIndentation));
 }
 
 void print_markdown() {
@@ -56,7 +58,11 @@ void print_markdown() {
 }
 
 nlohmann::ordered_json json_of(const ReasonTexts& reason) {
-  return {{"reason", reason.key}, {"meaning", reason.meaning}, {"cause", reason.cause}, {"proof", reason.proof}, {"remedy", reason.remedy}};
+  return {{"reason", reason.key},
+          {"meaning", reason.meaning},
+          {"cause", reason.cause},
+          {"proof", reason.proof},
+          {"remedy", reason.remedy}};
 }
 
 nlohmann::ordered_json json_of_all() {
@@ -81,8 +87,9 @@ std::string near_keys(std::string_view word) {
 
 ExitStatus unknown(const std::string& word) {
   const auto near = near_keys(word);
-  fmt::print(stderr, "rsock: there is no reason {}; {}\n", config::quoted(word),
-             near.empty() ? fmt::format("reasons are: {}", fmt::join(kReasonKeys, ", ")) : fmt::format("near are: {}", near));
+  fmt::print(
+      stderr, "rsock: there is no reason {}; {}\n", config::quoted(word),
+      near.empty() ? fmt::format("reasons are: {}", fmt::join(kReasonKeys, ", ")) : fmt::format("near are: {}", near));
   return kUsage;
 }
 

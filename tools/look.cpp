@@ -20,9 +20,8 @@ namespace {
 using wire::Order;
 
 // What the library tells of each (core/engine/service/survey.cpp).
-constexpr std::string_view kOfFlow[] = {"id",      "lane",        "role",     "local",     "peer",
-                                        "ring_in", "ring_out",    "bytes_in", "bytes_out", "full",
-                                        "link",    "age_seconds", "why"};
+constexpr std::string_view kOfFlow[] = {"id",       "lane",      "role", "local", "peer",        "ring_in", "ring_out",
+                                        "bytes_in", "bytes_out", "full", "link",  "age_seconds", "why"};
 constexpr std::string_view kOfLink[] = {"id",      "lane",   "device", "peer",   "flows",
                                         "credits", "memory", "inline", "returns"};
 
@@ -122,7 +121,8 @@ void sleep_a_second() {
 /// Over what was drawn before, and no more than fits; where nobody looks at a terminal, behind it.
 void draw(const std::string& table, bool first) {
   winsize window{};
-  const bool terminal = ::isatty(STDOUT_FILENO) && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
+  const bool terminal =
+      ::isatty(STDOUT_FILENO) && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
   if (!terminal) {
     fmt::print("{}{}", first ? "" : "\n", table);
   } else {

@@ -1,4 +1,7 @@
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -8,10 +11,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <poll.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "config/option_table.hpp"
 #include "core/base/kernel.hpp"
@@ -71,8 +70,7 @@ struct CommandLine {
     });
     add_check_config();
     add_run();
-    options =
-        app.add_subcommand("options", "Print the keys of the [options] table: defaults, ranges, meaning");
+    options = app.add_subcommand("options", "Print the keys of the [options] table: defaults, ranges, meaning");
     options->add_flag("--man", man, "as the OPTIONS section of a manual page");
     add_operators();
     add_lookers();
@@ -95,23 +93,22 @@ struct CommandLine {
 
  private:
   void add_check_config() {
-    check =
-        app.add_subcommand("check-config", "Check a configuration file, and print its rules in their order");
+    check = app.add_subcommand("check-config", "Check a configuration file, and print its rules in their order");
     check->add_option("FILE", config_path, "the configuration, in TOML")->required();
   }
 
   void add_run() {
     run = app.add_subcommand("run", "Run a program with librsock preloaded");
-    add_list("--listen", run_arguments.listen,
-             "flows accepted here: ADDRESS:PORT, as in a rule; may be repeated");
+    add_list("--listen", run_arguments.listen, "flows accepted here: ADDRESS:PORT, as in a rule; may be repeated");
     add_list("--connect", run_arguments.connect,
              "flows connected to there: ADDRESS:PORT, as in a rule; may be repeated");
     run->add_option("--lane", run_arguments.lane, "lane of these flows: auto (default), rdma, shm or tcp")
         ->type_name("LANE");
     run->add_option("--stats", run_arguments.stats, "write the program's counters there")->type_name("FILE");
     run->add_option("--log", run_arguments.log, "what to log, and where")->type_name("LEVEL[:FILE]");
-    auto* require = run->add_option("--require", run_arguments.requirement.lane,
-                                    "end the program if no flow of it gets there in time: rdma, shm, or auto for either");
+    auto* require =
+        run->add_option("--require", run_arguments.requirement.lane,
+                        "end the program if no flow of it gets there in time: rdma, shm, or auto for either");
     require->check(CLI::IsMember({"auto", "rdma", "shm"}))->type_name("LANE");
     run->add_option("--within", within, "the time for --require (default 10s): 5s, 500ms, 2m")
         ->needs(require)
@@ -121,14 +118,17 @@ struct CommandLine {
     run->footer(
         "PROGRAM and its arguments come last: rsock run --listen '*:6379' -- redis-server --save ''\n"
         "Without --listen and --connect, the configuration file says which flows are selected.\n"
-        "With --require, rsock stays beside PROGRAM, hands on signals, and looks where the flows of it and of its children are.\n"
-        "Exit status: that of PROGRAM; 126 it cannot be run, 127 there is none, 2 a wrong command line. With --require also:\n"
+        "With --require, rsock stays beside PROGRAM, hands on signals, and looks where the flows of it and of its "
+        "children are.\n"
+        "Exit status: that of PROGRAM; 126 it cannot be run, 127 there is none, 2 a wrong command line. With --require "
+        "also:\n"
         "128+N signal N ended PROGRAM, 3 no flow got into LANE.");
   }
 
   void add_operators() {
     lane = app.add_subcommand("lane", "Move running flows off their lanes, or let them enter lanes again");
-    lane->add_option("LANE", operate_arguments.lane, "tcp: back to TCP, and stay there; auto: lanes may be entered again")
+    lane->add_option("LANE", operate_arguments.lane,
+                     "tcp: back to TCP, and stay there; auto: lanes may be entered again")
         ->required()
         ->check(CLI::IsMember({"tcp", "auto"}));
     add_selection(lane);
@@ -136,51 +136,64 @@ struct CommandLine {
     add_timeout(lane);
     lane->footer(
         "`rsock lane tcp` has to be told for which processes it is: --pid, --program or --all.\n"
-        "It returns when the flows are on TCP at both ends; no byte is lost, and it is enough to say it at one end. New flows stay\n"
-        "on TCP as well, for that port if one is given, and so do those of children, until `rsock lane auto`. Then flows enter lanes\n"
-        "again, also those that never were in one: at once if it was said to the end that accepted them, else within five seconds.\n"
+        "It returns when the flows are on TCP at both ends; no byte is lost, and it is enough to say it at one end. "
+        "New flows stay\n"
+        "on TCP as well, for that port if one is given, and so do those of children, until `rsock lane auto`. Then "
+        "flows enter lanes\n"
+        "again, also those that never were in one: at once if it was said to the end that accepted them, else within "
+        "five seconds.\n"
         "One line is printed for each process.\n" +
         std::string(kWhoAndStatus));
     reload = app.add_subcommand("reload", "Make running programs read their rules again");
     add_selection(reload);
     add_timeout(reload);
     reload->footer(
-        "Each process reads what it read at its start: the file of RSOCK_CONFIG, else /etc/rsock/rsock.toml, and the files\n"
-        "conf.d/*.toml beside it. A file with a mistake changes nothing. The rules decide about new connections; flows that no rule selects any more go back\n"
+        "Each process reads what it read at its start: the file of RSOCK_CONFIG, else /etc/rsock/rsock.toml, and the "
+        "files\n"
+        "conf.d/*.toml beside it. A file with a mistake changes nothing. The rules decide about new connections; flows "
+        "that no rule selects any more go back\n"
         "to TCP. [options] take effect at the next start of the program only.\n" +
         std::string(kWhoAndStatus));
     list = app.add_subcommand("list", "Print the programs in which librsock is active, and where their flows are");
     add_selection(list);
     add_port(list);
     list->footer(
-        "`rsock explain REASON` tells what is behind a reason in the last column. Programs that have the library and no control\n"
-        "socket come last, and no other command reaches them: no rule has selected a flow or listener of theirs yet, their\n"
+        "`rsock explain REASON` tells what is behind a reason in the last column. Programs that have the library and "
+        "no control\n"
+        "socket come last, and no other command reaches them: no rule has selected a flow or listener of theirs yet, "
+        "their\n"
         "configuration has a mistake (`rsock check-config`), or they have no descriptor left.\n" +
         std::string(kWhoAndStatus));
   }
 
   void add_lookers() {
-    flows = app.add_subcommand("flows", "Print each flow of running programs: its lane, its ends, its bytes, and why it is on TCP");
+    flows = app.add_subcommand(
+        "flows", "Print each flow of running programs: its lane, its ends, its bytes, and why it is on TCP");
     add_selection(flows);
     add_port(flows);
     add_json(flows);
     flows->footer(
-        "Bytes are those that the program read and wrote, by whatever way, since a rule selected the flow; the rings are in bytes.\n"
-        "full: how often a write found no room for all of it in the ring. `rsock explain REASON` tells what is behind a reason.\n" +
+        "Bytes are those that the program read and wrote, by whatever way, since a rule selected the flow; the rings "
+        "are in bytes.\n"
+        "full: how often a write found no room for all of it in the ring. `rsock explain REASON` tells what is behind "
+        "a reason.\n" +
         std::string(kWhoAndStatus));
     links = app.add_subcommand("links", "Print the links of running programs, each of which carries flows to one peer");
     add_selection(links);
     add_json(links);
     links->footer(
-        "credits: messages that the peer can take now. memory: bytes that count against the option max_pinned; over RDMA they are\n"
-        "pinned. inline: bytes of a message that the device takes with the order. returns: flows that went from the link back to TCP.\n" +
+        "credits: messages that the peer can take now. memory: bytes that count against the option max_pinned; over "
+        "RDMA they are\n"
+        "pinned. inline: bytes of a message that the device takes with the order. returns: flows that went from the "
+        "link back to TCP.\n" +
         std::string(kWhoAndStatus));
     stats = app.add_subcommand("stats", "Print the counters of running programs, summed by program");
     add_selection(stats);
     auto* json = add_json(stats);
     stats->add_flag("--prometheus", look_arguments.prometheus, "in the text format of Prometheus")->excludes(json);
     stats->footer(
-        "They are those of the statistics that a process writes at its end, see librsock(7), of the processes that run now.\n"
+        "They are those of the statistics that a process writes at its end, see librsock(7), of the processes that run "
+        "now.\n"
         "For node_exporter's textfile collector: rsock stats --prometheus >FILE.tmp; mv FILE.tmp FILE.prom\n" +
         std::string(kWhoAndStatus));
     top = app.add_subcommand("top", "Show flows of running programs and their rates, anew each second");
@@ -221,7 +234,8 @@ struct CommandLine {
   CLI::Option* add_json(CLI::App* command) { return command->add_flag("--json", look_arguments.json, "as JSON"); }
 
   void add_completion() {
-    completions = app.add_subcommand("completion", "Print a script that completes the command line of rsock in a shell");
+    completions =
+        app.add_subcommand("completion", "Print a script that completes the command line of rsock in a shell");
     completions->add_option("SHELL", shell, "whose script it is")
         ->required()
         ->check(CLI::IsMember(std::vector<std::string>(std::begin(kShells), std::end(kShells))));
@@ -230,12 +244,15 @@ struct CommandLine {
 
   void add_explain() {
     explain = app.add_subcommand("explain", "Tell why flows are on TCP, how to see that, and what helps");
-    explain->add_option("REASON", explain_arguments.reason, "as `rsock list` and the statistics name it; none: all are listed")
+    explain
+        ->add_option("REASON", explain_arguments.reason,
+                     "as `rsock list` and the statistics name it; none: all are listed")
         ->type_name("");
     auto* json = explain->add_flag("--json", explain_arguments.json, "as JSON");
-    auto* markdown =
-        explain->add_flag("--markdown", explain_arguments.markdown, "the list of all as a table in Markdown, as in the README");
-    auto* in_manual = explain->add_flag("--man", explain_arguments.man, "the list of all as a section of a manual page");
+    auto* markdown = explain->add_flag("--markdown", explain_arguments.markdown,
+                                       "the list of all as a table in Markdown, as in the README");
+    auto* in_manual =
+        explain->add_flag("--man", explain_arguments.man, "the list of all as a section of a manual page");
     markdown->excludes(json)->excludes(explain->get_option("REASON"));
     in_manual->excludes(json)->excludes(markdown)->excludes(explain->get_option("REASON"));
     explain->footer("Exit status: 0 told, 2 there is no such reason, or a wrong command line.");

@@ -61,7 +61,8 @@ std::string manual_of_commands(const CLI::App& app) {
 
 std::string manual_of_reasons() {
   std::string out =
-      ".SH REASONS\nWhy a selected connection is on TCP, as the statistics, the log and\n.B rsock list\nsay it. More:\n.BR \"rsock explain\" .\n";
+      ".SH REASONS\nWhy a selected connection is on TCP, as the statistics, the log and\n.B rsock list\nsay it. "
+      "More:\n.BR \"rsock explain\" .\n";
   for (const auto& reason : kReasonTexts)
     out += fmt::format(".TP\n.B {}\n{}.\n{}\n", roff(reason.key), roff(reason.meaning), roff(reason.remedy));
   return out;

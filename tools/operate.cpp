@@ -45,7 +45,8 @@ std::vector<Told> tell(std::vector<Process>& processes, Order order, std::uint16
 void await(std::vector<Told>& all, const OperateArguments& arguments,
            const std::function<bool(const wire::FlowCounts&)>& settled) {
   constexpr auto kFirstPause = std::chrono::microseconds(500), kLongestPause = std::chrono::microseconds(20000);
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arguments.timeout));
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arguments.timeout));
   auto pause = kFirstPause;
   for (;;) {
     std::vector<Process*> asked;
@@ -76,7 +77,8 @@ bool answered(const Told& told) {
 
 std::string reasons_of(const ControlAnswer& answer) {
   std::string text;
-  for (const auto& [reason, flows] : answer.stay) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", reason, flows);
+  for (const auto& [reason, flows] : answer.stay)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", reason, flows);
   return on_one_line(std::move(text));
 }
 
@@ -94,10 +96,13 @@ ExitStatus to_tcp(std::vector<Process>& processes, const OperateArguments& argum
     const auto& flows = told.answer->flows;
     const auto left = flows.off_tcp();
     const auto moved = told.moved - std::min(told.moved, left);
-    fmt::print("{}: {} flow{} left their lanes in {} ms, {} on TCP\n", told.process->name(), moved, s(moved), took, flows.tcp);
+    fmt::print("{}: {} flow{} left their lanes in {} ms, {} on TCP\n", told.process->name(), moved, s(moved), took,
+               flows.tcp);
     if (left == 0) continue;
-    fmt::print(stderr, "rsock: {}: {} flow{} did not come back to TCP within {} s: {} in a lane, {} entering, {} wait for the peer\n",
-               told.process->name(), left, s(left), arguments.timeout, flows.rdma + flows.shm, flows.entering, flows.leaving);
+    fmt::print(
+        stderr,
+        "rsock: {}: {} flow{} did not come back to TCP within {} s: {} in a lane, {} entering, {} wait for the peer\n",
+        told.process->name(), left, s(left), arguments.timeout, flows.rdma + flows.shm, flows.entering, flows.leaving);
     status = kFailure;
   }
   return status;
@@ -154,8 +159,8 @@ ExitStatus reload(const OperateArguments& arguments) {
       const auto& flows = told.answer->flows;
       fmt::print("{}: new rules, {} flow{} selected no more\n", told.process->name(), told.moved, s(told.moved));
       if (flows.leaving == 0) continue;
-      fmt::print(stderr, "rsock: {}: {} flow{} did not come back to TCP within {} s\n", told.process->name(), flows.leaving,
-                 s(flows.leaving), arguments.timeout);
+      fmt::print(stderr, "rsock: {}: {} flow{} did not come back to TCP within {} s\n", told.process->name(),
+                 flows.leaving, s(flows.leaving), arguments.timeout);
       status = kFailure;
     }
   }
@@ -166,7 +171,8 @@ ExitStatus list(const OperateArguments& arguments) {
   auto processes = Process::find(arguments.selection);
   const auto waiting = only_loaded(arguments.selection, processes);
   if (processes.empty() && waiting.empty()) return nobody(arguments.selection);
-  fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", "pid", "program", "rdma", "shm", "tcp", "enter", "leave", "why on tcp");
+  fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", "pid", "program", "rdma", "shm", "tcp", "enter",
+             "leave", "why on tcp");
   auto status = kSuccess;
   for (const auto& told : tell(processes, Order::tell, arguments.port)) {
     if (!answered(told)) {
@@ -175,11 +181,12 @@ ExitStatus list(const OperateArguments& arguments) {
     }
     const auto& flows = told.answer->flows;
     const auto name = told.process->name();
-    fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", told.process->pid(), name.substr(0, name.rfind('[')), flows.rdma,
-               flows.shm, flows.tcp, flows.entering, flows.leaving, reasons_of(*told.answer));
+    fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", told.process->pid(), name.substr(0, name.rfind('[')),
+               flows.rdma, flows.shm, flows.tcp, flows.entering, flows.leaving, reasons_of(*told.answer));
   }
   for (const auto& [pid, program] : waiting)
-    fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", pid, program, "-", "-", "-", "-", "-", "no control socket");
+    fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", pid, program, "-", "-", "-", "-", "-",
+               "no control socket");
   return status;
 }
 

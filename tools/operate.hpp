@@ -21,8 +21,9 @@ ExitStatus nobody(const Selection& selection);
 /// Says on stderr that it does not answer.
 ExitStatus silent(const Process& process);
 
-/// `rsock lane`, `rsock reload`, `rsock list`: one line on stdout for each process, what went wrong on stderr. kSuccess when all was
-/// done; kFailure when a process did not do it, or flows did not leave in time; kUsage when there is no such process.
+/// `rsock lane`, `rsock reload`, `rsock list`: one line on stdout for each process, what went wrong on stderr. kSuccess
+/// when all was done; kFailure when a process did not do it, or flows did not leave in time; kUsage when there is no
+/// such process.
 ExitStatus lane(const OperateArguments& arguments);
 ExitStatus reload(const OperateArguments& arguments);
 ExitStatus list(const OperateArguments& arguments);

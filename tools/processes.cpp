@@ -31,7 +31,8 @@ std::string on_one_line(std::string text) {
   return printable(std::move(text));
 }
 
-std::vector<std::optional<wire::ControlAnswer>> Process::ask(std::span<Process* const> processes, wire::Order order, std::uint16_t port) {
+std::vector<std::optional<wire::ControlAnswer>> Process::ask(std::span<Process* const> processes, wire::Order order,
+                                                             std::uint16_t port) {
   std::vector<control::Caller*> callers;
   for (auto* process : processes) callers.push_back(&process->caller_);
   return control::Caller::ask_all(callers, {order, port}, kPatience);
@@ -51,7 +52,8 @@ class Reading {
     ++pages_;
     request.number = page->next;
     std::string_view text = page->text;
-    for (std::size_t end; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1)) told.lines.emplace_back(text.substr(0, end));
+    for (std::size_t end; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1))
+      told.lines.emplace_back(text.substr(0, end));
   }
 
   wire::ControlRequest request;
@@ -113,7 +115,8 @@ std::vector<Process> Process::find(const Selection& selection) {
   raise_limit();
   std::vector<std::uint64_t> crowded_sockets;
   auto called = control::Caller::call_all(kDoorPatience, &crowded_sockets);
-  if (selection.pid) std::erase_if(called, [&](const auto& one) { return one.process() != 0 && one.process() != *selection.pid; });
+  if (selection.pid)
+    std::erase_if(called, [&](const auto& one) { return one.process() != 0 && one.process() != *selection.pid; });
   if (selection.which) std::erase_if(called, [&](const auto& one) { return !selection.which(one.process()); });
   std::vector<control::Caller*> callers;
   for (auto& one : called) callers.push_back(&one);
@@ -137,7 +140,8 @@ std::vector<Process> Process::find(const Selection& selection) {
 }
 
 /// Those that are stopped, or busy, while others have called already: whose socket it is only their descriptors tell.
-std::vector<Process> Process::crowded(const Selection& selection, const std::vector<Process>& found, const std::vector<std::uint64_t>& sockets) {
+std::vector<Process> Process::crowded(const Selection& selection, const std::vector<Process>& found,
+                                      const std::vector<std::uint64_t>& sockets) {
   std::vector<Process> all;
   if (sockets.empty()) return all;
   for (const auto& one : only_loaded(selection, found)) {

@@ -21,7 +21,7 @@ std::string on_one_line(std::string text);
 struct Selection {
   std::optional<pid_t> pid = {};
   std::function<bool(pid_t)> which = {};  ///< those whose id it accepts; none: all
-  std::string program = {};  ///< fnmatch(3) pattern on the program's name; empty: every program
+  std::string program = {};               ///< fnmatch(3) pattern on the program's name; empty: every program
 
   bool fits(const std::string& called) const;  ///< by `program` alone
 };
@@ -55,7 +55,8 @@ class Process {
 
  private:
   explicit Process(control::Caller&& caller) : caller_(std::move(caller)), pid_(caller_.process()) {}
-  static std::vector<Process> crowded(const Selection& selection, const std::vector<Process>& found, const std::vector<std::uint64_t>& sockets);
+  static std::vector<Process> crowded(const Selection& selection, const std::vector<Process>& found,
+                                      const std::vector<std::uint64_t>& sockets);
 
   control::Caller caller_;
   pid_t pid_;

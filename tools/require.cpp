@@ -119,7 +119,8 @@ class Supervisor {
   ExitStatus outcome() {
     const int status = *status_;
     if (WIFSIGNALED(status)) return static_cast<ExitStatus>(kSignalled + WTERMSIG(status));
-    if (WEXITSTATUS(status) != 0 || there_ || evidence_.read_statistics()) return static_cast<ExitStatus>(WEXITSTATUS(status));
+    if (WEXITSTATUS(status) != 0 || there_ || evidence_.read_statistics())
+      return static_cast<ExitStatus>(WEXITSTATUS(status));
     fmt::print(stderr, "rsock: {} ended before a flow of it got into {}\n{}", command_[0], lane(), evidence_.tell());
     return kNoLane;
   }
@@ -134,7 +135,8 @@ class Supervisor {
       attend(kLook);
     }
     evidence_.read_statistics();
-    fmt::print(stderr, "rsock: no flow of {} got into {} within {} s\n{}", command_[0], lane(), requirement_.within.count(), evidence_.tell());
+    fmt::print(stderr, "rsock: no flow of {} got into {} within {} s\n{}", command_[0], lane(),
+               requirement_.within.count(), evidence_.tell());
     return kNoLane;
   }
 

@@ -42,8 +42,8 @@ std::string rule_text(std::string_view option, std::string_view endpoint, std::s
 
 std::string rules_text(const RunArguments& arguments) {
   if (!arguments.lane.empty() && !config::parse_lane(arguments.lane))
-    throw UsageError(fmt::format("--lane: unknown lane {}; lanes are: {}", config::quoted(arguments.lane),
-                                 config::lane_words()));
+    throw UsageError(
+        fmt::format("--lane: unknown lane {}; lanes are: {}", config::quoted(arguments.lane), config::lane_words()));
   if (!arguments.lane.empty() && arguments.listen.empty() && arguments.connect.empty())
     throw UsageError("--lane says nothing without --listen or --connect");
   const std::string_view lane = arguments.lane.empty() ? "auto" : std::string_view(arguments.lane);
@@ -54,9 +54,7 @@ std::string rules_text(const RunArguments& arguments) {
 }
 
 /// PROGRAM may change its working folder before the library opens the file.
-std::string absolute(std::string_view path) {
-  return fs::absolute(path).string();
-}
+std::string absolute(std::string_view path) { return fs::absolute(path).string(); }
 
 std::string log_text(std::string_view setting) {
   const auto colon = setting.find(':');
@@ -94,8 +92,7 @@ std::string find_library() {
   std::error_code error;
   const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
   for (const fs::path& place : {folder, folder / ".." / "lib", folder / RSOCK_LIBRARY_FROM_COMMAND})
-    if (const fs::path file = (place / kLibrary).lexically_normal(); fs::exists(file, error))
-      return file.string();
+    if (const fs::path file = (place / kLibrary).lexically_normal(); fs::exists(file, error)) return file.string();
   return kLibrary;
 }
 

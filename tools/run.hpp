@@ -24,8 +24,8 @@ struct RunArguments {
 /// with it. Returns only when it failed, having said why on stderr, or with a requirement, when PROGRAM has ended.
 ExitStatus run(const RunArguments& arguments);
 
-/// The library that belongs to this command, as built or as installed; its plain name, for ld.so to search, when it is in none of its
-/// places.
+/// The library that belongs to this command, as built or as installed; its plain name, for ld.so to search, when it is
+/// in none of its places.
 std::string find_library();
 
 /// Becomes `command`. Returns only when that failed, having said why on stderr.

@@ -36,8 +36,7 @@ class Examination {
 
  private:
   void add(const std::string& key, std::string what, std::vector<std::string> lines = {}) {
-    found_.push_back(
-        {fmt::format("{}={}", key, fmt::join(unit_.all(key), " ")), std::move(what), std::move(lines)});
+    found_.push_back({fmt::format("{}={}", key, fmt::join(unit_.all(key), " ")), std::move(what), std::move(lines)});
   }
 
   /// The first assignment says whether the list allows or forbids; families of later ones are added to it, or
@@ -149,8 +148,7 @@ class Examination {
     const auto may_run = [&](const std::string& word) { return is_below(needs_.library, path_in(word)); };
     const auto no = unit_.words("NoExecPaths"), yes = unit_.words("ExecPaths");
     if (std::ranges::any_of(no, may_run) && std::ranges::none_of(yes, may_run))
-      add("NoExecPaths", "the library cannot be loaded",
-          {fmt::format("ExecPaths={}", needs_.library.string())});
+      add("NoExecPaths", "the library cannot be loaded", {fmt::format("ExecPaths={}", needs_.library.string())});
     for (const char* key : {"RootDirectory", "RootImage"})
       if (!unit_.last(key).empty()) add(key, "the library and the configuration have to be there, too");
   }
@@ -171,9 +169,7 @@ class Examination {
 
 }  // namespace
 
-std::vector<Hindrance> hindrances(const Unit& unit, const Needs& needs) {
-  return Examination(unit, needs).all();
-}
+std::vector<Hindrance> hindrances(const Unit& unit, const Needs& needs) { return Examination(unit, needs).all(); }
 
 std::uint64_t limit_of(const std::string& text, std::uint64_t otherwise) {
   const auto hard = text.substr(text.find(':') + 1);

@@ -88,9 +88,8 @@ Json json_of(const config::OptionValue& value) {
 }
 
 Json json_of(const config::Rule& rule) {
-  Json json = {
-      {rule.side == config::Rule::Side::listen ? "listen" : "connect", config::to_string(rule.endpoint)},
-      {"lane", config::to_string(rule.lane)}};
+  Json json = {{rule.side == config::Rule::Side::listen ? "listen" : "connect", config::to_string(rule.endpoint)},
+               {"lane", config::to_string(rule.lane)}};
   if (!rule.program.empty()) json["program"] = rule.program;
   return json;
 }
@@ -142,8 +141,8 @@ ExitStatus show(bool json) {
 }  // namespace
 
 Command add_config(CLI::App& app) {
-  auto* command = app.add_subcommand(
-      "config", "Print the options and rules that are in force, and where each is written");
+  auto* command =
+      app.add_subcommand("config", "Print the options and rules that are in force, and where each is written");
   const auto json = std::make_shared<bool>();
   command->add_flag("--json", *json, "as JSON; sizes are in bytes");
   command->footer(

@@ -85,20 +85,18 @@ Row to_row(const std::string& program, const Sums& sums) {
 
 /// Three lines a program: what it did by each lane, and what it did at all in the first of them.
 std::string to_table(const Programs& programs) {
-  constexpr Column kColumns[] = {
-      {"program", "program"},   {"processes", "processes"}, {"lane", "lane"},     {"flows", "flows"},
-      {"bytes_in", "bytes in"}, {"bytes_out", "bytes out"}, {"links", "links"},   {"dials", "dials"},
-      {"returns", "returns"},   {"reentries", "reentries"}, {"why", "why on tcp"}};
+  constexpr Column kColumns[] = {{"program", "program"},     {"processes", "processes"}, {"lane", "lane"},
+                                 {"flows", "flows"},         {"bytes_in", "bytes in"},   {"bytes_out", "bytes out"},
+                                 {"links", "links"},         {"dials", "dials"},         {"returns", "returns"},
+                                 {"reentries", "reentries"}, {"why", "why on tcp"}};
   std::vector<Row> rows;
   for (const auto& [program, sums] : programs) {
     std::string why;
     for (const auto& [reason, count] : sums.fallback)
       why += fmt::format("{}{} {}", why.empty() ? "" : ", ", reason, count);
     for (const auto lane : kLaneNames) {
-      rows.push_back({{"program", program},
-                      {"processes", sums.processes},
-                      {"lane", lane},
-                      {"flows", of(sums.flows, lane)}});
+      rows.push_back(
+          {{"program", program}, {"processes", sums.processes}, {"lane", lane}, {"flows", of(sums.flows, lane)}});
       auto& row = rows.back();
       row["bytes_in"] = of(sums.bytes_in, lane);
       row["bytes_out"] = of(sums.bytes_out, lane);
@@ -128,8 +126,7 @@ class Exposition {
   void head(std::string_view name, std::string_view type, std::string_view help) {
     text_ += fmt::format("# HELP librsock_{0} {2}\n# TYPE librsock_{0} {1}\n", name, type, help);
   }
-  void number(std::string_view name, std::string_view type, std::string_view help,
-              std::uint64_t (*of)(const Sums&)) {
+  void number(std::string_view name, std::string_view type, std::string_view help, std::uint64_t (*of)(const Sums&)) {
     head(name, type, help);
     for (const auto& [program, sums] : programs_) sample(name, label("program", program), of(sums));
   }
@@ -152,8 +149,7 @@ class Exposition {
   }
   // A flow that enters a lane is one of that lane from then on: what only grows is the sum.
   void lanes() {
-    head("flows_entered_total", "counter",
-         "Flows that have been in a lane, by the furthest that they reached.");
+    head("flows_entered_total", "counter", "Flows that have been in a lane, by the furthest that they reached.");
     for (const auto& [program, sums] : programs_)
       for (const auto& [lane, count] : sums.flows)
         if (lane != kLaneNames.front())
@@ -170,20 +166,17 @@ std::string to_prometheus(const Programs& programs) {
   Exposition all(programs);
   all.number("processes", "gauge", "Running processes in which the library is active.",
              [](const Sums& sums) { return sums.processes; });
-  all.number("flows_total", "counter", "Flows that a rule selected.",
-             [](const Sums& sums) { return sum(sums.flows); });
+  all.number("flows_total", "counter", "Flows that a rule selected.", [](const Sums& sums) { return sum(sums.flows); });
   all.lanes();
   all.counts("received_bytes_total", "lane", &Sums::bytes_in,
              "Bytes that programs read from selected flows, by the lane that carried them.");
   all.counts("sent_bytes_total", "lane", &Sums::bytes_out,
              "Bytes that programs wrote to selected flows, by the lane that carried them.");
-  all.number("links_total", "counter", "Links that were set up.",
-             [](const Sums& sums) { return sums.links; });
+  all.number("links_total", "counter", "Links that were set up.", [](const Sums& sums) { return sums.links; });
   all.number("dials_total", "counter", "Links that were asked for, whatever came of it.",
              [](const Sums& sums) { return sums.dials; });
   all.counts("fallbacks_total", "reason", &Sums::fallback, "Flows that stay on TCP for good, by reason.");
-  all.counts("returns_total", "reason", &Sums::returns,
-             "Times that a flow went from a lane back to TCP, by reason.");
+  all.counts("returns_total", "reason", &Sums::returns, "Times that a flow went from a lane back to TCP, by reason.");
   all.number("reentries_total", "counter", "Times that a flow entered a lane again.",
              [](const Sums& sums) { return sums.reentries; });
   all.returns();

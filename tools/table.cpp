@@ -45,7 +45,8 @@ std::string to_table(std::span<const Column> columns, std::span<const Row> rows)
   for (std::size_t line = 0; line <= rows.size(); ++line) {
     std::string text;
     for (const auto& one : all)
-      text += fmt::format(one.numbers ? fmt::runtime("{:>{}}  ") : fmt::runtime("{:<{}}  "), one.cells[line], one.width);
+      text +=
+          fmt::format(one.numbers ? fmt::runtime("{:>{}}  ") : fmt::runtime("{:<{}}  "), one.cells[line], one.width);
     table += text.substr(0, text.find_last_not_of(' ') + 1) + '\n';
   }
   return table;

@@ -19,9 +19,7 @@ std::string template_of(const std::string& name) {
   return at == name.npos ? "" : name.substr(0, at + 1) + ".service";
 }
 
-std::string unit_folder(const std::string& name) {
-  return name.empty() ? "" : name + ".d";
-}
+std::string unit_folder(const std::string& name) { return name.empty() ? "" : name + ".d"; }
 
 /// Below `root`, also if a link is an absolute one.
 fs::path followed(const fs::path& root, fs::path file) {
@@ -43,8 +41,7 @@ std::string trimmed(std::string_view text) {
 bool read_line(std::istream& stream, std::string& line) {
   line.clear();
   for (std::string part; std::getline(stream, part);) {
-    if (const auto text = trimmed(part); !line.empty() && (text.starts_with('#') || text.starts_with(';')))
-      continue;
+    if (const auto text = trimmed(part); !line.empty() && (text.starts_with('#') || text.starts_with(';'))) continue;
     if (!part.ends_with('\\')) return line += part, true;
     part.back() = ' ';
     line += part;
@@ -87,9 +84,7 @@ bool is_on(std::string_view value) {
   return std::ranges::find(kOff, value) == kOff.end();
 }
 
-std::optional<Unit> Unit::find(const fs::path& root, const std::string& name) {
-  return find_without(root, name, {});
-}
+std::optional<Unit> Unit::find(const fs::path& root, const std::string& name) { return find_without(root, name, {}); }
 
 std::optional<Unit> Unit::find_without(const fs::path& root, const std::string& name, const fs::path& file) {
   if (name.empty() || name.find('/') != name.npos) return std::nullopt;
@@ -161,9 +156,7 @@ std::string Unit::last(const std::string& key) const {
   return values.empty() ? "" : values.back();
 }
 
-bool Unit::is_on(const std::string& key) const {
-  return tools::is_on(last(key));
-}
+bool Unit::is_on(const std::string& key) const { return tools::is_on(last(key)); }
 
 std::vector<std::string> Unit::words(const std::string& key) const {
   std::vector<std::string> words;

@@ -38,8 +38,8 @@ inline bool copy(void* to, const void* from, size_t size) {
                                                                    : copy_unsure(to, from, size);
 }
 
-// The word there, which the kernel has just written; 0 if it cannot be read any more. Where a compiler does not inline it, each object
-// file has its own, and the linker keeps one: `?` lets what is said about the others go with them.
+// The word there, which the kernel has just written; 0 if it cannot be read any more. Where a compiler does not inline
+// it, each object file has its own, and the linker keeps one: `?` lets what is said about the others go with them.
 inline uint64_t word_at(const void* at) {
   uint64_t word = 0;
   asm volatile(R"(

@@ -59,7 +59,8 @@ std::string to_string(const Address& address) {
 
 std::string to_string(const Endpoint& endpoint) {
   const auto address = to_string(endpoint.address);
-  return endpoint.address.v6 ? fmt::format("[{}]:{}", address, endpoint.port) : fmt::format("{}:{}", address, endpoint.port);
+  return endpoint.address.v6 ? fmt::format("[{}]:{}", address, endpoint.port)
+                             : fmt::format("{}:{}", address, endpoint.port);
 }
 
 }  // namespace rsock

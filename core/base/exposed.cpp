@@ -71,8 +71,9 @@ void start_closer() {
 
 enum class Left { nothing, harmless, unknown };
 
-// What is next in a socket to which nothing comes any more, and how many bytes that is. Packets: their end and a packet without
-// bytes look alike, but for the sender's credentials. A stream: one look sees no further than the first descriptors.
+// What is next in a socket to which nothing comes any more, and how many bytes that is. Packets: their end and a packet
+// without bytes look alike, but for the sender's credentials. A stream: one look sees no further than the first
+// descriptors.
 Left next_in(int fd, bool packets, std::span<uint8_t> bytes, size_t& size) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred)) + CMSG_LEN(sizeof(int))];
   iovec piece{bytes.data(), bytes.size()};
@@ -144,8 +145,7 @@ Status ExposedFd::watch(int epoll, uint32_t events, uint64_t data) {
   epoll_event event{};
   event.events = events;
   event.data.u64 = data;
-  const auto done =
-      sys::epoll_ctl(epoll, watcher_ == epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd_.get(), &event);
+  const auto done = sys::epoll_ctl(epoll, watcher_ == epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd_.get(), &event);
   if (done) watcher_ = epoll;
   return done;
 }
@@ -179,7 +179,8 @@ bool ExposedFd::retire(Duration most) {
   for (auto& closer : held.closers) {
     if (!closer.started) continue;
     lock.unlock();
-    for (auto left = most; closer.ended == 0 && (left = deadline - now()) > Duration::zero();) sys::futex_sleep(closer.ended, 0, left);
+    for (auto left = most; closer.ended == 0 && (left = deadline - now()) > Duration::zero();)
+      sys::futex_sleep(closer.ended, 0, left);
     lock.lock();
     if (closer.ended == 0) return false;
     join(closer);
@@ -187,9 +188,7 @@ bool ExposedFd::retire(Duration most) {
   return true;
 }
 
-size_t ExposedFd::held_up() {
-  return held.all;
-}
+size_t ExposedFd::held_up() { return held.all; }
 
 void ExposedFd::await_closed(Duration most) {
   const auto deadline = now() + most;
@@ -200,9 +199,7 @@ void ExposedFd::await_closed(Duration most) {
   }
 }
 
-void ExposedFd::forked() {
-  new (&held) Held;
-}
+void ExposedFd::forked() { new (&held) Held; }
 
 Result<size_t> receive_bare(int socket, std::span<uint8_t> to) {
   iovec piece{to.data(), to.size()};

@@ -19,8 +19,7 @@ class ExposedFd {
  public:
   ExposedFd() = default;
   explicit ExposedFd(UniqueFd fd) : fd_(std::move(fd)) {}
-  ExposedFd(ExposedFd&& other) noexcept
-      : fd_(std::move(other.fd_)), watcher_(std::exchange(other.watcher_, -1)) {}
+  ExposedFd(ExposedFd&& other) noexcept : fd_(std::move(other.fd_)), watcher_(std::exchange(other.watcher_, -1)) {}
   ExposedFd& operator=(ExposedFd&& other) noexcept;
   ~ExposedFd() { reset(); }
 
@@ -40,8 +39,8 @@ class ExposedFd {
   // Until none is, for so long at most.
   static void await_closed(Duration most);
   static constexpr size_t kMostHeldUp = 32;
-  // Before a filter of system calls (seccomp(2)): no thread closes anything any more, and those that did have ended. What is held up
-  // then stays open. False if one was held up for longer than this.
+  // Before a filter of system calls (seccomp(2)): no thread closes anything any more, and those that did have ended.
+  // What is held up then stays open. False if one was held up for longer than this.
   static bool retire(Duration most);
   // In a child of fork, which has closed all of them.
   static void forked();
@@ -51,8 +50,8 @@ class ExposedFd {
   int watcher_ = -1;
 };
 
-// The next packet of a unix socket of packets, or what there is of a stream, if no descriptors came with it; never blocks. EPROTO: some
-// did, and all stays where it is.
+// The next packet of a unix socket of packets, or what there is of a stream, if no descriptors came with it; never
+// blocks. EPROTO: some did, and all stays where it is.
 Result<size_t> receive_bare(int socket, std::span<uint8_t> to);
 
 }  // namespace rsock

@@ -30,8 +30,8 @@ struct Folder {
   struct stat facts {};
 };
 
-// At most `most` names that `wanted` accepts, if the folder itself is one that `trusted` accepts. Errors as of open(2). May throw
-// std::bad_alloc.
+// At most `most` names that `wanted` accepts, if the folder itself is one that `trusted` accepts. Errors as of open(2).
+// May throw std::bad_alloc.
 Result<Folder> read_folder(const char* path, const std::function<bool(const struct stat&)>& trusted,
                            const std::function<bool(std::string_view)>& wanted, size_t most);
 

@@ -69,9 +69,7 @@ Status peek_at(int fd, uint64_t skip, void* buffer, size_t size) {
   if (!got) return Errno{got.error()};
   return *got == skip + size ? Status(Done{}) : Errno{EAGAIN};
 }
-Result<size_t> read(int fd, void* buffer, size_t size) {
-  return value<size_t>(call(SYS_read, fd, buffer, size));
-}
+Result<size_t> read(int fd, void* buffer, size_t size) { return value<size_t>(call(SYS_read, fd, buffer, size)); }
 Result<size_t> write(int fd, const void* buffer, size_t size) {
   return value<size_t>(call(SYS_write, fd, buffer, size));
 }
@@ -89,9 +87,7 @@ Status shutdown(int fd, int how) { return status(call(SYS_shutdown, fd, how)); }
 Result<int> open(const char* path, int flags, unsigned mode) {
   return value<int>(call(SYS_openat, AT_FDCWD, path, flags, mode));
 }
-Result<int> fcntl(int fd, int command, long argument) {
-  return value<int>(call(SYS_fcntl, fd, command, argument));
-}
+Result<int> fcntl(int fd, int command, long argument) { return value<int>(call(SYS_fcntl, fd, command, argument)); }
 Result<int> ioctl(int fd, unsigned long request, void* argument) {
   return value<int>(call(SYS_ioctl, fd, request, argument));
 }
@@ -114,12 +110,14 @@ Result<uint8_t> tcp_state(int fd) {
   return state;
 }
 bool peer_has_ended(uint8_t state) {
-  return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT || state == TCP_CLOSE;
+  return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT ||
+         state == TCP_CLOSE;
 }
 
 namespace {
 
-// Where the process may have no descriptor any more, poll is refused: select tells of bytes and room, and TCP's state of ends.
+// Where the process may have no descriptor any more, poll is refused: select tells of bytes and room, and TCP's state
+// of ends.
 uint32_t readiness_by_select(int fd) {
   const pollfd asked{fd, POLLIN | POLLOUT | POLLPRI, 0};
   Selection selection({&asked, 1});
@@ -142,9 +140,7 @@ uint32_t readiness(int fd) {
   if (found.is(EINVAL)) return readiness_by_select(fd);
   return found && *found > 0 ? static_cast<uint16_t>(asked.revents) : 0;
 }
-Result<int> epoll_poll(int set, epoll_event* events, int capacity) {
-  return epoll_sleep(set, events, capacity, 0);
-}
+Result<int> epoll_poll(int set, epoll_event* events, int capacity) { return epoll_sleep(set, events, capacity, 0); }
 Result<int> epoll_sleep(int set, epoll_event* events, int capacity, int timeout_ms) {
   return value<int>(call(SYS_epoll_pwait, set, events, capacity, timeout_ms, nullptr, 0));
 }
@@ -181,7 +177,9 @@ void futex_sleep(const std::atomic<uint32_t>& word, uint32_t value, Duration mos
   const timespec time{most / std::chrono::seconds(1), (most % std::chrono::seconds(1)).count()};
   call(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, &time, nullptr, 0);
 }
-void futex_wake(const std::atomic<uint32_t>& word, int most) { call(SYS_futex, &word, FUTEX_WAKE_PRIVATE, most, nullptr, nullptr, 0); }
+void futex_wake(const std::atomic<uint32_t>& word, int most) {
+  call(SYS_futex, &word, FUTEX_WAKE_PRIVATE, most, nullptr, nullptr, 0);
+}
 void die_by(int signal) {
   const uint64_t action[4] = {};  // the kernel's: SIG_DFL, no flags
   const uint64_t others = ~(1ull << (signal - 1));
@@ -230,7 +228,8 @@ Status fill(char* next, size_t size, Take take) {
 // A sandbox may refuse the call and have the device, or the other way round.
 Status random(void* bytes, size_t size) {
   auto* const begin = static_cast<char*>(bytes);
-  if (fill(begin, size, [](char* to, size_t room) { return value<size_t>(call(SYS_getrandom, to, room, 0)); })) return Done{};
+  if (fill(begin, size, [](char* to, size_t room) { return value<size_t>(call(SYS_getrandom, to, room, 0)); }))
+    return Done{};
   const auto device = open("/dev/urandom", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
   if (!device) return Errno{device.error()};
   const auto filled = fill(begin, size, [&](char* to, size_t room) { return read(*device, to, room); });
@@ -274,7 +273,8 @@ class Raised {
 Result<int> duplicate_high(int fd) {
   {
     const Raised limit;
-    if (const auto copy = fcntl(fd, F_DUPFD_CLOEXEC, limit.floor()); copy || limit.floor() <= Raised::kLeast) return copy;
+    if (const auto copy = fcntl(fd, F_DUPFD_CLOEXEC, limit.floor()); copy || limit.floor() <= Raised::kLeast)
+      return copy;
   }
   return fcntl(fd, F_DUPFD_CLOEXEC, Raised::kLeast);
 }

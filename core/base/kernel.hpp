@@ -1,11 +1,11 @@
 #pragma once
-// The operating system as the core sees it. librsock.so redefines most socket calls, so the core must never call one of them by
-// name: it would come back to itself. Nor may what it does for itself come by the next library that has taken over a name (another
-// preload behind this one): system calls are made by an instruction of our own, and the shell hands in libc's own functions for the
-// few that have to be functions. Tests hand in those that they are linked to.
+// The operating system as the core sees it. librsock.so redefines most socket calls, so the core must never call one of
+// them by name: it would come back to itself. Nor may what it does for itself come by the next library that has taken
+// over a name (another preload behind this one): system calls are made by an instruction of our own, and the shell
+// hands in libc's own functions for the few that have to be functions. Tests hand in those that they are linked to.
 //
-// Everything in namespace sys is no cancellation point: a cancelled thread can never unwind out of these calls with one of our locks
-// held. Only the two waits are cancellation points.
+// Everything in namespace sys is no cancellation point: a cancelled thread can never unwind out of these calls with one
+// of our locks held. Only the two waits are cancellation points.
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -84,8 +84,8 @@ uint64_t cookie(int fd);
 Status setsockopt(int fd, int level, int name, const void* value, socklen_t size);
 Status getsockname(int fd, sockaddr_storage& address);
 Status getpeername(int fd, sockaddr_storage& address);
-// TCP's state, of those in <netinet/tcp.h>; and whether the peer's stream has ended in it: one that was shut down here as well, or reset,
-// is closed.
+// TCP's state, of those in <netinet/tcp.h>; and whether the peer's stream has ended in it: one that was shut down here
+// as well, or reset, is closed.
 Result<uint8_t> tcp_state(int fd);
 bool peer_has_ended(uint8_t tcp_state);
 Status stat_of(int fd, struct stat& facts);
@@ -104,15 +104,16 @@ void futex_wake(const std::atomic<uint32_t>& word, int most = 1);
 Status random(void* bytes, size_t size);
 // Memory anywhere that may be read and written; `flags` as of mmap.
 Result<void*> map(size_t size, int flags, int fd = -1);
-// The same, but its pages are had when they are touched, also in a process that locks whatever it maps (mlockall with MCL_FUTURE).
+// The same, but its pages are had when they are touched, also in a process that locks whatever it maps (mlockall with
+// MCL_FUTURE).
 Result<void*> map_unlocked(size_t size, int flags, int fd);
 void unmap(void* at, size_t size);
 // madvise(2), for memory that was mapped.
 Status advise(void* at, size_t size, int advice);
 
 // A descriptor of the library's own, moved out of the program's way: above the soft limit on descriptors where the
-// hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half the
-// limit on, where few programs come; close-on-exec. EMFILE when there is no room.
+// hard limit leaves room, so that the program neither meets its number nor has one less to use; else from 1024 or half
+// the limit on, where few programs come; close-on-exec. EMFILE when there is no room.
 Result<int> duplicate_high(int fd);
 // The same for `fd` itself: the number that it has from now on. Its own where there is no room.
 int move_high(int fd);

@@ -9,7 +9,8 @@ namespace rsock {
 enum class Lane { tcp, rdma, shm };
 inline constexpr std::array<std::string_view, 3> kLaneNames{"tcp", "rdma", "shm"};
 
-// The lanes that a rule lets a flow enter; none: it stays on TCP. Shared memory is preferred where the peer is on this host.
+// The lanes that a rule lets a flow enter; none: it stays on TCP. Shared memory is preferred where the peer is on this
+// host.
 struct Lanes {
   bool rdma = false, shm = false;
   bool any() const { return rdma || shm; }

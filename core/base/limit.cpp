@@ -17,9 +17,7 @@ constexpr int margin(int limit) {
   return std::clamp(limit / 4, 1, kMost);
 }
 // The kernel gives the lowest: what is given from here on says that few are left.
-constexpr int few_from(int limit) {
-  return limit - margin(limit) / 2;
-}
+constexpr int few_from(int limit) { return limit - margin(limit) / 2; }
 
 }  // namespace
 
@@ -29,9 +27,7 @@ int soft_limit() {
   return static_cast<int>(std::min<rlim_t>(limit.rlim_cur, INT_MAX));
 }
 
-bool leaves_few(int fd) {
-  return fd >= few_from(soft_limit());
-}
+bool leaves_few(int fd) { return fd >= few_from(soft_limit()); }
 
 Result<int> duplicate_spare(int fd) {
   const auto copy = duplicate_high(fd);
@@ -55,8 +51,8 @@ bool has_spare_numbers() {
     const int count = std::min(kAtATime, limit - first);
     for (int i = 0; i < count; ++i) asked[i] = {first + i, 0, 0};
     if (kernel.syscall(SYS_ppoll, asked, count, &none, nullptr, 0) < 0) return false;
-    spare += static_cast<int>(
-        std::count_if(asked, asked + count, [](const auto& one) { return one.revents & POLLNVAL; }));
+    spare +=
+        static_cast<int>(std::count_if(asked, asked + count, [](const auto& one) { return one.revents & POLLNVAL; }));
     if (spare >= margin(limit)) return true;
   }
   return false;

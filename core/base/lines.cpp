@@ -49,7 +49,9 @@ Result<UniqueFd> open_at(int folder, const char* name, int flags, unsigned mode 
   return UniqueFd(static_cast<int>(fd));
 }
 
-bool open_to_others(const struct stat& folder) { return !is_root_or_own(folder.st_uid) || (folder.st_mode & (S_IWGRP | S_IWOTH)); }
+bool open_to_others(const struct stat& folder) {
+  return !is_root_or_own(folder.st_uid) || (folder.st_mode & (S_IWGRP | S_IWOTH));
+}
 // A link or a file in `folder`.
 bool acceptable(const struct stat& it, const struct stat& folder) {
   return is_root_or_own(it.st_uid) && (it.st_nlink == 1 || !open_to_others(folder));
@@ -139,8 +141,9 @@ class Walk {
 
 constexpr uint64_t bit(int signal) { return uint64_t{1} << (signal - 1); }
 
-// A write that raises none of the signals of writes (SIGXFSZ, SIGPIPE, SIGTTOU): they are blocked, and what came is taken off again. With
-// them all others, whose handlers could change the mask meanwhile; not the faults, and not libc's own.
+// A write that raises none of the signals of writes (SIGXFSZ, SIGPIPE, SIGTTOU): they are blocked, and what came is
+// taken off again. With them all others, whose handlers could change the mask meanwhile; not the faults, and not libc's
+// own.
 Result<size_t> write_quietly(int file, std::string_view line) {
   constexpr uint64_t kFaults = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS);
   constexpr uint64_t kBlocked = ~(kFaults | bit(32) | bit(33));
@@ -163,7 +166,8 @@ Status whole(Result<size_t> written, std::string_view line) {
 
 Status append_to_plain(int file, const struct stat& facts, std::string_view line) {
   rlimit limit{};
-  const bool limited = kernel.syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  const bool limited =
+      kernel.syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
   if (limited && static_cast<rlim_t>(facts.st_size) + line.size() > limit.rlim_cur) return Errno{EFBIG};
   return whole(write_quietly(file, line), line);
 }
@@ -179,8 +183,8 @@ bool is_same(const struct stat& one, const struct stat& other) {
          (one.st_mode & S_IFMT) == (other.st_mode & S_IFMT);
 }
 
-// Pipes and terminals may be full or stopped, and whether writes wait is told by a flag that all share who have them: what is written to
-// is opened anew where that can be. Where it cannot, this looks for room first.
+// Pipes and terminals may be full or stopped, and whether writes wait is told by a flag that all share who have them:
+// what is written to is opened anew where that can be. Where it cannot, this looks for room first.
 Status append_to_shared(int file, std::string_view line) {
   const auto name = "/proc/self/fd/" + std::to_string(file);
   auto own = open_at(AT_FDCWD, name.c_str(), kFlags);
@@ -224,7 +228,8 @@ Status StandardError::append(std::string_view line) const {
   if (!facts) return Errno{facts.error()};
   if (!is_same(*facts, was_)) return Errno{EBADF};
   if (S_ISREG(facts->st_mode)) return append_to_plain(copy.get(), *facts, line);
-  if (S_ISSOCK(facts->st_mode)) return whole(sys::send(copy.get(), line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL), line);
+  if (S_ISSOCK(facts->st_mode))
+    return whole(sys::send(copy.get(), line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL), line);
   return append_to_shared(copy.get(), line);
 }
 

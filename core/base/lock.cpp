@@ -13,20 +13,18 @@ constinit Doom doom;
 thread_local constinit uint32_t Lock::thread_ = 0;
 thread_local constinit std::atomic<const Lock*> Lock::awaited_{nullptr};
 
-uint32_t Lock::learn_thread() {
-  return thread_ = static_cast<uint32_t>(sys::thread_id());
-}
+uint32_t Lock::learn_thread() { return thread_ = static_cast<uint32_t>(sys::thread_id()); }
 
 bool Lock::waits_here() {
   const auto* lock = awaited_.load(std::memory_order_relaxed);
   return lock && (lock->word_.load(std::memory_order_relaxed) & ~kAwaited) != this_thread();
 }
 
-// Whoever has slept takes it with the mark of a waiter: it cannot know that it was the only one. On one CPU, or where the holder takes it
-// again at once and holds it most of the time, a waiter could be woken for ever and find it taken: that one starves.
+// Whoever has slept takes it with the mark of a waiter: it cannot know that it was the only one. On one CPU, or where
+// the holder takes it again at once and holds it most of the time, a waiter could be woken for ever and find it taken:
+// that one starves.
 void Lock::wait() {
-  const auto* outer =
-      awaited_.exchange(this, std::memory_order_relaxed);  // of the code that a handler interrupted
+  const auto* outer = awaited_.exchange(this, std::memory_order_relaxed);  // of the code that a handler interrupted
   std::atomic_signal_fence(std::memory_order_seq_cst);
   waiting_.fetch_add(1, std::memory_order_relaxed);
   const auto begun = now();
@@ -44,8 +42,7 @@ void Lock::wait() {
       relax();
       continue;
     }
-    if (!(seen & kAwaited) &&
-        !word_.compare_exchange_strong(seen, seen | kAwaited, std::memory_order_relaxed))
+    if (!(seen & kAwaited) && !word_.compare_exchange_strong(seen, seen | kAwaited, std::memory_order_relaxed))
       continue;
     sys::futex_sleep(word_, seen | kAwaited, kLook);
     slept = true;
@@ -59,8 +56,8 @@ void Lock::wait() {
   awaited_.store(outer, std::memory_order_relaxed);
 }
 
-// Some waiter starves, and can have it from nobody but the holder: so there is one who has slept and will take it. Once in a while only:
-// where many wait for long, a change of threads at each turn would cost more than it is worth.
+// Some waiter starves, and can have it from nobody but the holder: so there is one who has slept and will take it. Once
+// in a while only: where many wait for long, a change of threads at each turn would cost more than it is worth.
 bool Lock::hand_over() {
   const auto time = now();
   if (time - handed_over_ < kPatience) return false;
@@ -72,8 +69,7 @@ bool Lock::hand_over() {
 
 void Doom::look() const {
   const int signal = signal_.load(std::memory_order_acquire);
-  if (signal != 0 && now().time_since_epoch().count() >= deadline_.load(std::memory_order_relaxed))
-    sys::die_by(signal);
+  if (signal != 0 && now().time_since_epoch().count() >= deadline_.load(std::memory_order_relaxed)) sys::die_by(signal);
 }
 
 }  // namespace rsock

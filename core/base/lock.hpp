@@ -33,8 +33,7 @@ class Lock {
   }
   bool try_lock() {
     uint32_t free = 0;
-    return word_.compare_exchange_strong(free, this_thread(), std::memory_order_acquire,
-                                         std::memory_order_relaxed);
+    return word_.compare_exchange_strong(free, this_thread(), std::memory_order_acquire, std::memory_order_relaxed);
   }
   void unlock() {
     if (starving_.load(std::memory_order_relaxed) > 0 && hand_over()) return;

@@ -58,8 +58,9 @@ bool enabled(Level level) { return level <= destination.level; }
 void write_line(Level level, fmt::string_view text, fmt::format_args arguments) {
   timespec time{};
   kernel.clock_gettime(CLOCK_REALTIME, &time);
-  const auto line = fmt::format("rsock {}.{:06} {} {}[{}]: {}\n", time.tv_sec, time.tv_nsec / 1000,
-                                kNames[static_cast<size_t>(level)], *program_name, sys::process_id(), fmt::vformat(text, arguments));
+  const auto line =
+      fmt::format("rsock {}.{:06} {} {}[{}]: {}\n", time.tv_sec, time.tv_nsec / 1000,
+                  kNames[static_cast<size_t>(level)], *program_name, sys::process_id(), fmt::vformat(text, arguments));
   (void)(destination.file == kNone ? standard_error.append(line) : lines::append(destination.file, line));
 }
 

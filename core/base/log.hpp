@@ -1,7 +1,7 @@
 #pragma once
 // The log, silent unless RSOCK_LOG=level[:file] asks for it. One line per event, written by one write(2), so that
-// lines of several processes may share a file; a line for which there is no room is lost (see lines.hpp). Never on the hot path. Any
-// thread; a child of fork goes on writing to it.
+// lines of several processes may share a file; a line for which there is no room is lost (see lines.hpp). Never on the
+// hot path. Any thread; a child of fork goes on writing to it.
 
 #include <fmt/core.h>
 
@@ -16,8 +16,8 @@ enum class Level { off, error, warning, info, debug };
 std::optional<Level> level_named(std::string_view word);
 inline constexpr std::string_view kLevelWords = "off, error, warn, info, debug";
 
-// `setting` as in RSOCK_LOG: off, error, warn, info or debug, then optionally a colon and a file; standard error if none.
-// An unreadable setting leaves the log off. The file is opened for appending.
+// `setting` as in RSOCK_LOG: off, error, warn, info or debug, then optionally a colon and a file; standard error if
+// none. An unreadable setting leaves the log off. The file is opened for appending.
 void configure(std::string_view setting, std::string_view program);
 
 // The library's own descriptor to which lines go; -1 if there is none.

@@ -1,6 +1,6 @@
 #pragma once
-// The lowest free number of a descriptor is the program's. What the library makes has that number for a moment, before it is moved out
-// of the way: whoever makes a descriptor for the program meanwhile waits until it is over.
+// The lowest free number of a descriptor is the program's. What the library makes has that number for a moment, before
+// it is moved out of the way: whoever makes a descriptor for the program meanwhile waits until it is over.
 //
 // Any thread, without a lock. A child of fork begins anew.
 

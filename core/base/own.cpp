@@ -18,7 +18,9 @@ constinit std::atomic<size_t> used{0};  // no page from here on
 
 constexpr uint64_t bit(size_t number) { return uint64_t{1} << number % kWordBits; }
 
-Page* page_of(int fd) { return fd < 0 ? nullptr : pages[static_cast<size_t>(fd) / kPageBits].load(std::memory_order_acquire); }
+Page* page_of(int fd) {
+  return fd < 0 ? nullptr : pages[static_cast<size_t>(fd) / kPageBits].load(std::memory_order_acquire);
+}
 
 std::atomic<uint64_t>& word_of(Page& page, int fd) { return page[static_cast<size_t>(fd) / kWordBits % kPageWords]; }
 
@@ -45,8 +47,8 @@ void lower(int fd) {
 
 thread_local constinit bool trusted = false;
 
-// The bit comes before the look at `lowest`, and in forget() the new `lowest` before another look at the bits: of two that meet, one
-// sees the other.
+// The bit comes before the look at `lowest`, and in forget() the new `lowest` before another look at the bits: of two
+// that meet, one sees the other.
 void keep(int fd) {
   if (fd < 0) return;
   auto* page = page_of(fd);

@@ -16,8 +16,8 @@ namespace rsock::sys {
 // Calls `take` with each line, without its end; a longer one than this comes cut. Reads a piece at a time.
 inline constexpr size_t kLineMost = 255;
 Status each_line(const char* path, const std::function<void(const char* line)>& take);
-// Calls `visit` with each name in an open folder, from where that is read on, until it says false. Takes no memory: a child of fork may
-// look, too.
+// Calls `visit` with each name in an open folder, from where that is read on, until it says false. Takes no memory: a
+// child of fork may look, too.
 template <class Visit>
 Status each_name(int folder, Visit visit) {
   alignas(dirent64) char part[4096];

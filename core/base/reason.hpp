@@ -1,5 +1,6 @@
 #pragma once
-// Why a selected flow is on TCP: the keys of "fallback" in the statistics, and what is told of them to users (reasons.def).
+// Why a selected flow is on TCP: the keys of "fallback" in the statistics, and what is told of them to users
+// (reasons.def).
 
 #include <string_view>
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr auto kShortage = milliseconds(1000);
 
-constinit std::atomic<int> out{0};  // cells that are in use
+constinit std::atomic<int> out{0};             // cells that are in use
 constinit std::atomic<Duration::rep> last{0};  // when one was taken
 
 // Until it is used it costs addresses, and no memory.
@@ -28,7 +28,8 @@ class Cells {
     for (size_t word = 0; word < kWords; ++word)
       for (auto used = used_[word].load(std::memory_order_relaxed); used != kFull;) {
         const auto free = static_cast<size_t>(std::countr_one(used));
-        if (used_[word].compare_exchange_weak(used, used | uint64_t{1} << free, std::memory_order_acquire, std::memory_order_relaxed)) {
+        if (used_[word].compare_exchange_weak(used, used | uint64_t{1} << free, std::memory_order_acquire,
+                                              std::memory_order_relaxed)) {
           out.fetch_add(1, std::memory_order_relaxed);
           return cells<size, count>[word * 64 + free];
         }

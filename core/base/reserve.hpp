@@ -1,7 +1,8 @@
 #pragma once
-// Memory for when there is none. What the library has begun it must be able to finish: a queue that is half taken, a ring half copied
-// away would be lost bytes. So its operator new turns to a reserve, set aside from the start, before it throws; what is given back
-// there is there again. While any of it is out, nothing new is begun (short_of_memory): flows stay on TCP.
+// Memory for when there is none. What the library has begun it must be able to finish: a queue that is half taken, a
+// ring half copied away would be lost bytes. So its operator new turns to a reserve, set aside from the start, before
+// it throws; what is given back there is there again. While any of it is out, nothing new is begun (short_of_memory):
+// flows stay on TCP.
 //
 // Any thread, and a child of fork whatever its parent's other threads were at: no lock, a bit for each cell.
 

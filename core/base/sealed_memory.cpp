@@ -34,8 +34,7 @@ Result<SealedMemory> SealedMemory::make(const char* name, size_t size, UniqueFd&
   descriptor = std::move(*made);
   if (kernel.syscall(SYS_ftruncate, descriptor.get(), size) != 0) return Errno{errno};
   constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-  if (const auto sealed = sys::fcntl(descriptor.get(), F_ADD_SEALS, kSeals); !sealed)
-    return Errno{sealed.error()};
+  if (const auto sealed = sys::fcntl(descriptor.get(), F_ADD_SEALS, kSeals); !sealed) return Errno{sealed.error()};
   return map(descriptor.get(), size, MAP_NORESERVE);
 }
 

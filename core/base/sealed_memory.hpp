@@ -31,8 +31,7 @@ class SealedMemory {
   // One of our own, and its descriptor for the other process. The name shows in /proc/PID/maps.
   static Result<SealedMemory> make(const char* name, size_t size, UniqueFd& descriptor);
   // The other process's, of whole pages. EPROTO: it is not as it has to be.
-  static Result<SealedMemory> open(int descriptor, size_t least, size_t most,
-                                   Pages pages = Pages::when_touched);
+  static Result<SealedMemory> open(int descriptor, size_t least, size_t most, Pages pages = Pages::when_touched);
 
   std::byte* base() const { return base_; }
   size_t size() const { return size_; }

@@ -33,16 +33,13 @@ struct Answer {
   uint64_t inode = 0;
 };
 
-bool no_descriptor(int error) {
-  return error == EMFILE || error == ENFILE;
-}
+bool no_descriptor(int error) { return error == EMFILE || error == ENFILE; }
 
-Errno not_told(int error) {
-  return {no_descriptor(error) ? error : ENOSYS};
-}
+Errno not_told(int error) { return {no_descriptor(error) ? error : ENOSYS}; }
 
 Result<UniqueFd> open_diagnosis() {
-  return out_of_the_way([] { return sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG); });
+  return out_of_the_way(
+      [] { return sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG); });
 }
 
 inet_diag_sockid id_of(const Endpoint& local, const Endpoint& remote) {
@@ -70,8 +67,7 @@ Result<Answer> ask(int diagnosis, const Endpoint& local, const Endpoint& remote)
   request.body.sdiag_protocol = IPPROTO_TCP;
   request.body.idiag_states = ~0u;
   request.body.id = id_of(local, remote);
-  if (const auto sent = sys::send(diagnosis, &request, sizeof request, MSG_DONTWAIT); !sent)
-    return Errno{sent.error()};
+  if (const auto sent = sys::send(diagnosis, &request, sizeof request, MSG_DONTWAIT); !sent) return Errno{sent.error()};
 
   alignas(nlmsghdr) std::array<uint8_t, 1024> bytes;
   iovec piece{bytes.data(), bytes.size()};
@@ -89,8 +85,8 @@ Result<Answer> ask(int diagnosis, const Endpoint& local, const Endpoint& remote)
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY) return Errno{ENOENT};
   std::memcpy(&body, bytes.data() + NLMSG_HDRLEN, sizeof body);
-  const bool same = body.id.idiag_sport == request.body.id.idiag_sport &&
-                    body.id.idiag_dport == request.body.id.idiag_dport;
+  const bool same =
+      body.id.idiag_sport == request.body.id.idiag_sport && body.id.idiag_dport == request.body.id.idiag_dport;
   if (!same || body.idiag_state != kEstablished || body.idiag_inode == 0) return Errno{ENOENT};
   return Answer{body.idiag_uid, body.idiag_inode};
 }
@@ -115,8 +111,7 @@ bool number(std::string_view word, Number& value, int base) {
 bool parse_end(std::string_view word, Endpoint& end) {
   constexpr size_t kDigits = 8;
   const auto colon = word.find(':');
-  if ((colon != kDigits && colon != 4 * kDigits) || !number(word.substr(colon + 1), end.port, 16))
-    return false;
+  if ((colon != kDigits && colon != 4 * kDigits) || !number(word.substr(colon + 1), end.port, 16)) return false;
   sockaddr_storage address{};
   std::array<uint32_t, 4> words{};
   for (size_t at = 0; at < colon; at += kDigits)
@@ -137,12 +132,8 @@ bool parse_end(std::string_view word, Endpoint& end) {
   return known;
 }
 
-auto ends_of(const SocketOwners::Row& row) {
-  return std::tie(row.local, row.remote);
-}
-bool before(const SocketOwners::Row& a, const SocketOwners::Row& b) {
-  return ends_of(a) < ends_of(b);
-}
+auto ends_of(const SocketOwners::Row& row) { return std::tie(row.local, row.remote); }
+bool before(const SocketOwners::Row& a, const SocketOwners::Row& b) { return ends_of(a) < ends_of(b); }
 
 Result<UniqueFd> open_file(const char* path) {
   return out_of_the_way([&] { return sys::open(path, O_RDONLY | O_CLOEXEC, 0); });

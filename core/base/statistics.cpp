@@ -44,7 +44,8 @@ uint64_t Durations::end_of(size_t bucket) {
 }
 
 void Durations::add(Duration duration) {
-  const auto us = static_cast<uint64_t>(std::max<int64_t>(std::chrono::duration_cast<microseconds>(duration).count(), 0));
+  const auto us =
+      static_cast<uint64_t>(std::max<int64_t>(std::chrono::duration_cast<microseconds>(duration).count(), 0));
   buckets_[bucket(us)].add();
   sum_.add(us);
 }
@@ -79,7 +80,10 @@ std::string Statistics::to_json(std::string_view program) {
   line["dials"] = dials.get();
   line["fallback"] = to_object(fallback);
   line["returns"] = to_object(returns);
-  line["return_us"] = {{"count", way_back.count()}, {"sum", way_back.sum()}, {"p50", way_back.percentile(0.5)}, {"p99", way_back.percentile(0.99)}};
+  line["return_us"] = {{"count", way_back.count()},
+                       {"sum", way_back.sum()},
+                       {"p50", way_back.percentile(0.5)},
+                       {"p99", way_back.percentile(0.99)}};
   line["reentries"] = reentries.get();
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

@@ -30,7 +30,8 @@ class Durations {
   void add(Duration duration);
   uint64_t count() const;
   uint64_t sum() const { return sum_.get(); }  // microseconds
-  // The least number of microseconds that `share` of all did not exceed, rounded up to the bucket's end; 0 if there were none.
+  // The least number of microseconds that `share` of all did not exceed, rounded up to the bucket's end; 0 if there
+  // were none.
   uint64_t percentile(double share) const;
   void clear();
 
@@ -43,11 +44,11 @@ class Durations {
 };
 
 struct Statistics {
-  PerLane flows;      // selected flows that ended or still live, by the furthest lane they reached
-  PerLane bytes_in;   // application bytes of selected flows, by the lane that carried them
+  PerLane flows;     // selected flows that ended or still live, by the furthest lane they reached
+  PerLane bytes_in;  // application bytes of selected flows, by the lane that carried them
   PerLane bytes_out;
-  Counter links;      // links that were set up
-  Counter dials;      // links that this process asked for, whatever came of it
+  Counter links;  // links that were set up
+  Counter dials;  // links that this process asked for, whatever came of it
   std::array<Counter, kReasons> fallback;
   std::array<Counter, kReasons> returns;  // from a lane to TCP, whether or not the flow enters one again
   Durations way_back;                     // how long each of those took, from when it began

@@ -1,9 +1,9 @@
 #pragma once
-// A system call by an instruction of our own. libc's syscall(2) is a name like any other, which a library that is preloaded
-// behind this one may have taken over for the program: torsocks has, and a second copy of this library.
+// A system call by an instruction of our own. libc's syscall(2) is a name like any other, which a library that is
+// preloaded behind this one may have taken over for the program: torsocks has, and a second copy of this library.
 //
-// No cancellation point: a cancelled thread can never unwind out of it with one of our locks held. Any thread, signal handlers
-// and children of vfork included; works before the loader has bound anything.
+// No cancellation point: a cancelled thread can never unwind out of it with one of our locks held. Any thread, signal
+// handlers and children of vfork included; works before the loader has bound anything.
 
 #include <cstdint>
 #include <type_traits>
@@ -40,8 +40,8 @@ inline long system_call_of_words(long number, long a, long b, long c, long d, lo
 
 template <class A = long, class B = long, class C = long, class D = long, class E = long, class F = long>
 long system_call(long number, A a = 0, B b = 0, C c = 0, D d = 0, E e = 0, F f = 0) {
-  return system_call_of_words(number, system_call_word(a), system_call_word(b), system_call_word(c), system_call_word(d),
-                              system_call_word(e), system_call_word(f));
+  return system_call_of_words(number, system_call_word(a), system_call_word(b), system_call_word(c),
+                              system_call_word(d), system_call_word(e), system_call_word(f));
 }
 
 constexpr bool is_error(long answer) { return answer < 0 && answer >= -4095; }

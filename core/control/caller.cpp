@@ -45,15 +45,16 @@ struct Door {
   uint64_t inode;
 };
 
-// Calls `take` with each name at which somebody listens. A line of /proc/net/unix: address, count, protocol, flags, type, state, inode,
-// name.
+// Calls `take` with each name at which somebody listens. A line of /proc/net/unix: address, count, protocol, flags,
+// type, state, inode, name.
 template <class Take>
 void each_door(Take take) {
   (void)sys::each_line("/proc/net/unix", [&](const char* line) {
     unsigned flags = 0;
     uint64_t inode = 0;
     char name[sizeof(sockaddr_un::sun_path)];
-    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %" SCNu64 " %107s", &flags, &inode, name) == 3 && (flags & kListens) && is_door(name))
+    if (std::sscanf(line, "%*s %*s %*s %x %*s %*s %" SCNu64 " %107s", &flags, &inode, name) == 3 &&
+        (flags & kListens) && is_door(name))
       take(Door{name + 1, inode});
   });
 }
@@ -62,14 +63,16 @@ Status knock(int fd, const std::string& door) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   std::memcpy(name.sun_path + 1, door.data(), door.size());
-  return sys::connect(fd, reinterpret_cast<sockaddr*>(&name), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + door.size()));
+  return sys::connect(fd, reinterpret_cast<sockaddr*>(&name),
+                      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + door.size()));
 }
 
 // Those who count, and of each no more than it may have.
 class Known {
  public:
   bool admit(const ucred& owner) {
-    // Nobody else's word is taken: anybody may open a socket of such a name. A process of root's may have become this user's since.
+    // Nobody else's word is taken: anybody may open a socket of such a name. A process of root's may have become this
+    // user's since.
     if (sys::effective_user() != 0 && !is_root_or_own(owner.uid)) return false;
     if (owner.pid != 0 && ++of_process_[owner.pid] > kMostOfProcess) return false;
     return ++of_user_[owner.uid] <= kMostOfUser;
@@ -115,34 +118,39 @@ Caller Caller::of_silent(pid_t process) {
   return made;
 }
 
-std::vector<std::optional<wire::ControlAnswer>> Caller::ask_all(std::span<Caller* const> callers, const wire::ControlRequest& request,
+std::vector<std::optional<wire::ControlAnswer>> Caller::ask_all(std::span<Caller* const> callers,
+                                                                const wire::ControlRequest& request,
                                                                 Patience patience) {
   const std::vector<wire::ControlRequest> requests(callers.size(), request);
   return ask(callers, requests, patience, &wire::decode_control_answer);
 }
 
 std::vector<std::optional<wire::ControlPage>> Caller::ask_pages(std::span<Caller* const> callers,
-                                                                std::span<const wire::ControlRequest> requests, Patience patience) {
+                                                                std::span<const wire::ControlRequest> requests,
+                                                                Patience patience) {
   return ask(callers, requests, patience, &wire::decode_control_page);
 }
 
 template <class Answer>
-std::vector<std::optional<Answer>> Caller::ask(std::span<Caller* const> callers, std::span<const wire::ControlRequest> requests,
-                                               Patience patience, Decode<Answer> decode) {
+std::vector<std::optional<Answer>> Caller::ask(std::span<Caller* const> callers,
+                                               std::span<const wire::ControlRequest> requests, Patience patience,
+                                               Decode<Answer> decode) {
   std::vector<std::optional<Answer>> answers(callers.size());
   std::vector<pollfd> awaited;
   std::vector<size_t> whose;
   for (size_t i = 0; i < callers.size(); ++i) {
     auto& one = *callers[i];
     const auto bytes = wire::encode(requests[i]);
-    const bool asked = one.state_ != State::false_one && sys::send(one.fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const bool asked = one.state_ != State::false_one &&
+                       sys::send(one.fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (!asked || one.state_ == State::silent) continue;
     awaited.push_back({one.fd_.get(), POLLIN, 0});
     whose.push_back(i);
   }
   const auto begun = now();
   const auto wait_until = [&](Time deadline) {
-    while (std::any_of(awaited.begin(), awaited.end(), [](const auto& one) { return one.fd >= 0; }) && now() < deadline) {
+    while (std::any_of(awaited.begin(), awaited.end(), [](const auto& one) { return one.fd >= 0; }) &&
+           now() < deadline) {
       wait(awaited, deadline - now());
       for (size_t i = 0; i < awaited.size(); ++i) {
         if (awaited[i].fd < 0 || awaited[i].revents == 0) continue;
@@ -176,8 +184,7 @@ std::optional<Caller::Handed> Caller::ask_for_memory(const wire::ControlRequest&
   if (!sys::send(fd_.get(), question.data(), question.size(), MSG_NOSIGNAL | MSG_DONTWAIT)) return {};
   std::vector<uint8_t> bytes(wire::kControlAnswerMost + 1);
   iovec piece{bytes.data(), bytes.size()};
-  alignas(
-      cmsghdr) char control[CMSG_LEN(sizeof(int))];  // with its padding there would be room for a second one
+  alignas(cmsghdr) char control[CMSG_LEN(sizeof(int))];  // with its padding there would be room for a second one
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
@@ -194,8 +201,7 @@ std::optional<Caller::Handed> Caller::ask_for_memory(const wire::ControlRequest&
     std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
     handed.memory = UniqueFd(fd);
   }
-  const bool harmless =
-      !(message.msg_flags & MSG_CTRUNC) && (!handed.memory || sys::is_sealed(handed.memory.get()));
+  const bool harmless = !(message.msg_flags & MSG_CTRUNC) && (!handed.memory || sys::is_sealed(handed.memory.get()));
   auto answer = harmless ? wire::decode_control_answer({bytes.data(), *seen}) : std::nullopt;
   if (!harmless) ExposedFd::close_aside(std::move(handed.memory));
   state_ = answer ? State::heard : State::false_one;
@@ -211,7 +217,8 @@ bool Caller::likely() const {
   const auto folder = "/proc/" + std::to_string(process_) + "/task";
   for (const auto& thread : sys::names_in(folder.c_str())) {
     bool found = false;
-    (void)sys::each_line((folder + "/" + thread + "/comm").c_str(), [&](const char* line) { found = std::strcmp(line, "rsock") == 0; });
+    (void)sys::each_line((folder + "/" + thread + "/comm").c_str(),
+                         [&](const char* line) { found = std::strcmp(line, "rsock") == 0; });
     if (found) return true;
   }
   return false;

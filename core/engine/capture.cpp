@@ -8,8 +8,7 @@
 namespace rsock::engine {
 
 Result<std::unique_ptr<Capture>> Capture::make(uint64_t ring, uint16_t port, UniqueFd& descriptor) {
-  if (ring < wire::kCaptureLeast || ring > wire::kCaptureMost || !std::has_single_bit(ring))
-    return Errno{EINVAL};
+  if (ring < wire::kCaptureLeast || ring > wire::kCaptureMost || !std::has_single_bit(ring)) return Errno{EINVAL};
   auto memory = SealedMemory::make("rsock-capture", wire::kCaptureRing + ring, descriptor);
   if (!memory) return Errno{memory.error()};
   return std::unique_ptr<Capture>(new Capture(std::move(*memory), port));

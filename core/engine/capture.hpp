@@ -21,9 +21,7 @@ class Capture {
   // `ring`: bytes, a power of two; `port`: of the flows that it is about, at either end; 0: all. Its memory
   // is for `descriptor` to be passed.
   static Result<std::unique_ptr<Capture>> make(uint64_t ring, uint16_t port, UniqueFd& descriptor);
-  bool concerns(uint16_t local, uint16_t remote) const {
-    return port_ == 0 || port_ == local || port_ == remote;
-  }
+  bool concerns(uint16_t local, uint16_t remote) const { return port_ == 0 || port_ == local || port_ == remote; }
 
   // The next `size` bytes of a flow, from `record.position` on: copy(position, to) puts them there.
   template <class Copy>

@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kMostIdleLinks = 16;  // to one address
 // A peer on this host answers within a few times what waking from sleep costs, or has something else to do.
 constexpr auto kNearSpin = microseconds(50);
-constexpr int kMostRounds = 64;        // of polling at a stretch: a peer may fill the queues as fast as they are emptied
+constexpr int kMostRounds = 64;  // of polling at a stretch: a peer may fill the queues as fast as they are emptied
 
 // Where there are no random numbers it is 0: then there are no tokens either, and no flow enters a lane.
 uint64_t random_identity() {
@@ -103,8 +103,8 @@ size_t Engine::add_source(fabric::Completions& source) {
 
 void Engine::vacate(const std::vector<fabric::Completions*>& sources) {
   for (auto* source : sources) {
-    const auto at = static_cast<size_t>(std::find(completions_.begin(), completions_.end(), source) -
-                                        completions_.begin());
+    const auto at =
+        static_cast<size_t>(std::find(completions_.begin(), completions_.end(), source) - completions_.begin());
     completions_[at] = &vacant();
     source_fds_[at] = -1;
     ++source_changes_;
@@ -182,8 +182,8 @@ bool Engine::has_keys() {
   return keyed_ = true;
 }
 
-// A peer costs us the links that its flows need, and a few more. Those that have shown no key go first: whoever only dials is not to
-// cost an honest engine at the same address its link.
+// A peer costs us the links that its flows need, and a few more. Those that have shown no key go first: whoever only
+// dials is not to cost an honest engine at the same address its link.
 void Engine::fail_idle_links(const Address& peer) {
   std::vector<Link*> idle;
   for (const auto& link : links_)
@@ -211,13 +211,15 @@ void Engine::link_failed(Link&) {
 std::vector<Link*> Engine::links_to(const Address& peer, Lane lane) {
   std::vector<Link*> found;
   for (auto at = links_.rbegin(); at != links_.rend(); ++at)
-    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && (*at)->lane() == lane) found.push_back(at->get());
+    if ((*at)->ready() && !(*at)->silent() && (*at)->peer() == peer && (*at)->lane() == lane)
+      found.push_back(at->get());
   return found;
 }
 
 Link* Engine::link_of(uint64_t peer_engine, const Address& peer, Lane lane) {
   for (const auto& link : links_)
-    if (link->alive() && link->lane() == lane && link->peer_engine() == peer_engine && link->peer() == peer) return link.get();
+    if (link->alive() && link->lane() == lane && link->peer_engine() == peer_engine && link->peer() == peer)
+      return link.get();
   return nullptr;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The engine: the completion sources, the links and the flows of the process, under one lock. Application threads drive it from
-// within their calls; the service thread drives it when none of them does.
+// The engine: the completion sources, the links and the flows of the process, under one lock. Application threads drive
+// it from within their calls; the service thread drives it when none of them does.
 
 #include <atomic>
 #include <functional>
@@ -35,8 +35,9 @@ struct Program {
   std::function<Reloaded()> reload;  // on the service thread, without the lock
   std::function<void()> asked;       // the same, under the lock: a child may have asked for an epoll set
   std::function<void()> ended;       // the same: all is delivered that could be, and the process is about to end
-  std::function<void()> make_room;   // the same: descriptors that are of use only while flows are in lanes are given back
-  std::function<bool()> settle_in;   // the same: they are there again. False if they cannot be had
+  std::function<void()>
+      make_room;  // the same: descriptors that are of use only while flows are in lanes are given back
+  std::function<bool()> settle_in;  // the same: they are there again. False if they cannot be had
 };
 
 class Engine {
@@ -49,8 +50,8 @@ class Engine {
   const uint64_t identity;  // random; tells the engines of one peer address apart
 
   // ---- progress
-  // Handles what completed, in the order in which it did, and then what followed from it; true if there was anything. Polling never
-  // nests: from within a handler of a completion this must not be called, nor drain().
+  // Handles what completed, in the order in which it did, and then what followed from it; true if there was anything.
+  // Polling never nests: from within a handler of a completion this must not be called, nor drain().
   bool poll();
   // Until nothing is left. False if there is no end to it: then it goes on another time.
   bool drain();
@@ -58,8 +59,8 @@ class Engine {
   void catch_up() {
     if (!handling_) (void)drain();
   }
-  // TCP has ended beneath a flow that has a lane, or may have one. It hears of it (Flow::decide_end) when all is counted that has landed
-  // by now: at once, or from within a handler, after the batch.
+  // TCP has ended beneath a flow that has a lane, or may have one. It hears of it (Flow::decide_end) when all is
+  // counted that has landed by now: at once, or from within a handler, after the batch.
   void tcp_ended(Flow& flow);
   std::atomic<uint64_t> polls{0};  // written under the lock, like the next one; looked at without it as well
   // Posts what links gather. For a thread that is about to wait: no further write of its can be joined with them.
@@ -71,7 +72,8 @@ class Engine {
   void arm();
   // Some source's descriptor is readable: takes the events off.
   void acknowledge();
-  // Descriptors to sleep on, after arm(). Sources are added, never removed: one that has gone leaves -1, and its number to the next.
+  // Descriptors to sleep on, after arm(). Sources are added, never removed: one that has gone leaves -1, and its number
+  // to the next.
   const std::vector<int>& sources() const { return source_fds_; }
   // Its number.
   size_t add_source(fabric::Completions& source);
@@ -80,12 +82,12 @@ class Engine {
   // How long a thread may poll in vain before it sleeps.
   Duration longest_spin() const;
   std::atomic<int> asleep{0};  // threads that sleep on the sources
-  bool guarded = false;  // the service does
+  bool guarded = false;        // the service does
 
   // ---- flows
   std::shared_ptr<Flow> make_flow(Role role, int fd);
   std::shared_ptr<Flow> find_flow(uint64_t id);
-  std::shared_ptr<Flow> find_eligible(uint64_t id);  // if it may enter a lane now
+  std::shared_ptr<Flow> find_eligible(uint64_t id);                                // if it may enter a lane now
   std::shared_ptr<Flow> find_flow(const Endpoint& local, const Endpoint& remote);  // looks at all of them
   void forget(Flow& flow);
   // Lets go of finished flows. Not from within a call to a flow.
@@ -122,7 +124,8 @@ class Engine {
   void answer_family();
 
   // ---- links
-  Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting, bool dialled);
+  Link& add_link(std::unique_ptr<fabric::Connection> connection, const Address& peer, const wire::Greeting& greeting,
+                 bool dialled);
   // What this engine is known by to its peers. False if it cannot be had: then no link can be.
   bool has_keys();
   const keys::KeyPair& keys() const { return keys_; }
@@ -145,19 +148,19 @@ class Engine {
   // For fork(2), which may come while the first flow starts it.
   Service* service_if_any() const { return service_.get(); }
   Service& service() { return *service_; }
-  void ask_owner(Flow& flow);  // find out whose the socket at its other end is
+  void ask_owner(Flow& flow);    // find out whose the socket at its other end is
   void is_young(Flow& flow);     // connected, or accepted and used: what is it worth?
   void is_worth_it(Flow& flow);  // its peer is sought, or expected
   Young young_connectors, young_acceptors;
-  void seek(Flow& flow);      // an accepted flow: find its peer
-  void declined(Flow& flow);  // its claim was declined: ask elsewhere
-  void expect(Flow& flow);    // a connected flow: open its rendezvous point
-  void again(Flow& flow);     // a flow that had a lane: look for one after a while
-  void settled(Flow& flow);   // it no longer waits for either
+  void seek(Flow& flow);        // an accepted flow: find its peer
+  void declined(Flow& flow);    // its claim was declined: ask elsewhere
+  void expect(Flow& flow);      // a connected flow: open its rendezvous point
+  void again(Flow& flow);       // a flow that had a lane: look for one after a while
+  void settled(Flow& flow);     // it no longer waits for either
   void in_cutover(Flow& flow);  // it must not last
   void corked(Flow& flow);      // bytes wait for more: not for long
   void unwatch(Flow& flow);
-  void watch(Flow& flow);     // its shadow socket wants looking after
+  void watch(Flow& flow);  // its shadow socket wants looking after
 
  private:
   void fail_idle_links(const Address& peer);
@@ -170,7 +173,7 @@ class Engine {
   bool armed_ = false;
   bool handling_ = false;                     // completions, or what followed from them
   std::vector<std::shared_ptr<Flow>> ended_;  // on TCP, and not decided
-  bool far_ = false;  // there are links to other hosts
+  bool far_ = false;                          // there are links to other hosts
   bool had_device_ = false;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Flow>> flows_;

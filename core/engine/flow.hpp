@@ -1,17 +1,18 @@
 #pragma once
-// One selected TCP connection, seen from one of its ends: the shadow socket, the machine that says where its bytes go, the two
-// rings while it is in a lane, and who wants to hear of it. Everything here is under the engine's lock and never blocks;
-// what would block gives EAGAIN.
+// One selected TCP connection, seen from one of its ends: the shadow socket, the machine that says where its bytes go,
+// the two rings while it is in a lane, and who wants to hear of it. Everything here is under the engine's lock and
+// never blocks; what would block gives EAGAIN.
 //
-// The application's incoming bytes come from these sources, in this order; each is empty or shut before the next counts:
+// The application's incoming bytes come from these sources, in this order; each is empty or shut before the next
+// counts:
 //
 //   unread_ (what a lane left behind)  >  TCP raw, up to N if a mark is due  >  the ring  >  TCP raw
 //
-// Its outgoing bytes go to one of: TCP (after all that the shadow socket owes is gone), the ring, or the hold: entering, from
-// when its N is fixed, and resuming.
+// Its outgoing bytes go to one of: TCP (after all that the shadow socket owes is gone), the ring, or the hold:
+// entering, from when its N is fixed, and resuming.
 //
-// Its parts know nothing of each other, and nothing of it: the shadow socket, the candidacy, the terms and the hold of a cutover, the
-// binding to a link, the way back, the departure, the ends of the streams. Here they are put together.
+// Its parts know nothing of each other, and nothing of it: the shadow socket, the candidacy, the terms and the hold of
+// a cutover, the binding to a link, the way back, the departure, the ends of the streams. Here they are put together.
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -57,8 +58,8 @@ class Link;
 // Hears of every change that may matter to somebody who waits for the flow.
 class Observer {
  public:
-  // `what`: the readiness that has come, as epoll events, also where it was there before (more bytes behind unread ones): what
-  // would wake somebody who waits in the kernel. 0: only on_kernel() may have changed.
+  // `what`: the readiness that has come, as epoll events, also where it was there before (more bytes behind unread
+  // ones): what would wake somebody who waits in the kernel. 0: only on_kernel() may have changed.
   virtual void flow_changed(Flow& flow, uint32_t what) = 0;
   // The program shuts it down, where it is the kernel's.
   virtual void flow_shut(Flow&) {}
@@ -88,16 +89,18 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Role role() const { return role_; }
   const Endpoint& local() const { return local_; }
   const Endpoint& remote() const { return remote_; }
-  void set_endpoints(const Endpoint& local, const Endpoint& remote) { local_ = local, remote_ = remote, peer_user_.reset(); }
+  void set_endpoints(const Endpoint& local, const Endpoint& remote) {
+    local_ = local, remote_ = remote, peer_user_.reset();
+  }
   flow::State state() const { return machine_.state(); }
   Stage stage() const;
   Lane lane() const { return binding_.lane(); }  // of a flow that is not on TCP
   const Link* link() const { return binding_.link(); }
   // For whoever looks at it.
   struct Traffic {
-    uint64_t in = 0, out = 0;              // the program's bytes, by whatever way
-    uint64_t full = 0;                     // how often a write found no room for all of it in the ring
-    uint32_t ring_in = 0, ring_out = 0;    // bytes; 0: there is none
+    uint64_t in = 0, out = 0;            // the program's bytes, by whatever way
+    uint64_t full = 0;                   // how often a write found no room for all of it in the ring
+    uint32_t ring_in = 0, ring_out = 0;  // bytes; 0: there is none
   };
   Traffic traffic() const;
   Time since() const { return seen_.since; }  // it was selected
@@ -124,8 +127,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   // The same, whatever the gate.
   bool free_to_enter() const;
   bool admitted() const;  // the gate is open
-  // Whether the process at the other end of `link` may be the flow's peer: where a link is of a user, the socket at the other end has
-  // to be that user's, too. False also while peer_user() is not known, and nothing tells at once.
+  // Whether the process at the other end of `link` may be the flow's peer: where a link is of a user, the socket at the
+  // other end has to be that user's, too. False also while peer_user() is not known, and nothing tells at once.
   bool may_use(const Link& link);
   TcpEnd own_end() const { return {local_, remote_, inode_of(shadow())}; }
   std::optional<uid_t> peer_user() const { return peer_user_; }
@@ -148,10 +151,10 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void end_on_kernel();
   // The kernel would say that it is no longer connected.
   bool disconnected() const { return !kernel_follows() && (ends_.failed() || ends_.both_ended()); }
-  void claim(Link& link);                                 // S: a link to the peer's address is there
-  bool claimed(Link& link, const wire::Claim& claim);     // C: false if it has no resources
-  // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does not
-  // wait for a peer that has gone.
+  void claim(Link& link);                              // S: a link to the peer's address is there
+  bool claimed(Link& link, const wire::Claim& claim);  // C: false if it has no resources
+  // The peer had time enough to answer: an end that has shown no token gives up the cutover, and what was closed does
+  // not wait for a peer that has gone.
   void give_up();
   // Leaves the lane on purpose, for good. kernel_follows() tells when it is done.
   void leave(Reason reason);
@@ -171,8 +174,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
   Duration cutover_limit() const;
   // It was in a lane, or on its way there, and may enter one again.
   bool lost_lane() const { return candidacy_.lost_lane(); }
-  // No lane was found for it. It settles, unless it had one: then it is tried again after a while, many times if what is lacking
-  // may come back by itself, a few times if not.
+  // No lane was found for it. It settles, unless it had one: then it is tried again after a while, many times if what
+  // is lacking may come back by itself, a few times if not.
   void not_served(Reason reason);
   // The peer cannot take it now: later.
   void not_now();
@@ -192,7 +195,8 @@ class Flow : public std::enable_shared_from_this<Flow> {
 
   // ---- bytes of the application. EAGAIN: nothing now.
   Result<size_t> read(std::span<const iovec> to, bool peek);
-  // on_kernel(): a read of no bytes, or of some to where nothing can be written, which the kernel alone knows at an urgent mark.
+  // on_kernel(): a read of no bytes, or of some to where nothing can be written, which the kernel alone knows at an
+  // urgent mark.
   Result<size_t> read_nothing(bool to_bad_place, bool peek);
   // on_kernel(): a read whose bytes go nowhere; how many they are.
   Result<size_t> drop_raw(size_t room, bool peek);
@@ -228,23 +232,25 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void catch_up();
   // All events that the kernel's poll would report for the socket; only if not on_kernel().
   uint32_t readiness();
-  size_t readable_bytes();       // FIONREAD
-  bool peer_ended() const;       // the end of its stream is here, if behind unread bytes
-  int unread_hint();             // TCP_CM_INQ
+  size_t readable_bytes();  // FIONREAD
+  bool peer_ended() const;  // the end of its stream is here, if behind unread bytes
+  int unread_hint();        // TCP_CM_INQ
   // recv(MSG_OOB) is for the kernel to answer.
   bool urgent_by_kernel() const { return receives() == flow::Receives::raw; }
   bool urgent_is_next() const { return unread_.size() == 0 && at_urgent_mark(); }  // SIOCATMARK
-  size_t unsent_bytes() const;   // SIOCOUTQ
-  int take_error() { return ends_.take_error(); }  // SO_ERROR
+  size_t unsent_bytes() const;                                                     // SIOCOUTQ
+  int take_error() { return ends_.take_error(); }                                  // SO_ERROR
   Status shutdown(int how);
   // The kernel shut the socket down, on_kernel().
   void kernel_shut();
-  // connect(2) on it failed: if that has made the kernel forget the connection that there was, what was unread of it is gone.
+  // connect(2) on it failed: if that has made the kernel forget the connection that there was, what was unread of it is
+  // gone.
   void dissolved();
   // The application closed its last descriptor. What is left drains; `hard`: as SO_LINGER with 0.
   void close(bool hard);
   bool closing() const { return ends_.closing(); }
-  // A call waits in it: as in the kernel, closing the descriptor meanwhile takes effect when the last such call is over.
+  // A call waits in it: as in the kernel, closing the descriptor meanwhile takes effect when the last such call is
+  // over.
   void hold() { ++calls_.within; }
   void release_hold();
   void close_when_free();
@@ -312,7 +318,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
   void entered();
   void on_tcp_again(flow::State before);
   void returned();
-  bool half_closed() const { return closing() || socket_.ended() || socket_.is_shut() || ends_.read_shut() || ends_.write_shut(); }
+  bool half_closed() const {
+    return closing() || socket_.ended() || socket_.is_shut() || ends_.read_shut() || ends_.write_shut();
+  }
   void stop_watching();
   void freeze();
   void resend();
@@ -394,7 +402,9 @@ class Flow : public std::enable_shared_from_this<Flow> {
     return terms_.mark_ahead() ? flow::Receives::raw_to_boundary : flow::receives(state());
   }
   // The bytes that left TCP make it readable.
-  bool enough() const { return low_water_.bytes == 1 || unread_.size() + ring_in() >= low_water_.bytes || binding_.rx.full(); }
+  bool enough() const {
+    return low_water_.bytes == 1 || unread_.size() + ring_in() >= low_water_.bytes || binding_.rx.full();
+  }
   // What TCP has next is the application's.
   bool reads_raw() const {
     const auto source = receives();

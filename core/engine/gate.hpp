@@ -1,7 +1,7 @@
 #pragma once
-// Whether flows may enter a lane, as far as operators say: `rsock lane tcp` shuts the gate, for all or for a port, and `rsock lane
-// auto` opens it. A flow has the ports of both its ends. What was said of all replaces what was said of single ports. And as far as
-// there are descriptors for it: without any the gate is barred, whatever was said.
+// Whether flows may enter a lane, as far as operators say: `rsock lane tcp` shuts the gate, for all or for a port, and
+// `rsock lane auto` opens it. A flow has the ports of both its ends. What was said of all replaces what was said of
+// single ports. And as far as there are descriptors for it: without any the gate is barred, whatever was said.
 
 #include <cstdint>
 #include <set>

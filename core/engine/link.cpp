@@ -11,8 +11,8 @@ namespace {
 
 constexpr int32_t kControlReserve = 2;  // credits that only CREDIT may use
 constexpr int32_t kDataReserve = 16;    // credits that only control messages may use
-// Messages that may wait for credits: more than a peer that takes them can ever make us say at once. A flow that has ended may leave
-// its last words waiting: what counts is how many there were at a time.
+// Messages that may wait for credits: more than a peer that takes them can ever make us say at once. A flow that has
+// ended may leave its last words waiting: what counts is how many there were at a time.
 constexpr size_t kMostQueued = 1024, kMostQueuedPerFlow = 32;
 constexpr auto kAnswer = milliseconds(250);  // of a claim, on a link that is worth another
 
@@ -41,14 +41,15 @@ Link::~Link() {
 void Link::set_ready() {
   if (std::exchange(ready_, true) || !dialled_ || failed_) return;
   if (!engine_.has_keys()) return fail(Reason::link_failed);
-  const auto agreed = keys::LinkKey::agree(engine_.keys(), peer_key_, keys::End::dialler, connection_->numbers(), preshared().front());
+  const auto agreed =
+      keys::LinkKey::agree(engine_.keys(), peer_key_, keys::End::dialler, connection_->numbers(), preshared().front());
   if (!agreed) return protocol_fault("a key that is none");
   secret_ = *agreed;
   send(wire::Key{engine_.keys().own(), secret_->proof(keys::End::dialler)});
 }
 
-// The secrets of the configuration that the keys may rest on: the first is the one to show. Over shared memory the kernel tells who
-// the peer is, and none is asked for.
+// The secrets of the configuration that the keys may rest on: the first is the one to show. Over shared memory the
+// kernel tells who the peer is, and none is asked for.
 std::vector<const keys::Preshared*> Link::preshared() const {
   std::vector<const keys::Preshared*> known;
   if (lane_ != Lane::shm)
@@ -64,7 +65,8 @@ void Link::keyed(const wire::Key& key) {
     proven_ = secret_ && secret_->proves(keys::End::dialled, key.proof);
   } else {
     for (const auto* secret : preshared())
-      if (const auto agreed = keys::LinkKey::agree(engine_.keys(), key.key, keys::End::dialled, connection_->numbers(), secret);
+      if (const auto agreed =
+              keys::LinkKey::agree(engine_.keys(), key.key, keys::End::dialled, connection_->numbers(), secret);
           agreed && agreed->proves(keys::End::dialler, key.proof)) {
         proven_ = true;
         secret_ = *agreed;  // the one that the other end has used
@@ -125,7 +127,8 @@ void Link::send(const wire::Body& body) {
     post_message({0, body});
   else
     queued_.push_back(body);
-  if (queued_.size() > kMostQueued + kMostQueuedPerFlow * slots_.size()) protocol_fault("questions without credits for the answers");
+  if (queued_.size() > kMostQueued + kMostQueuedPerFlow * slots_.size())
+    protocol_fault("questions without credits for the answers");
 }
 
 void Link::note_claim() {

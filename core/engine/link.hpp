@@ -1,11 +1,12 @@
 #pragma once
-// A link: one connection to a peer's engine, shared by many flows. Credits and send-queue entries are counted here, slots are
-// given out here, and what arrives is handed to the flow that it names. All of it under the engine's lock.
+// A link: one connection to a peer's engine, shared by many flows. Credits and send-queue entries are counted here,
+// slots are given out here, and what arrives is handed to the flow that it names. All of it under the engine's lock.
 //
 //   credits = receives the peer posted (first greeting + `returned` in its messages) - work requests sent
 //
-// The last credits and send-queue entries are kept for control messages, and the very last for CREDIT, so that credits can
-// always flow back: a link can be slow, never stuck. Control messages are sent in order; data waits until none is queued.
+// The last credits and send-queue entries are kept for control messages, and the very last for CREDIT, so that credits
+// can always flow back: a link can be slow, never stuck. Control messages are sent in order; data waits until none is
+// queued.
 
 #include <deque>
 #include <memory>
@@ -71,8 +72,8 @@ class Link final : public fabric::Sink {
   // Posts what flows have gathered, as few messages as they fit in. For a thread that is about to wait.
   void flush();
 
-  // Asks the medium whether the peer is there still, if there are flows and nothing was heard since the last time; a failure
-  // comes as of any work request. False if there is nothing to ask.
+  // Asks the medium whether the peer is there still, if there are flows and nothing was heard since the last time; a
+  // failure comes as of any work request. False if there is nothing to ask.
   bool probe_if_silent();
   void probe();
 
@@ -125,17 +126,17 @@ class Link final : public fabric::Sink {
   bool proven_ = false;  // the peer has shown that it knows it, too
   bool ready_ = false, failed_ = false;
   bool answered_ = false;
-  size_t claims_ = 0;    // not answered yet
+  size_t claims_ = 0;     // not answered yet
   Time claimed_since_{};  // that long nothing was answered
 
-  uint32_t returned_ = 0;                              // the peer's word
+  uint32_t returned_ = 0;                             // the peer's word
   uint32_t sent_ = 0, completed_ = 0, signaled_ = 0;  // ordinals of work requests
-  uint32_t probes_ = 0;                                // among those sent: they consume no receive
-  bool heard_ = false;                                 // since the last look
-  uint32_t received_ = 0, told_ = 0;                   // receives consumed and posted again; what the peer knows of it
+  uint32_t probes_ = 0;                               // among those sent: they consume no receive
+  bool heard_ = false;                                // since the last look
+  uint32_t received_ = 0, told_ = 0;                  // receives consumed and posted again; what the peer knows of it
 
-  // A burst: data posts since data last arrived. From the second on (from the first, if the last burst had a second) small
-  // writes gather until the completion of one that was signaled for that.
+  // A burst: data posts since data last arrived. From the second on (from the first, if the last burst had a second)
+  // small writes gather until the completion of one that was signaled for that.
   unsigned burst_ = 0;
   bool bursty_ = false, burst_out_ = false;
   uint32_t burst_end_ = 0;  // the ordinal of that one

@@ -1,21 +1,24 @@
 #pragma once
-// What the processes of one family, forked from one another, know in common of a flow, or of an epoll set with flows, whose descriptor
-// several of them hold: a few words of memory that they share. A set is owned by its maker, and `tcp` once it is the kernel's alone.
+// What the processes of one family, forked from one another, know in common of a flow, or of an epoll set with flows,
+// whose descriptor several of them hold: a few words of memory that they share. A set is owned by its maker, and `tcp`
+// once it is the kernel's alone.
 //
-// The maker is the process that had the flow when it first forked. It keeps the flow, in its lane if it is in one. Another process that
-// uses the descriptor asks the maker to leave first, and waits; from then on the flow is the kernel's for all of them. A connection
-// that was accepted and that nobody used yet is free: it belongs to whoever uses it first.
+// The maker is the process that had the flow when it first forked. It keeps the flow, in its lane if it is in one.
+// Another process that uses the descriptor asks the maker to leave first, and waits; from then on the flow is the
+// kernel's for all of them. A connection that was accepted and that nobody used yet is free: it belongs to whoever uses
+// it first.
 //
 //   free ─▶ owned ─▶ wanted ─▶ tcp          lost: what the flow was cannot be had on TCP any more
 //     ├───▶ taken   └───────────▶ tcp, lost
 //     └───▶ tcp
 //
-// A child calls its maker by a line of its own: a pair of sockets that is made for it before it is forked. So it can fill or shut nobody
-// else's, and what it can do to its own neither blocks nor deafens the maker. What the words say are hints to the maker: a child can
-// write anything there, at any time, and nothing follows but that a flow leaves its lane.
+// A child calls its maker by a line of its own: a pair of sockets that is made for it before it is forked. So it can
+// fill or shut nobody else's, and what it can do to its own neither blocks nor deafens the maker. What the words say
+// are hints to the maker: a child can write anything there, at any time, and nothing follows but that a flow leaves its
+// lane.
 //
-// holders >= the processes that have a descriptor of it: one that was killed, or became another program, may still count. While
-// others count, a process that closes the flow does not end the connection, and a taken flow stays on TCP.
+// holders >= the processes that have a descriptor of it: one that was killed, or became another program, may still
+// count. While others count, a process that closes the flow does not end the connection, and a taken flow stays on TCP.
 
 #include <atomic>
 #include <cstdint>
@@ -57,7 +60,8 @@ class Share {
   std::atomic<uint32_t> holders_;
 };
 
-// The shares that a process makes, and how its children call it. The memory outlives the process in its children, who only ask.
+// The shares that a process makes, and how its children call it. The memory outlives the process in its children, who
+// only ask.
 class Family {
  public:
   // nullptr if there is no memory to be had.
@@ -67,15 +71,15 @@ class Family {
   Share* new_share(Share::Place where);  // held by one; nullptr if there are no more
   bool called() { return memory_->called.exchange(0, std::memory_order_acq_rel) != 0; }
 
-  // The maker, around a fork: the line of the child that is to come, and the maker's end of it. If there is no descriptor for it the
-  // child writes its words without a call.
+  // The maker, around a fork: the line of the child that is to come, and the maker's end of it. If there is no
+  // descriptor for it the child writes its words without a call.
   void open_line();
   ExposedFd parents_end();
   // Anybody else: its end, -1 if there is none.
   int line() const { return line_.get(); }
 
-  // Anybody else: where the flow is once the maker has left, or nothing if it did not answer in time. Blocks, for a bounded time,
-  // without locks.
+  // Anybody else: where the flow is once the maker has left, or nothing if it did not answer in time. Blocks, for a
+  // bounded time, without locks.
   std::optional<Share::Place> ask(Share& share) const;
 
  private:

@@ -38,7 +38,11 @@ Arena::Arena(PinnedBudget& budget, Register add, Unregister remove)
     : Arena(budget, Source{}, std::move(add), std::move(remove)) {}
 
 Arena::Arena(PinnedBudget& budget, Source source, Register add, Unregister remove)
-    : budget_(budget), source_(std::move(source)), register_(std::move(add)), unregister_(std::move(remove)), free_(32) {}
+    : budget_(budget),
+      source_(std::move(source)),
+      register_(std::move(add)),
+      unregister_(std::move(remove)),
+      free_(32) {}
 
 Arena::~Arena() {
   for (const auto& chunk : chunks_) {

@@ -1,7 +1,7 @@
 #pragma once
-// Registered memory of one link for one use, handed out in powers of two. Memory comes in chunks with mappings of their own:
-// never in the heap, not in core dumps, not inherited by children. Chunks live as long as the arena. Engine's lock, once others know
-// of the link and as long as they do.
+// Registered memory of one link for one use, handed out in powers of two. Memory comes in chunks with mappings of their
+// own: never in the heap, not in core dumps, not inherited by children. Chunks live as long as the arena. Engine's
+// lock, once others know of the link and as long as they do.
 
 #include <atomic>
 #include <functional>

@@ -1,6 +1,6 @@
 #pragma once
-// Bytes that the program wrote while they may go nowhere: a cutover is under way, or the way back. The kernel has room for
-// them, and whoever does not wait may count on it; so some are taken, and go where the stream goes on.
+// Bytes that the program wrote while they may go nowhere: a cutover is under way, or the way back. The kernel has room
+// for them, and whoever does not wait may count on it; so some are taken, and go where the stream goes on.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +25,8 @@ class HeldBytes {
   void clear() { bytes_ = {}; }
 
   // Takes what there is room for of `pieces`, behind the first `skip` bytes of them: how many. As of TxRing::append, a
-  // piece with a bad byte is left out; EFAULT if that is the first. EAGAIN: there is no room, or not for all of a small record.
+  // piece with a bad byte is left out; EFAULT if that is the first. EAGAIN: there is no room, or not for all of a small
+  // record.
   Result<size_t> take(std::span<const iovec> pieces, size_t skip);
 
  private:

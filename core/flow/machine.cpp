@@ -215,15 +215,15 @@ Step step(State state, Event event, Facts facts) {
 }
 
 std::string_view name(State state) {
-  constexpr std::string_view kNames[kStates] = {"tcp",      "claimed", "accepted",       "confirmed", "shown",
-                                                "answered", "lane",    "shown_resuming", "resuming",  "yielded", "broken"};
+  constexpr std::string_view kNames[kStates] = {"tcp",  "claimed",        "accepted", "confirmed", "shown", "answered",
+                                                "lane", "shown_resuming", "resuming", "yielded",   "broken"};
   return kNames[static_cast<size_t>(state)];
 }
 
 std::string_view name(Event event) {
-  constexpr std::string_view kNames[kEvents] = {"claim_wanted", "claim_received",   "accept_received", "declined",
-                                                "confirm_received", "token_seen",  "foreign_seen",    "raw_seen",
-                                                "no_seen",      "resume_received", "witnessed",  "fault"};
+  constexpr std::string_view kNames[kEvents] = {"claim_wanted",     "claim_received",  "accept_received", "declined",
+                                                "confirm_received", "token_seen",      "foreign_seen",    "raw_seen",
+                                                "no_seen",          "resume_received", "witnessed",       "fault"};
   return kNames[static_cast<size_t>(event)];
 }
 

@@ -4,15 +4,16 @@
 //
 // C is the connecting end, S the accepting end. N_x is the offset of end x's TCP stream at which its mark stands; each
 // receiver takes the bytes up to N from TCP, then the mark, then its ring. An end whose N is fixed holds its program's
-// bytes until it knows that the peer has read its token, or gives up: no byte is in a ring before that. S's token tells C that, since
-// it answers C's; C's WITNESS tells it S.
+// bytes until it knows that the peer has read its token, or gives up: no byte is in a ring before that. S's token tells
+// C that, since it answers C's; C's WITNESS tells it S.
 //
 // 1  enter           C: tcp > accepted > shown > lane              S: tcp > claimed > confirmed > answered > lane
 // 2  C gives up      C: accepted > tcp                             S: confirmed, raw bytes where a token may be > tcp
 // 3  S gives up      S: confirmed > yielded                        C: shown, raw bytes where a token may be > tcp
 // 4  S gave up, idle S: yielded sees C's token > tcp, answers NO   C: shown > tcp
 // 5  another link's  S: confirmed sees a token that was made for another link > tcp, answers NO
-// 6  resume          both: lane > resuming > tcp, or lane > tcp when the peer's RESUME comes first; S from answered as from lane
+// 6  resume          both: lane > resuming > tcp, or lane > tcp when the peer's RESUME comes first; S from answered as
+// from lane
 //
 // In every state a link that fails is the event `fault`; leaving on purpose is the same event.
 

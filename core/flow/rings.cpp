@@ -44,8 +44,8 @@ Result<size_t> TxRing::append(std::span<const iovec> from, size_t skip) {
     size_t left = piece.iov_len - skip;
     skip = 0;
     while (left > 0 && room() > 0) {
-      const auto to = stretch(current_.block, current_.start, written_,
-                              std::min<uint64_t>({left, room(), kPiece - done % kPiece}));
+      const auto to =
+          stretch(current_.block, current_.start, written_, std::min<uint64_t>({left, room(), kPiece - done % kPiece}));
       if (!copy(to.data(), bytes, to.size())) {
         done -= done % kPiece;
         written_ = before + done;
@@ -83,9 +83,8 @@ TxRing::Write TxRing::next(uint32_t most) const {
   const auto& segment = segment_at(posted_);
   const auto end = posted_ < current_.start ? current_.start : written_;
   const auto part = stretch(segment.block, segment.start, posted_, std::min<uint64_t>(end - posted_, most));
-  return {part.data(), segment.block.local_key,
-          segment.place.address + position(segment.block, segment.start, posted_), segment.place.key,
-          static_cast<uint32_t>(part.size())};
+  return {part.data(), segment.block.local_key, segment.place.address + position(segment.block, segment.start, posted_),
+          segment.place.key, static_cast<uint32_t>(part.size())};
 }
 
 bool TxRing::copy_from(uint64_t from, std::span<std::byte> to) const {

@@ -9,9 +9,9 @@
 //   ───────┬──────────────────┬──────────────┬────────────┬──────
 //          │  not yet read    │ not yet sent │  window    │
 //
-// Both ends hold the stretch [consumed, …) at the same places: the sender's memory mirrors the receiver's ring, which is
-// why any suffix can be sent again. A ring grows by changing to a larger one at an offset `start`; the old one lives until
-// all before `start` is consumed.
+// Both ends hold the stretch [consumed, …) at the same places: the sender's memory mirrors the receiver's ring, which
+// is why any suffix can be sent again. A ring grows by changing to a larger one at an offset `start`; the old one lives
+// until all before `start` is consumed.
 
 #include <algorithm>
 #include <cstddef>
@@ -46,7 +46,9 @@ struct Stretches {
 constexpr uint64_t least_room(uint64_t size) { return std::min<uint64_t>(4 << 10, size / 4); }
 constexpr bool is_room(uint64_t room, uint64_t size) { return room > 0 && room >= least_room(size); }
 // Some of what a program writes is taken: all of a small record, or a part of a larger one.
-constexpr bool takes_some(uint64_t asked, uint64_t room, uint64_t size) { return room > 0 && (asked <= room || is_room(room, size)); }
+constexpr bool takes_some(uint64_t asked, uint64_t room, uint64_t size) {
+  return room > 0 && (asked <= room || is_room(room, size));
+}
 
 // Memory of the program is copied in pieces. One in which there is a byte that cannot be touched is not
 // counted, as by the kernel, whose pieces are about as large.
@@ -102,7 +104,9 @@ class TxRing {
     wire::RingPlace place;
     uint64_t start = 0;
   };
-  uint64_t limit() const { return current_.block ? std::max(consumed_, current_.start) + current_.block.size : written_; }
+  uint64_t limit() const {
+    return current_.block ? std::max(consumed_, current_.start) + current_.block.size : written_;
+  }
   const Segment& segment_at(uint64_t offset) const { return offset < current_.start ? old_ : current_; }
 
   Segment current_, old_;

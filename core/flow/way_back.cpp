@@ -53,7 +53,8 @@ bool WayBack::expect_rest(uint64_t raw_in) {
 
 std::vector<std::byte> WayBack::take_missing(uint64_t raw_in) {
   auto missing = take_held();
-  missing.erase(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(raw_in - rest_from_, missing.size())));
+  missing.erase(missing.begin(),
+                missing.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(raw_in - rest_from_, missing.size())));
   rest_end_ = 0;
   return missing;
 }

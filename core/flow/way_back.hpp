@@ -3,9 +3,11 @@
 // more.
 //
 //   sent:      held_out = [held_from, written); the peer says how far it got, and what is behind that goes again on TCP
-//   received:  consumed() is what this end says; the peer sends the bytes behind it again, and held_in, a copy of them, is
+//   received:  consumed() is what this end says; the peer sends the bytes behind it again, and held_in, a copy of them,
+//   is
 //              needed only if nothing comes any more
-//   the rest:  what the peer has written behind consumed(): so many raw bytes come before all others. Should TCP end before that, it is
+//   the rest:  what the peer has written behind consumed(): so many raw bytes come before all others. Should TCP end
+//   before that, it is
 //              no end of the stream
 //
 // frozen: what lands later does not count. salvaged: nothing comes again, the copy is the program's.

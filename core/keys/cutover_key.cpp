@@ -34,13 +34,7 @@ CutoverKey CutoverKey::make(const LinkKey& link, const Nonce& acceptor, const No
                             std::span<const uint8_t> claim, std::span<const uint8_t> accept) {
   CutoverKey cutover(acceptor, connector);
   cutover.key_ = hashed<std::array<uint8_t, 32>>(link.key_, [&](Hash& hash) {
-    hash.add(kCutover)
-        .add(acceptor)
-        .add(connector)
-        .add(claim.size())
-        .add(claim)
-        .add(accept.size())
-        .add(accept);
+    hash.add(kCutover).add(acceptor).add(connector).add(claim.size()).add(claim).add(accept.size()).add(accept);
   });
   return cutover;
 }

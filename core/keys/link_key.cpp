@@ -32,8 +32,6 @@ Proof LinkKey::proof(End of) const {
   return hashed<Proof>(key_, [&](Hash& hash) { hash.add(kProof).add(end); });
 }
 
-bool LinkKey::proves(End of, const Proof& shown) const {
-  return same(proof(of), shown);
-}
+bool LinkKey::proves(End of, const Proof& shown) const { return same(proof(of), shown); }
 
 }  // namespace rsock::keys

@@ -20,9 +20,7 @@
 // of libsodium in the process would satisfy if they were not defined here as well.
 extern "C" {
 
-void sodium_memzero(void* bytes, size_t size) {
-  rsock::keys::wipe({static_cast<uint8_t*>(bytes), size});
-}
+void sodium_memzero(void* bytes, size_t size) { rsock::keys::wipe({static_cast<uint8_t*>(bytes), size}); }
 
 int sodium_is_zero(const unsigned char* bytes, size_t size) {
   unsigned char any = 0;
@@ -31,22 +29,12 @@ int sodium_is_zero(const unsigned char* bytes, size_t size) {
 }
 
 // A size that the function called does not take: see the assertions below.
-[[noreturn]] void sodium_misuse() {
-  __builtin_trap();
-}
+[[noreturn]] void sodium_misuse() { __builtin_trap(); }
 
-int sodium_runtime_has_ssse3() {
-  return 0;
-}
-int sodium_runtime_has_sse41() {
-  return 0;
-}
-int sodium_runtime_has_avx() {
-  return 0;
-}
-int sodium_runtime_has_avx2() {
-  return 0;
-}
+int sodium_runtime_has_ssse3() { return 0; }
+int sodium_runtime_has_sse41() { return 0; }
+int sodium_runtime_has_avx() { return 0; }
+int sodium_runtime_has_avx2() { return 0; }
 
 }  // extern "C"
 
@@ -66,8 +54,7 @@ crypto_generichash_blake2b_state* of(uint8_t* bytes) {
 }  // namespace
 
 bool multiply(std::span<const uint8_t, kKeySize> scalar, const Point& point, Point& product) {
-  static_assert(kKeySize == crypto_scalarmult_curve25519_BYTES &&
-                kKeySize == crypto_scalarmult_curve25519_SCALARBYTES);
+  static_assert(kKeySize == crypto_scalarmult_curve25519_BYTES && kKeySize == crypto_scalarmult_curve25519_SCALARBYTES);
   const bool good = crypto_scalarmult_curve25519(product.data(), scalar.data(), point.data()) == 0;
   clear_stack();
   return good;
@@ -89,9 +76,7 @@ Hash::Hash(size_t size, Bytes key) {
   crypto_generichash_blake2b_init(of(state_.data()), key.data(), key.size(), size);
 }
 
-Hash::~Hash() {
-  wipe(state_);
-}
+Hash::~Hash() { wipe(state_); }
 
 Hash& Hash::add(Bytes bytes) {
   crypto_generichash_blake2b_update(of(state_.data()), bytes.data(), bytes.size());
@@ -104,9 +89,7 @@ Hash& Hash::add(uint64_t number) {
   return add(Bytes(bytes));
 }
 
-void Hash::finish(std::span<uint8_t> to) {
-  crypto_generichash_blake2b_final(of(state_.data()), to.data(), to.size());
-}
+void Hash::finish(std::span<uint8_t> to) { crypto_generichash_blake2b_final(of(state_.data()), to.data(), to.size()); }
 
 bool same(const std::array<uint8_t, 16>& one, const std::array<uint8_t, 16>& other) {
   return crypto_verify_16(one.data(), other.data()) == 0;

@@ -72,7 +72,8 @@ class Call {
   Call& operator=(const Call&) = delete;
 
   bool waits() const { return waits_; }
-  // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes. `done`: what the call has moved so far.
+  // Sleeps until the flow shows `wanted`; EAGAIN when the socket's own time limit passes. `done`: what the call has
+  // moved so far.
   Status wait(uint32_t wanted, int limit_option, size_t done) {
     if (!kept_) {
       kept_ = flow_.shared_from_this();
@@ -109,8 +110,8 @@ class Call {
   Handled since_;  // in its beginning or last restart
 };
 
-// Whether a byte, or the end, is there. A read, which this stands for unless `peek`, leaves an urgent mark that it meets behind it, and so
-// no EPOLLPRI: only the kernel can do that.
+// Whether a byte, or the end, is there. A read, which this stands for unless `peek`, leaves an urgent mark that it
+// meets behind it, and so no EPOLLPRI: only the kernel can do that.
 Result<size_t> look(engine::Flow& flow, bool peek) {
   std::byte unused;
   const iovec any{&unused, sizeof unused};
@@ -150,8 +151,8 @@ Result<size_t> take(engine::Flow& flow, Buffers to, bool peek, bool dropped) {
   return size_t{0};
 }
 
-// What fits now. Nothing to write fits always, unless the stream is over. The kernel copies in pieces of 32 KiB at most, and a bad
-// byte spoils its piece.
+// What fits now. Nothing to write fits always, unless the stream is over. The kernel copies in pieces of 32 KiB at
+// most, and a bad byte spoils its piece.
 Result<size_t> give(engine::Flow& flow, Buffers from, size_t done) {
   constexpr size_t kPiece = 32 << 10;
   if (!from.cut || total(from.parts) >= kPiece) return flow.write(from.parts, done);
@@ -193,13 +194,13 @@ Answer<size_t> receive_from(Section& section, Entry& entry, int fd, Buffers to, 
   const bool peek = flags & MSG_PEEK;
   const bool whole = (flags & MSG_WAITALL) && !peek;
   Call call(section, *flow, entry, fd, flags & MSG_DONTWAIT);
-  // To wait for more than is there, without taking what is there, is what the kernel alone does. Where the stream has ended there is
-  // nothing to wait for.
+  // To wait for more than is there, without taking what is there, is what the kernel alone does. Where the stream has
+  // ended there is nothing to wait for.
   const bool gathers = (flags & MSG_WAITALL) && peek && call.waits() && flow->readable_bytes() < wanted &&
                        (flow->on_kernel() || !(flow->readiness() & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)));
   // So is to wait for some of SO_RCVLOWAT bytes on TCP: poll says nothing of fewer.
-  const bool least_on_kernel =
-      flow->low_water() > 1 && flow->on_kernel() && call.waits() && flow->readable_bytes() < std::min(wanted, flow->low_water());
+  const bool least_on_kernel = flow->low_water() > 1 && flow->on_kernel() && call.waits() &&
+                               flow->readable_bytes() < std::min(wanted, flow->low_water());
   if (gathers || least_on_kernel) {
     leave_or_break(section, entry.flow, Reason::unserved_call);
     if (flow->on_kernel()) return Answer<size_t>::pass();  // else some of it is here, in front of what the kernel has
@@ -211,8 +212,7 @@ Answer<size_t> receive_from(Section& section, Entry& entry, int fd, Buffers to, 
     const auto left = done ? rest(to.parts, done) : std::vector<iovec>{};
     const Buffers into{done ? std::span<const iovec>(left) : to.parts, to.cut};
     auto got = take(*flow, into, peek, flags & MSG_TRUNC);
-    if (got.is(EAGAIN) && engine.poll() && !error_waits(*flow, done))
-      got = take(*flow, into, peek, flags & MSG_TRUNC);
+    if (got.is(EAGAIN) && engine.poll() && !error_waits(*flow, done)) got = take(*flow, into, peek, flags & MSG_TRUNC);
     if (got) {
       done += *got;
       if (*got == 0 || (whole ? done == wanted && !to.cut : done >= least) || flow->at_urgent_mark()) return done;

@@ -75,7 +75,8 @@ void disown(int fd, Entry& entry) {
 
 Entry* known_socket(Section& section, int fd) {
   if (auto* entry = find(fd)) return entry;
-  if (fd < 0 || fd >= kTableSize || option(fd, SO_TYPE) != SOCK_STREAM || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return nullptr;
+  if (fd < 0 || fd >= kTableSize || option(fd, SO_TYPE) != SOCK_STREAM || option(fd, SO_PROTOCOL) != IPPROTO_TCP)
+    return nullptr;
   return &new_flow(section.engine(), engine::Role::connector, fd, nonblocking_now(fd));
 }
 
@@ -110,12 +111,13 @@ void listening(int fd) {
   if (!sys::getsockname(fd, bound)) return;
   const bool may = is_inet(bound.ss_family) && rules().may_listen(reinterpret_cast<sockaddr&>(bound));
   const Section section;
-  // After a reload this is the service thread, and the program may have closed the descriptor meanwhile; before the lock of
-  // before_close() is free it cannot name another flow.
+  // After a reload this is the service thread, and the program may have closed the descriptor meanwhile; before the
+  // lock of before_close() is free it cannot name another flow.
   if (option(fd, SO_ACCEPTCONN) != 1) return;
   if (entry_of(fd, Entry::Kind::listener)) return;
   const auto* before = find(fd);
-  const auto receive_limit = before ? before->receive_limit : std::nullopt, send_limit = before ? before->send_limit : std::nullopt;
+  const auto receive_limit = before ? before->receive_limit : std::nullopt,
+             send_limit = before ? before->send_limit : std::nullopt;
   if (auto* entry = entry_of(fd, Entry::Kind::flow)) disown(fd, *entry);
   if (find(fd)) release(fd);
   if (!may) return;
@@ -148,8 +150,7 @@ void accepted(int listener, int fd, int flags) {
 bool connecting(int fd, const sockaddr* address, socklen_t size) {
   if (idle() || fd < 0 || fd >= kTableSize || !rules().any_connect()) return false;
   sockaddr_storage copy{};
-  if (size < sizeof(sockaddr_in) || !rsock::copy(&copy, address, std::min<size_t>(size, sizeof copy)))
-    return false;
+  if (size < sizeof(sockaddr_in) || !rsock::copy(&copy, address, std::min<size_t>(size, sizeof copy))) return false;
   Endpoint remote;
   auto& generic = reinterpret_cast<sockaddr&>(copy);
   if (!is_inet(copy.ss_family) || !parse(generic, remote)) return false;
@@ -217,7 +218,8 @@ void before_close(int fd) {
   if (idle()) return;
   Section section;
   const auto* entry = entry_of(fd, Entry::Kind::set);
-  if (entry && entry->descriptors == 1 && entry->set->share() && !entry->set->share()->alone()) give_up_and_wait(section, entry->set);
+  if (entry && entry->descriptors == 1 && entry->set->share() && !entry->set->share()->alone())
+    give_up_and_wait(section, entry->set);
   if (find(fd)) release(fd);
 }
 

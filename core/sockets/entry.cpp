@@ -45,7 +45,8 @@ Entry& new_entry(Entry::Kind kind) {
   entry->passes.store(false, std::memory_order_relaxed);
   entry->nonblocking = entry->corked = false;
   entry->receive_limit.reset(), entry->send_limit.reset(), entry->tells_unread.reset();
-  entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->original_set = nullptr, entry->meant = false;
+  entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->original_set = nullptr,
+  entry->meant = false;
   return *entry;
 }
 

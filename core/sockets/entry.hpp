@@ -1,6 +1,6 @@
 #pragma once
-// What a descriptor of concern stands for. Entries are found without a lock, so their memory is never given back: an entry that
-// is not in use waits in a pool. Whoever found one takes the lock and looks again before trusting it.
+// What a descriptor of concern stands for. Entries are found without a lock, so their memory is never given back: an
+// entry that is not in use waits in a pool. Whoever found one takes the lock and looks again before trusting it.
 
 #include <pthread.h>
 
@@ -30,19 +30,19 @@ class Entry {
   std::shared_ptr<EpollSet> set;
   int descriptors = 0;  // that name it
   bool nonblocking = false;
-  bool corked = false;          // TCP_CORK
-  // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits, unless it is negative: then no call waits, and
-  // the kernel does not tell.
+  bool corked = false;  // TCP_CORK
+  // SO_RCVTIMEO and SO_SNDTIMEO, zero if there is none; not known until a call waits, unless it is negative: then no
+  // call waits, and the kernel does not tell.
   std::optional<Duration> receive_limit, send_limit;
   std::optional<bool> tells_unread;  // TCP_INQ; not known until a message is received
   // inherited:
-  engine::Share* share = nullptr;           // nullptr: it cannot be had
-  const engine::Family* maker = nullptr;    // to be asked for it
-  const engine::Flow* original = nullptr;   // the parent's, as it was when it forked; to be read only
-  const EpollSet* original_set = nullptr;   // the same
-  bool meant = false;                       // for the next program: it was copied, or its close-on-exec cleared
-  bool leaves_with_program = false;         // an exec is under way, which closes it
-  uint64_t generation = 0;                  // of the last walk over the table that saw it
+  engine::Share* share = nullptr;          // nullptr: it cannot be had
+  const engine::Family* maker = nullptr;   // to be asked for it
+  const engine::Flow* original = nullptr;  // the parent's, as it was when it forked; to be read only
+  const EpollSet* original_set = nullptr;  // the same
+  bool meant = false;                      // for the next program: it was copied, or its close-on-exec cleared
+  bool leaves_with_program = false;        // an exec is under way, which closes it
+  uint64_t generation = 0;                 // of the last walk over the table that saw it
   Entry* next_free = nullptr;
 };
 
@@ -98,7 +98,8 @@ class Section {
   int errno_ = errno;
 };
 
-// The rules are read again: for connections from now on; flows that they no longer select leave their lanes. Options stay.
+// The rules are read again: for connections from now on; flows that they no longer select leave their lanes. Options
+// stay.
 engine::Program::Reloaded reload(const Again& again);
 
 // ---- under the lock
@@ -118,18 +119,18 @@ engine::Flow* lane_flow(Entry& entry);
 void release(int fd);
 // The descriptor stays the program's, and is nothing to us: the kernel serves it, for good.
 void disown(int fd);
-// What came from the parent is used: `here` by this process's program, or by somebody else to whom it is handed. Afterwards the
-// entry is a flow of this process, or the kernel serves it; if it is still inherited, it is lost. Does nothing to other entries.
-// Blocks for a bounded time, without the lock.
+// What came from the parent is used: `here` by this process's program, or by somebody else to whom it is handed.
+// Afterwards the entry is a flow of this process, or the kernel serves it; if it is still inherited, it is lost. Does
+// nothing to other entries. Blocks for a bounded time, without the lock.
 enum class By { here, others };
 void take_over(Section& section, int fd, By by = By::here);
-// Sets of this process that others hold become the kernel's alone: before this process goes on without them. Blocks for a bounded
-// time, without the lock.
+// Sets of this process that others hold become the kernel's alone: before this process goes on without them. Blocks for
+// a bounded time, without the lock.
 void give_up_shared_sets(Section& section);
 void give_up_and_wait(Section& section, std::shared_ptr<EpollSet> set);
 void let_go_of_sets(Section& section);
-// All flows are leaving. Nothing is known any more but flows of whose bytes some are here, unread, and the sets that they are in. Blocks
-// for a bounded time, without the lock.
+// All flows are leaving. Nothing is known any more but flows of whose bytes some are here, unread, and the sets that
+// they are in. Blocks for a bounded time, without the lock.
 void leave_to_kernel(Section& section);
 // The descriptors of this process that others in its family know of, as fork, exec and exit see them.
 void share_with_child(engine::Engine& engine);
@@ -140,13 +141,16 @@ void keep_after_all();
 void let_go_for_parent();  // which ended unseen
 // The two ends of the connection at a descriptor, as the kernel knows them. False if there is none.
 bool endpoints_of(int fd, Endpoint& local, Endpoint& remote);
-bool endpoints_of(int fd, Endpoint& local, Endpoint& remote, sockaddr_storage& here);  // `local` as the kernel gives it, too
-// Brings the flow back to TCP for good; waits for that, until kLeaveBound from now or the deadline. False if it is not there: its peer
-// does not answer.
+bool endpoints_of(int fd, Endpoint& local, Endpoint& remote,
+                  sockaddr_storage& here);  // `local` as the kernel gives it, too
+// Brings the flow back to TCP for good; waits for that, until kLeaveBound from now or the deadline. False if it is not
+// there: its peer does not answer.
 inline constexpr auto kLeaveBound = milliseconds(2000);
-bool leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> deadline = {});
-// The same before somebody uses the kernel's socket, whose bytes would come in front of the lane's: a flow that is not there in time
-// is reset.
-void leave_or_break(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason, std::optional<Time> deadline = {});
+bool leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason,
+                    std::optional<Time> deadline = {});
+// The same before somebody uses the kernel's socket, whose bytes would come in front of the lane's: a flow that is not
+// there in time is reset.
+void leave_or_break(Section& section, std::shared_ptr<engine::Flow> flow, Reason reason,
+                    std::optional<Time> deadline = {});
 
 }  // namespace rsock::sockets

@@ -12,14 +12,16 @@ void add_name(Entry& entry, int fd) {
   entry.set->named(fd);
 }
 
-// The set gets its first flow, or a set with flows: from now on it is known here, by all its descriptors, and so is who contains it.
+// The set gets its first flow, or a set with flows: from now on it is known here, by all its descriptors, and so is who
+// contains it.
 Result<Entry*> make_set(int set) {
   const auto made = EpollSet::make(set);
   if (!made) return Errno{made.error()};
   auto& entry = new_entry(Entry::Kind::set);
   entry.set = *made;
   add_name(entry, set);
-  // A thread that goes to sleep in it sees the entry, or is seen: this comes between the entry and any look at the counts.
+  // A thread that goes to sleep in it sees the entry, or is seen: this comes between the entry and any look at the
+  // counts.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto relatives = entry.set->find_relatives(set);
   for (const int copy : relatives.copies)

@@ -125,7 +125,8 @@ void EpollSet::give_back_all() {
 }
 
 bool EpollSet::settle_in_all() {
-  return std::all_of(all_sets().begin(), all_sets().end(), [](auto* set) { return static_cast<bool>(set->settle_in()); });
+  return std::all_of(all_sets().begin(), all_sets().end(),
+                     [](auto* set) { return static_cast<bool>(set->settle_in()); });
 }
 
 void EpollSet::give_back() {
@@ -172,7 +173,8 @@ void EpollSet::give_up_all() {
   for (auto* set : sets) set->give_up();
 }
 
-// As the kernel would have it: a one-shot entry that has fired stays there, and reports nothing until it is armed again.
+// As the kernel would have it: a one-shot entry that has fired stays there, and reports nothing until it is armed
+// again.
 void EpollSet::hand_over(Watch& watch) {
   if (!watch.in_kernel && watch.fired) {
     epoll_event disarmed = watch.wanted;
@@ -198,7 +200,8 @@ void EpollSet::advance_giving_up() {
 void EpollSet::mend(int set) const {
   for (const auto& [key, watch] : watches_) {
     epoll_event event = watch->wanted;
-    if (watch->in_kernel && !watch->fired && !watch->orphan) (void)sys::epoll_ctl(set, EPOLL_CTL_MOD, watch->fd, &event);
+    if (watch->in_kernel && !watch->fired && !watch->orphan)
+      (void)sys::epoll_ctl(set, EPOLL_CTL_MOD, watch->fd, &event);
   }
 }
 
@@ -222,8 +225,8 @@ void EpollSet::flow_gone(Watch& watch, bool disowned) {
   remove(watch);
 }
 
-// As in the kernel, the entry stays while the flow has another descriptor. The kernel's entry goes by a descriptor of our own then,
-// so that it can be removed still.
+// As in the kernel, the entry stays while the flow has another descriptor. The kernel's entry goes by a descriptor of
+// our own then, so that it can be removed still.
 void EpollSet::descriptor_gone(Watch& watch, int closed) {
   if (watch.fd != closed || watch.orphan) return;
   watch.orphan = true;
@@ -236,7 +239,8 @@ Status EpollSet::control(int operation, int fd, const std::shared_ptr<engine::Fl
   const auto found = watches_.find({fd, flow.get()});
   const bool known = found != watches_.end();
   if (operation == EPOLL_CTL_ADD) {
-    constexpr uint32_t kWithExclusive = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+    constexpr uint32_t kWithExclusive =
+        EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
     if ((event->events & EPOLLEXCLUSIVE) && (event->events & ~kWithExclusive)) return Errno{EINVAL};
     return known ? Status(Errno{EEXIST}) : add(fd, flow, *event);
   }
@@ -271,7 +275,8 @@ Status EpollSet::add(int fd, const std::shared_ptr<engine::Flow>& flow, const ep
   watch.in_kernel = flow->on_kernel();
   if (watch.in_kernel) {
     look_soon();
-    if (const auto entered = enter_kernel(watch, EPOLL_CTL_ADD); !entered) return watches_.erase({fd, flow.get()}), entered;
+    if (const auto entered = enter_kernel(watch, EPOLL_CTL_ADD); !entered)
+      return watches_.erase({fd, flow.get()}), entered;
   } else {
     ++out_of_kernel_;
   }

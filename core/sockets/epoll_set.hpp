@@ -1,27 +1,30 @@
 #pragma once
-// The application's epoll instance, as far as flows are in it. Descriptors that are no flows live in the kernel's set untouched. A
-// flow lives there as well while the kernel's readiness is the truth for it; its kernel entry then bears a mark of ours instead of
-// the application's data. While it is in a lane it is out of the kernel's set, and its readiness is kept here with the kernel's
-// rules: a queue of watches that may be ready, checked again when they are reported; level-triggered ones stay queued.
+// The application's epoll instance, as far as flows are in it. Descriptors that are no flows live in the kernel's set
+// untouched. A flow lives there as well while the kernel's readiness is the truth for it; its kernel entry then bears a
+// mark of ours instead of the application's data. While it is in a lane it is out of the kernel's set, and its
+// readiness is kept here with the kernel's rules: a queue of watches that may be ready, checked again when they are
+// reported; level-triggered ones stay queued.
 //
-// Members of our own in the kernel's set: a bell, and the engine's completion sources once a thread slept in it while a flow of the set
-// was in a lane.
+// Members of our own in the kernel's set: a bell, and the engine's completion sources once a thread slept in it while a
+// flow of the set was in a lane.
 //
-// Unaware. A set is known here from its first flow on, which may come while threads sleep in it by libc's own call. Until such a
-// thread comes back (see sockets::Unaware) the bell rings for it like for one of ours.
+// Unaware. A set is known here from its first flow on, which may come while threads sleep in it by libc's own call.
+// Until such a thread comes back (see sockets::Unaware) the bell rings for it like for one of ours.
 //
-// Exposed. Somebody may wait for the set itself: by poll, by another set, through a copy of its descriptor. Then the bell rings
-// while a flow is ready, so that the kernel's set looks readable. A set is taken for exposed until a thread sleeps in it itself and
-// nothing else is known (Exposed::perhaps). The sources, which say nothing about the set, are then in it only while a thread sleeps. A set that contains another one with flows is known here, too (nest): who waits in it
-// drives the engine for both.
+// Exposed. Somebody may wait for the set itself: by poll, by another set, through a copy of its descriptor. Then the
+// bell rings while a flow is ready, so that the kernel's set looks readable. A set is taken for exposed until a thread
+// sleeps in it itself and nothing else is known (Exposed::perhaps). The sources, which say nothing about the set, are
+// then in it only while a thread sleeps. A set that contains another one with flows is known here, too (nest): who
+// waits in it drives the engine for both.
 //
-// Borrowing. Where the program lacks descriptors, a set whose flows are all on TCP gives its own back, and goes by the program's
-// number until there is room again (give_back, settle_in). No thread sleeps in it by the number that goes: a thread that does is
-// woken first.
+// Borrowing. Where the program lacks descriptors, a set whose flows are all on TCP gives its own back, and goes by the
+// program's number until there is room again (give_back, settle_in). No thread sleeps in it by the number that goes: a
+// thread that does is woken first.
 //
-// Given up. A process that forks has its sets in common with its child, as the kernel has it, and the child knows neither marks nor
-// lanes. So a set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP for good, their kernel entries
-// get the application's data back, and nothing of the library is left in it. What comes into it later is on TCP.
+// Given up. A process that forks has its sets in common with its child, as the kernel has it, and the child knows
+// neither marks nor lanes. So a set that a child uses becomes the kernel's alone (give_up): its flows go back to TCP
+// for good, their kernel entries get the application's data back, and nothing of the library is left in it. What comes
+// into it later is on TCP.
 
 #include <deque>
 #include <map>
@@ -72,7 +75,8 @@ class EpollSet {
   bool in_lanes() const;
   // The bell says what is true now.
   void refresh();
-  // The application's descriptors that name this set or contain it, as far as the kernel tells; for a set that was just made.
+  // The application's descriptors that name this set or contain it, as far as the kernel tells; for a set that was just
+  // made.
   struct Relatives {
     std::vector<int> copies, outer;
   };
@@ -101,14 +105,14 @@ class EpollSet {
     int kernel_fd() const { return own ? own.get() : fd; }
     EpollSet& set;
     int fd = -1;
-    UniqueFd own;  // once the application closed `fd` but has other descriptors for the flow: the entry lives on
+    UniqueFd own;         // once the application closed `fd` but has other descriptors for the flow: the entry lives on
     bool orphan = false;  // the same
     std::shared_ptr<engine::Flow> flow;
     epoll_event wanted{};
     uint64_t mark = 0;
     uint32_t reported = 0;  // last, since it was added or modified
     bool in_kernel = false;
-    bool fired = false;   // for the last time, unless it is armed again
+    bool fired = false;  // for the last time, unless it is armed again
     bool queued = false;
     bool between = false;
   };
@@ -141,7 +145,8 @@ class EpollSet {
   bool add_sources();  // false if the kernel takes none: its sets are not nested any deeper
   void remove_sources();
   Result<int> look(epoll_event* events, int capacity);
-  // What is ready at the same time is reported together. Whether the kernel's set is looked at, which takes a system call:
+  // What is ready at the same time is reported together. Whether the kernel's set is looked at, which takes a system
+  // call:
   enum class Kernel { looked_at, beside_flows /* if there is a ready one, and somebody beside it */, left_alone };
   Result<int> gather(epoll_event* events, int capacity, Kernel kernel);
   void leave_rest();
@@ -158,14 +163,15 @@ class EpollSet {
     if (bell_) bell_->silence();
   }
 
-  UniqueFd own_set_;  // a duplicate of the application's descriptor; unset, like the bell, where the program lacks descriptors
+  UniqueFd own_set_;  // a duplicate of the application's descriptor; unset, like the bell, where the program lacks
+                      // descriptors
   Bell::Loan bell_;
   bool to_give_back_ = false;  // both, as soon as nobody sleeps by them
   mutable int name_ = -1;      // one of the application's, when last asked
-  const uint64_t mark_;  // random: tells our kernel entries from the application's data
+  const uint64_t mark_;        // random: tells our kernel entries from the application's data
   using Watches = std::map<std::pair<int, const engine::Flow*>, std::unique_ptr<Watch>>;
   Watches watches_;
-  Watches::node_type spare_;  // the last one that went: programs remove and add a descriptor all the time
+  Watches::node_type spare_;           // the last one that went: programs remove and add a descriptor all the time
   std::map<uint64_t, Watch*> marked_;  // those in the kernel's set
   uint64_t next_mark_;
   std::deque<Watch*> ready_;
@@ -181,7 +187,7 @@ class EpollSet {
   std::vector<std::weak_ptr<EpollSet>> inner_;
   bool has_others_;             // or had: members that are no flows
   bool lanes_had_all_ = false;  // places of the last report
-  Looks looks_;  // at the kernel's set
+  Looks looks_;                 // at the kernel's set
 };
 
 }  // namespace rsock::sockets

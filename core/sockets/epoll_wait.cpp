@@ -101,7 +101,8 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
     if (!between_.empty()) look_between();
     const bool over = deadline && now() >= *deadline;
     if (!over && exposed_ == Exposed::perhaps) exposed_ = Exposed::no;
-    auto found = gather(events, capacity, over || looks_.due() || inner_ready() ? Kernel::looked_at : Kernel::beside_flows);
+    auto found =
+        gather(events, capacity, over || looks_.due() || inner_ready() ? Kernel::looked_at : Kernel::beside_flows);
     if (found && *found == 0 && !over && lanes && !slept)
       spin(section, deadline, [&](Time time) {
         const bool look_now = (ready_.empty() && looks_.due(time)) || inner_ready();
@@ -121,7 +122,8 @@ Answer<int> EpollSet::wait(Section& section, epoll_event* events, int capacity, 
     if (lanes && others) reserve.emplace(*bell_);
     timespec storage;
     Nap nap(kernel_set(), events, capacity, remaining(deadline, storage), mask);
-    const auto woken = sleep(section, covers, sleepers_, [&] { return !ready_.empty(); }, nap, since);
+    const auto woken = sleep(
+        section, covers, sleepers_, [&] { return !ready_.empty(); }, nap, since);
     slept = true;
     reserve.reset();
     if (given_up_) advance_giving_up();
@@ -164,9 +166,9 @@ void EpollSet::nest(const std::shared_ptr<EpollSet>& inner) {
 
 bool EpollSet::in_lanes() const {
   return out_of_kernel_ > 0 || std::any_of(inner_.begin(), inner_.end(), [](const auto& inner) {
-    const auto set = inner.lock();
-    return set && set->in_lanes();
-  });
+           const auto set = inner.lock();
+           return set && set->in_lanes();
+         });
 }
 
 bool EpollSet::inner_ready() const {

@@ -1,9 +1,10 @@
 // Descriptors that a child has from its parent.
 //
-// A flow that was, or might come to be, in a lane of the parent's is inherited: closing it is harmless, using it makes the parent
-// leave the lane first, and this process waits for that. An accepted connection that nobody used yet becomes a flow of the process
-// that uses it first. All others are ordinary sockets. An epoll set with flows is inherited, too: using it makes the parent give it up.
-// The parent's flows and sets stay in the child's memory, for what can be read there.
+// A flow that was, or might come to be, in a lane of the parent's is inherited: closing it is harmless, using it makes
+// the parent leave the lane first, and this process waits for that. An accepted connection that nobody used yet becomes
+// a flow of the process that uses it first. All others are ordinary sockets. An epoll set with flows is inherited, too:
+// using it makes the parent give it up. The parent's flows and sets stay in the child's memory, for what can be read
+// there.
 
 #include <fcntl.h>
 
@@ -19,8 +20,8 @@ using engine::Share;
 
 uint64_t generation = 0;
 
-// Calls `visit` for each entry once, whatever descriptors name it. Writes to few of them: after a fork each first write to a page is
-// a fault.
+// Calls `visit` for each entry once, whatever descriptors name it. Writes to few of them: after a fork each first write
+// to a page is a fault.
 template <class Visit>
 void for_each_entry(Visit visit) {
   ++generation;
@@ -166,16 +167,12 @@ namespace {
 
 bool is_kernels(Entry& entry) {
   switch (entry.kind) {
-    case Entry::Kind::flow:
-      return !lane_flow(entry);
-    case Entry::Kind::set:
-      return entry.set->kernels();
+    case Entry::Kind::flow: return !lane_flow(entry);
+    case Entry::Kind::set: return entry.set->kernels();
     case Entry::Kind::inherited:
-    case Entry::Kind::inherited_set:
-      return entry.passes.load(std::memory_order_relaxed);
+    case Entry::Kind::inherited_set: return entry.passes.load(std::memory_order_relaxed);
     case Entry::Kind::listener:
-    case Entry::Kind::unused:
-      break;
+    case Entry::Kind::unused: break;
   }
   return true;
 }
@@ -206,8 +203,8 @@ void let_go_of_inherited() {
   });
 }
 
-// What closes on exec is no longer held by then; what was meant for the next program is on TCP. What merely leaks to it stays with
-// its owner.
+// What closes on exec is no longer held by then; what was meant for the next program is on TCP. What merely leaks to it
+// stays with its owner.
 void hand_to_next_program(Section& section) {
   const auto slots = used_table();
   for (size_t fd = 0; fd < slots.size(); ++fd) {
@@ -217,7 +214,8 @@ void hand_to_next_program(Section& section) {
   }
   for_each_entry([](Entry& entry) { entry.leaves_with_program = share_of(entry) != nullptr; });
   for (size_t fd = 0; fd < slots.size(); ++fd)
-    if (auto* entry = find(static_cast<int>(fd)); entry && entry->leaves_with_program && !closes_on_exec(static_cast<int>(fd)))
+    if (auto* entry = find(static_cast<int>(fd));
+        entry && entry->leaves_with_program && !closes_on_exec(static_cast<int>(fd)))
       entry->leaves_with_program = false;
   for_each_entry([](Entry& entry) {
     if (entry.leaves_with_program) share_of(entry)->let_go();

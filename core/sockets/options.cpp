@@ -55,8 +55,8 @@ bool leave_and_wait(Section& section, std::shared_ptr<engine::Flow> flow, Reason
     log::warning("a flow did not come back to TCP in time");
     return false;
   }
-  // What was unread comes again on TCP, where the call that follows has to find it. It is counted, since poll would not see less than
-  // SO_RCVLOWAT.
+  // What was unread comes again on TCP, where the call that follows has to find it. It is counted, since poll would not
+  // see less than SO_RCVLOWAT.
   const auto there = [&] {
     int count = 0;
     const bool counted = sys::ioctl(flow->shadow(), FIONREAD, &count) && count > 0;
@@ -145,8 +145,10 @@ Answer<int> setsockopt(int fd, int level, int name, const void* value, socklen_t
   const auto* entry = entry_of(fd, Entry::Kind::flow);
   if (!entry) return Answer<int>::pass();
   if (const auto set = sys::setsockopt(fd, level, name, value, size); !set) return Errno{set.error()};
-  if (is_low_water(level, name)) entry->flow->low_water_set();
-  else if (entry->flow->selected()) entry->flow->nodelay_set();
+  if (is_low_water(level, name))
+    entry->flow->low_water_set();
+  else if (entry->flow->selected())
+    entry->flow->nodelay_set();
   return 0;
 }
 
@@ -162,8 +164,8 @@ std::optional<Duration>* limit_of(Entry& entry, int name) {
   }
 }
 
-// A negative time, which the kernel took, means that no call waits. It tells of it as of no limit, so it is noted; all others are
-// asked for when they are needed.
+// A negative time, which the kernel took, means that no call waits. It tells of it as of no limit, so it is noted; all
+// others are asked for when they are needed.
 void note_limit(Entry& entry, int name, const void* value) {
   auto* limit = limit_of(entry, name);
   if (!limit) return;

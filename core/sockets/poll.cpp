@@ -15,7 +15,8 @@
 namespace rsock::sockets {
 namespace {
 
-// A thread without a descriptor for a bell waits in turns of this length; up to the second, while no flow may enter a lane.
+// A thread without a descriptor for a bell waits in turns of this length; up to the second, while no flow may enter a
+// lane.
 constexpr auto kTurn = milliseconds(10), kLongTurn = milliseconds(250);
 
 // Wakes a thread when a flow that it waits for changes.
@@ -51,19 +52,25 @@ class Waiter final : public engine::Observer {
 static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP);
 static_assert(POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM);
 
-// What the kernel's limit on descriptors (RLIMIT_NOFILE) means to a call: poll may name no more, select and a blocking call as many as
-// they like.
+// What the kernel's limit on descriptors (RLIMIT_NOFILE) means to a call: poll may name no more, select and a blocking
+// call as many as they like.
 enum class Limit { counts, does_not };
 
-// One poll(2): the program's descriptors and the flows behind them. What the kernel does not know of is taken out of what it is
-// asked.
+// One poll(2): the program's descriptors and the flows behind them. What the kernel does not know of is taken out of
+// what it is asked.
 //
-// A number may be closed, or come to name something else, while the call sleeps. As in the kernel, the call holds what it began with,
-// so that a flow ends only after it; that is what can end it; and then the numbers tell what is there now, which may be nothing.
+// A number may be closed, or come to name something else, while the call sleeps. As in the kernel, the call holds what
+// it began with, so that a flow ends only after it; that is what can end it; and then the numbers tell what is there
+// now, which may be nothing.
 class Round {
  public:
   Round(std::span<pollfd> fds, Limit limit)
-      : fds_(fds), asked_(fds.begin(), fds.end()), flows_(fds.size()), begun_with_(fds.size()), deaf_(fds.size()), limit_(limit) {
+      : fds_(fds),
+        asked_(fds.begin(), fds.end()),
+        flows_(fds.size()),
+        begun_with_(fds.size()),
+        deaf_(fds.size()),
+        limit_(limit) {
     for (size_t i = 0; i < fds.size(); ++i) {
       auto* entry = find(fds[i].fd);
       if (!entry) continue;
@@ -75,7 +82,8 @@ class Round {
     }
   }
   // Of a flow, whatever its number.
-  Round(pollfd& one, std::shared_ptr<engine::Flow> flow) : fds_(&one, 1), asked_{one}, flows_{std::move(flow)}, limit_(Limit::does_not) {}
+  Round(pollfd& one, std::shared_ptr<engine::Flow> flow)
+      : fds_(&one, 1), asked_{one}, flows_{std::move(flow)}, limit_(Limit::does_not) {}
   ~Round() {
     for (const auto& flow : begun_with_)
       if (flow) flow->release_hold();
@@ -140,8 +148,10 @@ class Round {
     auto& asked = ask({});
     const bool kernels = std::any_of(asked.begin(), asked.end(), [](const auto& one) { return one.fd >= 0; });
     // A signal that is put off ends even a look: nothing was found, and the wait that follows has its handler run.
-    if (const auto looked = kernels ? look_at(asked) : Status(Done{}); !looked && !looked.is(EINTR)) return Errno{looked.error()};
-    if (looks_++ == 0) bad_ = std::any_of(asked.begin(), asked.end(), [](const auto& one) { return one.revents & POLLNVAL; });
+    if (const auto looked = kernels ? look_at(asked) : Status(Done{}); !looked && !looked.is(EINTR))
+      return Errno{looked.error()};
+    if (looks_++ == 0)
+      bad_ = std::any_of(asked.begin(), asked.end(), [](const auto& one) { return one.revents & POLLNVAL; });
     return take();
   }
   // Takes the kernel's answer over for the descriptors that it was asked for; how many have any.
@@ -163,7 +173,8 @@ class Round {
   }
 
  private:
-  // To select, an end or an error is nothing exceptional. What shows one will be asked no more, or it would end each sleep.
+  // To select, an end or an error is nothing exceptional. What shows one will be asked no more, or it would end each
+  // sleep.
   short heard(size_t i, short shown) const {
     const bool exceptional_alone = limit_ == Limit::does_not && fds_[i].events == POLLPRI;
     return exceptional_alone ? static_cast<short>(shown & (POLLPRI | POLLNVAL)) : shown;
@@ -173,7 +184,8 @@ class Round {
     if (found || !found.is(EINVAL)) return found ? Status(Done{}) : Status(Errno{found.error()});
     if (refused()) return Errno{EINVAL};
     for (auto& one : asked)
-      if (one.fd >= 0) one.revents = static_cast<short>(sys::readiness(one.fd) & (static_cast<uint16_t>(one.events) | kAlways));
+      if (one.fd >= 0)
+        one.revents = static_cast<short>(sys::readiness(one.fd) & (static_cast<uint16_t>(one.events) | kAlways));
     return Done{};
   }
 
@@ -189,8 +201,8 @@ class Round {
   bool bad_ = false;
 };
 
-// Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow enters or
-// leaves its lane, if `until_moved`. `may_spin`: the caller has not done so already.
+// Until a descriptor is ready: how many are, 0 after the deadline, an errno as of ppoll. Also ends, with 0, when a flow
+// enters or leaves its lane, if `until_moved`. `may_spin`: the caller has not done so already.
 Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, const sigset_t* mask, bool until_moved,
                  bool may_spin, const Handled& since) {
   auto& engine = section.engine();
@@ -257,8 +269,8 @@ Result<int> wait(Section& section, Round& round, std::optional<Time> deadline, c
   }
 }
 
-// On TCP the kernel tells what is there, and the bell that the flow has left TCP. May end too early: who waits looks again. Nothing where
-// a look at the descriptors one by one is needed.
+// On TCP the kernel tells what is there, and the bell that the flow has left TCP. May end too early: who waits looks
+// again. Nothing where a look at the descriptors one by one is needed.
 std::optional<Status> wait_for_kernel(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
                                       std::optional<Time> deadline, const Handled& since) {
   Waiter waiter;
@@ -267,7 +279,8 @@ std::optional<Status> wait_for_kernel(Section& section, const std::shared_ptr<en
   std::vector<pollfd> asked{{flow->shadow(), static_cast<short>(wanted), 0}, {waiter.fd(), POLLIN, 0}};
   timespec storage;
   Nap nap(asked, remaining(deadline, storage), nullptr);
-  const auto woken = sleep(section, false, waiter.asleep, [&] { return !flow->on_kernel(); }, nap, since);
+  const auto woken = sleep(
+      section, false, waiter.asleep, [&] { return !flow->on_kernel(); }, nap, since);
   waiter.silence();
   if (!woken) return Done{};
   if (nap.cramped()) return {};
@@ -286,7 +299,9 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uin
     const Attendance attendance(engine);
     engine.flush();
     engine.poll();
-    const auto shows = [&](Time) { return flow->on_kernel() || (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0; };
+    const auto shows = [&](Time) {
+      return flow->on_kernel() || (flow->readiness() & (wanted | EPOLLERR | EPOLLHUP)) != 0;
+    };
     if (shows({}) || spin(section, deadline, shows)) return Done{};
   } else if (const auto waited = wait_for_kernel(section, flow, wanted, deadline, since)) {
     return *waited;
@@ -299,7 +314,8 @@ Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uin
   return Done{};
 }
 
-Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline, const std::function<bool()>& done) {
+Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline,
+                  const std::function<bool()>& done) {
   auto& engine = section.engine();
   const Attendance attendance(engine);
   std::optional<Waiter> waiter;

@@ -138,7 +138,8 @@ void resume() {
 
 }  // namespace
 
-void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again) {
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file,
+           const Again& again) {
   process = new Process;
   process->program = program;
   process->statistics_file = statistics_file;
@@ -195,8 +196,8 @@ void after_fork_in_parent() {
   resume();
 }
 
-// The child starts with nothing: no engine, no thread, no lane. The parent's engine stays in memory, unused: its locks and threads
-// are not ours. The lines to it and to its parents stay open.
+// The child starts with nothing: no engine, no thread, no lane. The parent's engine stays in memory, unused: its locks
+// and threads are not ours. The lines to it and to its parents stay open.
 void after_fork_in_child() {
   statistics.clear();
   state.process = sys::process_id();
@@ -208,8 +209,8 @@ void after_fork_in_child() {
   inherit(*old);
   if (old->has_family()) process->ancestors.push_back(old->family());
   const auto is_kept = [](int fd) {
-    return fd == log::descriptor() ||
-           std::any_of(process->ancestors.begin(), process->ancestors.end(), [&](const auto* family) { return family->line() == fd; });
+    return fd == log::descriptor() || std::any_of(process->ancestors.begin(), process->ancestors.end(),
+                                                  [&](const auto* family) { return family->line() == fd; });
   };
   for (int fd = own::next(0); fd >= 0; fd = own::next(fd + 1)) {
     if (is_kept(fd)) continue;
@@ -231,9 +232,10 @@ void after_fork_in_child() {
 
 namespace {
 
-// A child of vfork is about to become another program, in its parent's memory and with copies of its descriptors. What it has as
-// standard streams may be flows of the parent's, under numbers of which the table knows nothing: the kernel knows who they are.
-// The parent's service thread is at work meanwhile, and hears of the end of each leave. Nothing here opens or closes anything.
+// A child of vfork is about to become another program, in its parent's memory and with copies of its descriptors. What
+// it has as standard streams may be flows of the parent's, under numbers of which the table knows nothing: the kernel
+// knows who they are. The parent's service thread is at work meanwhile, and hears of the end of each leave. Nothing
+// here opens or closes anything.
 void before_exec_in_borrowed_memory() {
   constexpr timespec kTurn{0, 200'000};
   const auto deadline = now() + kLeaveBound;

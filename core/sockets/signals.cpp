@@ -24,8 +24,8 @@ namespace {
 
 constexpr uint64_t bit(int signal) { return 1ull << (signal - 1); }
 // Blocking these would end the process at its next fault, or disturb libc (SIGCANCEL, SIGSETXID).
-constexpr uint64_t kNeverBlocked = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS) |
-                                   bit(32) | bit(33);
+constexpr uint64_t kNeverBlocked =
+    bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS) | bit(32) | bit(33);
 
 constinit std::atomic<bool> lacks_epoll_pwait2{false};
 
@@ -56,7 +56,8 @@ _Unwind_Reason_Code stop_at_edge(int, _Unwind_Action actions, _Unwind_Exception_
   return _URC_NO_REASON;
 }
 
-// Whether the frame at `to` called, in the end, what is at `from`. A handler may have a stack of its own, which is the newer one.
+// Whether the frame at `to` called, in the end, what is at `from`. A handler may have a stack of its own, which is the
+// newer one.
 bool is_older(const void* to, const void* from) {
   stack_t alternative{};
   if (sigaltstack(nullptr, &alternative) == 0 && (alternative.ss_flags & SS_ONSTACK)) {
@@ -145,8 +146,7 @@ bool recovers(int signal, const siginfo_t& siginfo, void* context) {
   // As it was sent: to this thread, or for any that takes it.
   siginfo_t copy = siginfo;
   const int saved = errno;
-  if (siginfo.si_code == SI_TKILL ||
-      kernel.syscall(SYS_rt_sigqueueinfo, sys::process_id(), signal, &copy) < 0)
+  if (siginfo.si_code == SI_TKILL || kernel.syscall(SYS_rt_sigqueueinfo, sys::process_id(), signal, &copy) < 0)
     raise_again(signal, copy);
   errno = saved;
   mask_in(context) |= bit(signal);
@@ -165,7 +165,8 @@ void forget_put_off() {
   if (signals.put_off.exchange(0, std::memory_order_relaxed)) set_mask(signals.mask_before);
 }
 
-Nap::Nap(std::span<pollfd> list, const timespec* timeout, const sigset_t* mask) : list_(list), mask_(mask), limited_(timeout) {
+Nap::Nap(std::span<pollfd> list, const timespec* timeout, const sigset_t* mask)
+    : list_(list), mask_(mask), limited_(timeout) {
   if (timeout) limit_ = *timeout;
 }
 
@@ -215,11 +216,12 @@ Result<int> Nap::wait_in_kernel() {
     pthread_testcancel();
     return selection_->select(limit_, mask_);
   }
-  return set_ < 0 ? told(kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_)) : wait_for_set();
+  return set_ < 0 ? told(kernel.ppoll(list_.data(), list_.size(), limited_ ? &limit_ : nullptr, mask_))
+                  : wait_for_set();
 }
 
-// Without epoll_pwait2 (glibc before 2.35, Linux before 5.11, a sandbox that does not know it) poll waits until the set has something:
-// epoll_pwait's time is no memory that a handler could change.
+// Without epoll_pwait2 (glibc before 2.35, Linux before 5.11, a sandbox that does not know it) poll waits until the set
+// has something: epoll_pwait's time is no memory that a handler could change.
 Result<int> Nap::wait_for_set() {
   if (kernel.epoll_pwait2 && !lacks_epoll_pwait2.load(std::memory_order_relaxed)) {
     const auto answer = told(kernel.epoll_pwait2(set_, events_, capacity_, &limit_, mask_));

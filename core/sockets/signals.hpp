@@ -50,12 +50,12 @@ struct Jump {
 
 // One thread's. Relaxed atomics: only the thread and its own handlers look.
 struct Signals {
-  std::atomic<int> held{0};              // stretches that are held, within one another
-  std::atomic<int> put_off{0};           // the signal that waits, or 0; all others wait in the kernel meanwhile
+  std::atomic<int> held{0};                // stretches that are held, within one another
+  std::atomic<int> put_off{0};             // the signal that waits, or 0; all others wait in the kernel meanwhile
   std::atomic<unsigned> ran{0}, broke{0};  // handlers so far, and those of them that ask for no restart (SA_RESTART)
-  std::atomic<Nap*> nap{nullptr};        // the innermost one
+  std::atomic<Nap*> nap{nullptr};          // the innermost one
   std::atomic<const sigset_t*> mask{nullptr};  // of the p-call that is under way
-  uint64_t mask_before = 0;              // the thread's mask, to be put back with the signal put off
+  uint64_t mask_before = 0;                    // the thread's mask, to be put back with the signal put off
   siginfo_t siginfo{};
   Jump jump{};  // the one that is under way
   _Unwind_Exception unwinding{};
@@ -70,21 +70,23 @@ bool is_fault(int signal, const siginfo_t& siginfo);
 bool put_off(int signal, const siginfo_t& siginfo, void* context);
 // The same for one that ends the process: a thread that waits for a lock ends here and now.
 bool put_off_end(int signal, const siginfo_t& siginfo, void* context);
-// The signal comes again, with all that is known of it, as soon as its handler returns and before anything else happens there.
+// The signal comes again, with all that is known of it, as soon as its handler returns and before anything else happens
+// there.
 void raise_on_return(int signal, const siginfo_t& siginfo, void* context);
 // True if it is a fault of memory that was to be copied (core/base/copy.hpp): the copy ends when the handler
 // returns. Or one that was sent and is open for a copy only: it is pending again.
 bool recovers(int signal, const siginfo_t& siginfo, void* context);
-// A handler begins, and returns: those that interrupted it count for its own calls, not for the one that it interrupted.
+// A handler begins, and returns: those that interrupted it count for its own calls, not for the one that it
+// interrupted.
 struct Ran {
   unsigned all, breaking;
   Faults faults;
 };
 Ran handler_runs(bool restarts);
 void handler_returns(Ran ran, void* context);
-// A handler is about to jump to a frame whose stack pointer is `to`. If a call of ours sleeps between that frame and the handler, the
-// buffer to which it has to jump instead, with 1: the call is then unwound as by a cancellation, up to the frame of the program that
-// made it, and there goes on with `jump`. nullptr if there is no such call.
+// A handler is about to jump to a frame whose stack pointer is `to`. If a call of ours sleeps between that frame and
+// the handler, the buffer to which it has to jump instead, with 1: the call is then unwound as by a cancellation, up to
+// the frame of the program that made it, and there goes on with `jump`. nullptr if there is no such call.
 jmp_buf* detour(const Jump& jump, const void* to);
 
 // ---- held stretches
@@ -120,7 +122,8 @@ class Masked {
   ~Masked() noexcept(false) {
     signals.mask.store(before_, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (signals.put_off.load(std::memory_order_relaxed) && signals.held.load(std::memory_order_relaxed) == 0) raise_put_off();
+    if (signals.put_off.load(std::memory_order_relaxed) && signals.held.load(std::memory_order_relaxed) == 0)
+      raise_put_off();
   }
   Masked(const Masked&) = delete;
   Masked& operator=(const Masked&) = delete;
@@ -142,8 +145,8 @@ class Handled {
   unsigned ran_ = signals.ran.load(std::memory_order_relaxed), broke_ = signals.broke.load(std::memory_order_relaxed);
 };
 
-// The kernel's wait in which a thread sleeps, in a held stretch, which it interrupts: in sleep() handlers run, and the thread may be
-// cancelled, of either type.
+// The kernel's wait in which a thread sleeps, in a held stretch, which it interrupts: in sleep() handlers run, and the
+// thread may be cancelled, of either type.
 class Nap {
  public:
   // ppoll(2). The last of the list is the library's own.
@@ -153,10 +156,11 @@ class Nap {
   Nap(const Nap&) = delete;
   Nap& operator=(const Nap&) = delete;
 
-  // EINTR also if a handler ran after `since` began. `cancel_state`: as of pthread_setcancelstate, in force during the wait.
+  // EINTR also if a handler ran after `since` began. `cancel_state`: as of pthread_setcancelstate, in force during the
+  // wait.
   Result<int> sleep(const Handled& since, int cancel_state);
-  // The list was longer than the process may have descriptors: the kernel's ppoll refused it. Then select takes its place, for a turn at
-  // most, after which the caller looks for itself; what it cannot express is not waited for.
+  // The list was longer than the process may have descriptors: the kernel's ppoll refused it. Then select takes its
+  // place, for a turn at most, after which the caller looks for itself; what it cannot express is not waited for.
   bool cramped() const { return cramped_; }
   // The thread sleeps at the sources of `engine`. While a handler runs instead it is not there: the service thread is.
   void covers(engine::Engine& engine) { covered_ = &engine; }

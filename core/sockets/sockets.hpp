@@ -23,7 +23,7 @@
 namespace rsock::config {
 struct Config;
 struct Parsed;
-}
+}  // namespace rsock::config
 
 namespace rsock::sockets {
 
@@ -52,16 +52,19 @@ struct Again {
   void (*announce_listeners)();  // all that the program has, by listening()
 };
 // Once, before any other function: the rules in force, the program's name, and where statistics go ("" nowhere).
-void start(const config::Config& config, std::string_view program, std::string_view statistics_file, const Again& again);
-// Exit is under way (exit, _exit, return from main): delivers what flows in lanes still hold, within the bound drain_ms,
-// and appends the statistics. Blocks at most that long. Does its work once; a child of vfork must not call it (see in_borrowed_memory).
+void start(const config::Config& config, std::string_view program, std::string_view statistics_file,
+           const Again& again);
+// Exit is under way (exit, _exit, return from main): delivers what flows in lanes still hold, within the bound
+// drain_ms, and appends the statistics. Blocks at most that long. Does its work once; a child of vfork must not call it
+// (see in_borrowed_memory).
 void finish();
-// The same, from the handler of a signal that ends the process, whatever it interrupted: the library's thread does it. The caller's
-// thread does not come back to what it did; others may go on meanwhile.
+// The same, from the handler of a signal that ends the process, whatever it interrupted: the library's thread does it.
+// The caller's thread does not come back to what it did; others may go on meanwhile.
 void finish_in_handler();
 // The same signal waits until its thread lets go of the lock: the process ends by it in time even if that never comes.
 void end_in_time(int signal);
-// The calling thread is about to end, with this status as of _exit: the last one of the program's ends the process. Takes no locks.
+// The calling thread is about to end, with this status as of _exit: the last one of the program's ends the process.
+// Takes no locks.
 void thread_ends(int status);
 // This is a child of vfork (or a clone that shares memory) running in the parent's memory: nothing may be changed here.
 bool in_borrowed_memory();
@@ -69,8 +72,8 @@ bool in_borrowed_memory();
 void before_fork();
 void after_fork_in_parent();
 void after_fork_in_child();
-// The flows of this process go back to TCP, and so do those of its parent that the new program is meant to have. Blocks for a
-// bounded time.
+// The flows of this process go back to TCP, and so do those of its parent that the new program is meant to have. Blocks
+// for a bounded time.
 void before_exec();
 // The program goes on after all.
 void exec_failed();
@@ -78,8 +81,9 @@ void exec_failed();
 void before_daemon();
 // In the child: the process that forked it has ended.
 void became_daemon();
-// A ring of io_uring is about to be made, by which the program may use sockets unseen. False: the options say that there is to be none.
-// True: all flows have gone back to TCP, and those that come stay there. Blocks for a bounded time.
+// A ring of io_uring is about to be made, by which the program may use sockets unseen. False: the options say that
+// there is to be none. True: all flows have gone back to TCP, and those that come stay there. Blocks for a bounded
+// time.
 bool before_ring();
 
 // While one lives, no thread of the library opens or closes descriptors of its own: what own::next() tells holds.
@@ -90,13 +94,15 @@ class Still {
   Still(const Still&) = delete;
   Still& operator=(const Still&) = delete;
 };
-// Whether the program has but this thread. Then its descriptors are nobody else's, whatever our own thread makes the kernel think.
+// Whether the program has but this thread. Then its descriptors are nobody else's, whatever our own thread makes the
+// kernel think.
 bool only_thread();
-// This thread is about to have descriptors of its own (unshare(2)): one number may name two things from now on. All flows go
-// back to TCP, and nothing is selected any more. Blocks for a bounded time.
+// This thread is about to have descriptors of its own (unshare(2)): one number may name two things from now on. All
+// flows go back to TCP, and nothing is selected any more. Blocks for a bounded time.
 void before_unshare();
-// A filter of system calls (seccomp(2)) is about to come into force, and nobody knows what it allows: all flows go back to TCP, nothing
-// is selected any more, the library's thread ends, and the statistics, which end here, are written. Blocks for a bounded time.
+// A filter of system calls (seccomp(2)) is about to come into force, and nobody knows what it allows: all flows go back
+// to TCP, nothing is selected any more, the library's thread ends, and the statistics, which end here, are written.
+// Blocks for a bounded time.
 void before_filter();
 
 // ---- which descriptors concern us ----------------------------------------------------------------------------------
@@ -122,16 +128,16 @@ inline Entry* find(int fd) {
 }
 // True when no rule selects anything: the shell need not announce sockets, listeners or connections.
 bool idle();
-// A call of the program's found no free descriptor: what the library has where the program's are is given back, and the flows go to
-// TCP for a while. True if the call is to be repeated. Blocks for a bounded time.
+// A call of the program's found no free descriptor: what the library has where the program's are is given back, and the
+// flows go to TCP for a while. True if the call is to be repeated. Blocks for a bounded time.
 bool make_room();
 // The same before one does, since few are left: not all calls that need some are ours to repeat. Does not wait for it.
 void make_room_soon();
 
-// A thread that goes to sleep in an epoll set that is of no concern says so, looks once more whether that is still true, and looks
-// again when it has slept: the set's first flow may come meanwhile, and then the bell of the set has to wake it. Without a lock, and
-// by a handful of instructions, since every wait of a program pays for it. A child of fork may inherit the count of a thread that it
-// does not have: at most a bell rings in vain.
+// A thread that goes to sleep in an epoll set that is of no concern says so, looks once more whether that is still
+// true, and looks again when it has slept: the set's first flow may come meanwhile, and then the bell of the set has to
+// wake it. Without a lock, and by a handful of instructions, since every wait of a program pays for it. A child of fork
+// may inherit the count of a thread that it does not have: at most a bell rings in vain.
 class Unaware {
  public:
   explicit Unaware(int set) : count_(sleeping_in(set)) { count_.fetch_add(1); }
@@ -146,7 +152,8 @@ class Unaware {
   std::atomic<int>& count_;
 };
 
-// ---- descriptors come and go: announced after the kernel did it, except where noted ----------------------------------
+// ---- descriptors come and go: announced after the kernel did it, except where noted
+// ----------------------------------
 
 void socket_made(int fd, int domain, int type);
 // Also where it came from elsewhere: from another process, or the program before this one.
@@ -169,16 +176,16 @@ void connected(int fd, int error);
 void duplicated(int from, int to);
 // Its close-on-exec was taken off: it is meant for the next program.
 void meant_for_next_program(int fd);
-// pidfd_getfd(2) brought `fd`, which is `theirs` in some process. If that has it in a lane, it goes back to TCP for good (blocks for a
-// bounded time).
+// pidfd_getfd(2) brought `fd`, which is `theirs` in some process. If that has it in a lane, it goes back to TCP for
+// good (blocks for a bounded time).
 void taken(int theirs, int fd);
 // BEFORE the kernel closes it.
 void before_close(int fd);
 
 // ---- bytes; may block -------------------------------------------------------------------------------------------
 
-// The program's buffers, as far as they may be touched. `cut`: the program named more, and what comes next may not be: a transfer
-// that would get there gives EFAULT, but not before it would get there, as the kernel does.
+// The program's buffers, as far as they may be touched. `cut`: the program named more, and what comes next may not be:
+// a transfer that would get there gives EFAULT, but not before it would get there, as the kernel does.
 struct Buffers {
   std::span<const iovec> parts;
   bool cut = false;
@@ -221,15 +228,15 @@ Answer<Unread> unread(int fd);
 Answer<int> ioctl(int fd, unsigned long request, void* argument);
 // The status flags of the descriptor were changed by fcntl(F_SETFL) or ioctl(FIONBIO).
 void nonblocking_set(int fd, bool nonblocking);
-// The program is about to make a call that no lane serves: the flow goes back to TCP (blocks for a bounded time) and stays
-// there; the shell then calls libc.
+// The program is about to make a call that no lane serves: the flow goes back to TCP (blocks for a bounded time) and
+// stays there; the shell then calls libc.
 void unserved(int fd, Reason reason = Reason::unserved_call);
 // The same for a call that moves no bytes, but makes the kernel do what only it can.
 void unhonoured(int fd);
 // Whether a connection in a lane is one no more: both its directions have ended, or it was reset.
 bool disconnected(int fd);
-// The program is about to ask the kernel for something that depends on whether the connection has ended: if it has in its lane, the
-// kernel is made to know (blocks for a bounded time).
+// The program is about to ask the kernel for something that depends on whether the connection has ended: if it has in
+// its lane, the kernel is made to know (blocks for a bounded time).
 void end_known(int fd);
 
 // ---- waiting; may block ---------------------------------------------------------------------------------------------
@@ -238,8 +245,8 @@ void end_known(int fd);
 Answer<int> epoll_ctl(int set, int operation, int fd, const epoll_event* event);
 // nullptr timeout: for ever. `mask`: as of epoll_pwait; nullptr none.
 Answer<int> epoll_wait(int set, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask);
-// libc's own wait in a set that was of no concern has brought these events, and now it is: how many of them are the application's,
-// in place. None: wait again.
+// libc's own wait in a set that was of no concern has brought these events, and now it is: how many of them are the
+// application's, in place. None: wait again.
 int epoll_waited(int set, epoll_event* events, int count);
 Answer<int> poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
 // `timeout` is updated with the time left, as Linux does for select (not for pselect: give a copy).

@@ -1,7 +1,7 @@
-// splice(2) between a pipe and a flow. The bytes go by a pipe of our own, so that what the other side does not take stays where it
-// was: what came in is only looked at until the program's pipe has it, and what is to go out is copied by tee(2) until the flow has it.
-// Between the look and the taking nobody lets the lock go: another thread could read the same bytes, or the flow leave its lane, and they
-// would come again.
+// splice(2) between a pipe and a flow. The bytes go by a pipe of our own, so that what the other side does not take
+// stays where it was: what came in is only looked at until the program's pipe has it, and what is to go out is copied
+// by tee(2) until the flow has it. Between the look and the taking nobody lets the lock go: another thread could read
+// the same bytes, or the flow leave its lane, and they would come again.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -36,8 +36,8 @@ struct OwnPipe {
   explicit operator bool() const { return holds > 0; }
 };
 
-// Whether the call is one that moves bytes between a flow and a pipe that can be used in this way. About others the kernel knows
-// better, and does not look at the flow.
+// Whether the call is one that moves bytes between a flow and a pipe that can be used in this way. About others the
+// kernel knows better, and does not look at the flow.
 bool moves(int flow, int pipe, int access, size_t size, unsigned flags) {
   const auto* entry = find(flow);
   if (!entry || entry->passes.load(std::memory_order_acquire) || size == 0 || (flags & ~kFlags)) return false;
@@ -70,7 +70,8 @@ Answer<size_t> moved(ssize_t result) {
 }
 
 // Gives the pipe what of the flow's bytes are there and it has room for. EAGAIN: none are, or it has none.
-Answer<size_t> hand_on(int fd, int pipe, const OwnPipe& own, std::span<std::byte> space, unsigned flags, const Pipes& libc) {
+Answer<size_t> hand_on(int fd, int pipe, const OwnPipe& own, std::span<std::byte> space, unsigned flags,
+                       const Pipes& libc) {
   const Section section;
   const auto flow = lane_flow(fd);
   if (!flow) return Answer<size_t>::pass();
@@ -118,7 +119,8 @@ Answer<size_t> splice_out(int pipe, int fd, size_t size, unsigned flags, const P
   size_t done = 0;
   while (done < size) {
     // Nothing more is waited for once something was moved.
-    const auto copied = libc.tee(pipe, own.in.get(), std::min(size - done, bytes.size()), done ? flags | SPLICE_F_NONBLOCK : flags);
+    const auto copied =
+        libc.tee(pipe, own.in.get(), std::min(size - done, bytes.size()), done ? flags | SPLICE_F_NONBLOCK : flags);
     if (copied <= 0) return done ? Answer<size_t>(done) : moved(copied);
     const auto got = sys::read(own.out.get(), bytes.data(), static_cast<size_t>(copied));
     if (!got) return done ? Answer<size_t>(done) : Answer<size_t>(Errno{got.error()});

@@ -48,7 +48,8 @@ void taken(int theirs, int fd) {
     owners = std::move(leaving);
   };
   if (!owners.empty()) ask();
-  // Its time begins when all were asked: one that is silent, and has nothing to do with it, takes that of the question alone.
+  // Its time begins when all were asked: one that is silent, and has nothing to do with it, takes that of the question
+  // alone.
   for (const auto deadline = now() + kLeaveBound; !owners.empty(); ask()) {
     if (now() >= deadline) return sys::dissolve(fd);  // its bytes would come in front of what is in the lane
     kernel.ppoll(nullptr, 0, &kPause, nullptr);

@@ -11,9 +11,9 @@
 namespace rsock::sockets {
 namespace {
 
-// Whether spinning has paid of late. A few spins in vain prove nothing: where both ends spin, a hiccup of one sends the other to
-// sleep, and both must try again for either to find the other awake. After more of them in a row, waits sleep at once, twice as
-// many after each further spin that was tried in vain. Under the lock.
+// Whether spinning has paid of late. A few spins in vain prove nothing: where both ends spin, a hiccup of one sends the
+// other to sleep, and both must try again for either to find the other awake. After more of them in a row, waits sleep
+// at once, twice as many after each further spin that was tried in vain. Under the lock.
 class Pace {
  public:
   bool worth_spinning() {
@@ -114,7 +114,8 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   auto& engine = section.engine();
   const auto most = engine.longest_spin();
   if (most.count() == 0 || spinning || one_cpu() || !pace.worth_spinning()) return false;
-  constexpr int kPolls = 8;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
+  constexpr int kPolls =
+      8;  // a turn: the clock, and to let go of the lock, cost as much as some looks at the completion queues
   auto time = now();
   const auto until = time + most;
   const auto stop = deadline ? std::min(until, *deadline) : until;
@@ -138,8 +139,8 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   return found;
 }
 
-std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready, Nap& nap,
-                                 const Handled& since) {
+std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
+                                 Nap& nap, const Handled& since) {
   auto& engine = section.engine();
   if (covers) {
     engine.arm();
@@ -156,7 +157,8 @@ std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, c
     int& sleepers;
     const bool covers;
     Nap& nap;
-    Asleep(engine::Engine& with, int& all, bool counts, Nap& its) : engine(with), sleepers(all), covers(counts), nap(its) {
+    Asleep(engine::Engine& with, int& all, bool counts, Nap& its)
+        : engine(with), sleepers(all), covers(counts), nap(its) {
       ++sleepers;
       engine.asleep += covers;
       if (covers) nap.covers(engine);

@@ -1,14 +1,15 @@
 #pragma once
-// The one place where application threads wait: first on the completion queues, for a bounded time that adapts, then in the
-// kernel.
+// The one place where application threads wait: first on the completion queues, for a bounded time that adapts, then in
+// the kernel.
 //
-// Spinning. One thread at a time spins, for spin_us at most. While that was in vain of late, most waits sleep at once and few try.
-// It never spins on a machine with one CPU.
+// Spinning. One thread at a time spins, for spin_us at most. While that was in vain of late, most waits sleep at once
+// and few try. It never spins on a machine with one CPU.
 //
-// Sleeping. arm, poll again, sleep: what completed before the arming gives no event, so it has to be looked for once more. One sleeper
-// is on duty: its descriptors include the engine's sources, and what comes for a flow that another thread waits for rings that thread's
-// bell. With all of them at the sources each message would wake them all. A thread on duty that leaves calls the next; one that leaves
-// while others are on duty arms again, since it may have taken the event that was theirs.
+// Sleeping. arm, poll again, sleep: what completed before the arming gives no event, so it has to be looked for once
+// more. One sleeper is on duty: its descriptors include the engine's sources, and what comes for a flow that another
+// thread waits for rings that thread's bell. With all of them at the sources each message would wake them all. A thread
+// on duty that leaves calls the next; one that leaves while others are on duty arms again, since it may have taken the
+// event that was theirs.
 
 #include <functional>
 #include <optional>
@@ -20,8 +21,8 @@
 
 namespace rsock::sockets {
 
-// Kernel descriptors do not starve behind a wait that spins for flows in lanes: the kernel is looked at this often; less often, up to
-// the second figure, while it has nothing.
+// Kernel descriptors do not starve behind a wait that spins for flows in lanes: the kernel is looked at this often;
+// less often, up to the second figure, while it has nothing.
 inline constexpr auto kKernelLook = microseconds(100), kKernelLookMost = microseconds(1000);
 
 // When the kernel is to be looked at next.
@@ -68,7 +69,8 @@ class Bell {
   bool rung_ = false;
 };
 
-// Whether a thread that sleeps now has to be on duty: nobody is, or only at sources that are not all that there are by now.
+// Whether a thread that sleeps now has to be on duty: nobody is, or only at sources that are not all that there are by
+// now.
 class Duty {
  public:
   // Whoever asks is not asleep, but may be the handler of a thread that was: that one is at nothing.
@@ -129,23 +131,25 @@ class Attendance {
   engine::Engine& engine_;
 };
 
-// Spins until `ready` (called under the lock after each poll, with the time as of late) says so; false if it did not come true in
-// time.
+// Spins until `ready` (called under the lock after each poll, with the time as of late) says so; false if it did not
+// come true in time.
 bool spin(Section& section, std::optional<Time> deadline, const std::function<bool(Time)>& ready);
 
-// Sleeps in the kernel (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the wait answered, or
-// nothing if it was not needed; EINTR as Nap::sleep says. `covers`: the wait includes the engine's sources. `sleepers` counts those
-// who are asleep: only they need a bell, while whoever is awake under the lock looks for itself.
-std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready, Nap& nap,
-                                 const Handled& since);
+// Sleeps in the kernel (without the lock, cancellable), unless `ready` turns true once the engine is armed. What the
+// wait answered, or nothing if it was not needed; EINTR as Nap::sleep says. `covers`: the wait includes the engine's
+// sources. `sleepers` counts those who are asleep: only they need a bell, while whoever is awake under the lock looks
+// for itself.
+std::optional<Result<int>> sleep(Section& section, bool covers, int& sleepers, const std::function<bool()>& ready,
+                                 Nap& nap, const Handled& since);
 
-// Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. ETIMEDOUT; EINTR: a handler ran after
-// `since` began.
+// Waits for `flow` to show any of `wanted`, an error or an end, or to enter or leave its lane. ETIMEDOUT; EINTR: a
+// handler ran after `since` began.
 Status wait_for(Section& section, const std::shared_ptr<engine::Flow>& flow, uint32_t wanted,
                 std::optional<Time> deadline, const Handled& since = {});
 
 // Waits until `done`, which is asked under the lock whenever the flow has changed. Signals do not end it. ETIMEDOUT.
-Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline, const std::function<bool()>& done);
+Status wait_until(Section& section, const std::shared_ptr<engine::Flow>& flow, Time deadline,
+                  const std::function<bool()>& done);
 
 // The time until `deadline` as poll takes it, never negative; nullptr if there is none.
 timespec* remaining(std::optional<Time> deadline, timespec& storage);

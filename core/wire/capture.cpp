@@ -11,13 +11,9 @@ constexpr uint32_t kSkip = UINT32_MAX;  // in the place of `bytes`
 constexpr size_t kSkipSize = 2 * sizeof(uint32_t);
 constexpr uint64_t kAligned = 8;
 
-uint64_t length_of(uint32_t bytes) {
-  return (sizeof(CaptureRecord) + bytes + kAligned - 1) & ~(kAligned - 1);
-}
+uint64_t length_of(uint32_t bytes) { return (sizeof(CaptureRecord) + bytes + kAligned - 1) & ~(kAligned - 1); }
 
-CaptureHead& head_of(std::span<std::byte> memory) {
-  return *reinterpret_cast<CaptureHead*>(memory.data());
-}
+CaptureHead& head_of(std::span<std::byte> memory) { return *reinterpret_cast<CaptureHead*>(memory.data()); }
 
 }  // namespace
 
@@ -31,16 +27,12 @@ std::byte* CaptureWriter::begin(CaptureRecord record) {
   const auto at = written_ & (ring_.size() - 1);
   const auto rest = ring_.size() - at;
   const auto needed = length <= rest ? length : rest + length;
-  const auto room = [&] {
-    return written_ - read_ <= ring_.size() && ring_.size() - (written_ - read_) >= needed;
-  };
+  const auto room = [&] { return written_ - read_ <= ring_.size() && ring_.size() - (written_ - read_) >= needed; };
   if (!room()) read_ = head_.read.load(std::memory_order_acquire);
   if (!room()) {
     // Only this process writes them.
-    head_.lost_records.store(head_.lost_records.load(std::memory_order_relaxed) + 1,
-                             std::memory_order_relaxed);
-    head_.lost_bytes.store(head_.lost_bytes.load(std::memory_order_relaxed) + record.bytes,
-                           std::memory_order_relaxed);
+    head_.lost_records.store(head_.lost_records.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    head_.lost_bytes.store(head_.lost_bytes.load(std::memory_order_relaxed) + record.bytes, std::memory_order_relaxed);
     return nullptr;
   }
   auto* place = ring_.data() + at;
@@ -61,8 +53,7 @@ void CaptureWriter::commit() {
 }
 
 bool CaptureReader::fits(size_t memory) {
-  return memory > kCaptureRing && std::has_single_bit(memory - kCaptureRing) &&
-         memory - kCaptureRing >= kCaptureRing;
+  return memory > kCaptureRing && std::has_single_bit(memory - kCaptureRing) && memory - kCaptureRing >= kCaptureRing;
 }
 
 CaptureReader::CaptureReader(std::span<std::byte> memory)

@@ -22,7 +22,7 @@ namespace rsock::wire {
 
 inline constexpr size_t kCaptureRing = 4096;                                // where it begins
 inline constexpr uint64_t kCaptureLeast = 1 << 20, kCaptureMost = 1 << 30;  // bytes of a ring
-inline constexpr uint32_t kCapturePiece = 32 << 10;  // a record has no more bytes of a flow
+inline constexpr uint32_t kCapturePiece = 32 << 10;                         // a record has no more bytes of a flow
 
 struct CaptureHead {
   alignas(64) std::atomic<uint64_t> written;

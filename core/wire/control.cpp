@@ -15,7 +15,9 @@ void begin(Writer& writer) {
   writer.number(kControlVersion);
 }
 
-bool begins(Reader& reader) { return reader.number<uint32_t>() == kControlMagic && reader.number<uint16_t>() == kControlVersion; }
+bool begins(Reader& reader) {
+  return reader.number<uint32_t>() == kControlMagic && reader.number<uint16_t>() == kControlVersion;
+}
 
 template <class Length>
 void put(Writer& writer, std::string_view text, size_t most = std::numeric_limits<Length>::max()) {
@@ -63,7 +65,8 @@ std::vector<uint8_t> encode(const ControlAnswer& answer) {
   writer.number(uint8_t{0});
   writer.number(answer.process);
   writer.number(answer.moved);
-  for (const auto count : {answer.flows.tcp, answer.flows.rdma, answer.flows.shm, answer.flows.entering, answer.flows.leaving})
+  for (const auto count :
+       {answer.flows.tcp, answer.flows.rdma, answer.flows.shm, answer.flows.entering, answer.flows.leaving})
     writer.number(count);
   const auto reasons = std::min(answer.stay.size(), kControlReasonsMost);
   writer.number(static_cast<uint16_t>(reasons));
@@ -87,7 +90,8 @@ std::optional<ControlAnswer> decode_control_answer(std::span<const uint8_t> byte
   answer.process = reader.number<uint32_t>();
   answer.moved = reader.number<uint32_t>();
   auto& flows = answer.flows;
-  for (auto* count : {&flows.tcp, &flows.rdma, &flows.shm, &flows.entering, &flows.leaving}) *count = reader.number<uint32_t>();
+  for (auto* count : {&flows.tcp, &flows.rdma, &flows.shm, &flows.entering, &flows.leaving})
+    *count = reader.number<uint32_t>();
   const auto reasons = reader.number<uint16_t>();
   if (!reader.good() || refused > 1 || zero != 0 || reasons > kControlReasonsMost) return {};
   for (size_t i = 0; i < reasons; ++i) {

@@ -9,8 +9,8 @@
 //   8  2  port at either end; 0: all flows     8  4  process id, as the process sees itself
 //  10  8  of hand_over, pages and capture: a number
 //                                             12  4  flows that the order has set moving
-//                                             16  20 flows by where they are: tcp, rdma, shm, entering, leaving (4 each)
-//                                             36  2  how many reasons follow: key (1 + n), flows (4) each
+//                                             16  20 flows by where they are: tcp, rdma, shm, entering, leaving (4
+//                                             each) 36  2  how many reasons follow: key (1 + n), flows (4) each
 //                                                    then the program's name (1 + n) and the complaint (2 + n)
 //
 // What may be long (flows, links) is asked for a page at a time. A page, 18 bytes and what follows:
@@ -36,19 +36,21 @@ inline constexpr size_t kControlRequestSize = 10, kControlRequestMost = 18;
 inline constexpr size_t kControlAnswerMost = 16384;
 inline constexpr size_t kControlReasonsMost = 64;
 inline constexpr size_t kControlPageHead = 18, kControlTextMost = kControlAnswerMost - kControlPageHead;
-// The name of a control socket, in the abstract space of the network namespace: this, then 16 hexadecimal digits, random.
+// The name of a control socket, in the abstract space of the network namespace: this, then 16 hexadecimal digits,
+// random.
 inline constexpr char kControlPrefix[] = "rsock-control-";
 
 enum class Order : uint8_t {
-  tell,    // where the flows are
-  leave,   // flows go back to TCP, and stay there until `enter`
-  enter,   // flows may enter a lane again
-  reload,  // the rules are read again
-  hand_over,  // another process has the descriptor: its flow goes back to TCP for good
+  tell,        // where the flows are
+  leave,       // flows go back to TCP, and stay there until `enter`
+  enter,       // flows may enter a lane again
+  reload,      // the rules are read again
+  hand_over,   // another process has the descriptor: its flow goes back to TCP for good
   flows,       // a page: each flow
   links,       // a page: each link
   statistics,  // a page: the counters, as they are written at the end
-  capture,     // root's alone: a ring of `number` bytes comes with the answer (capture.hpp); it lasts as long as this connection
+  capture,     // root's alone: a ring of `number` bytes comes with the answer (capture.hpp); it lasts as long as this
+               // connection
 };
 inline constexpr bool asks_for_page(Order order) { return order >= Order::flows && order <= Order::statistics; }
 inline constexpr bool has_number(Order order) { return order >= Order::hand_over; }
@@ -56,7 +58,8 @@ inline constexpr bool has_number(Order order) { return order >= Order::hand_over
 struct ControlRequest {
   Order order = Order::tell;
   uint16_t port = 0;
-  uint64_t number = 0;  // hand_over: SO_COOKIE of the socket; a page: what is told begins behind it; capture: the size of its ring
+  uint64_t number =
+      0;  // hand_over: SO_COOKIE of the socket; a page: what is told begins behind it; capture: the size of its ring
 };
 
 struct FlowCounts {

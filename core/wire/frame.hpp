@@ -7,9 +7,9 @@
 //  48   8   consumed
 //  56   8   written
 //
-// RESUME: "I have frozen my ring after `consumed` bytes of yours; send the rest raw. Of mine, which were `written`, the rest comes raw as
-// soon as I know where to go on." LEAVE says the same, and that the sender stays on TCP from now on; ASIDE, that it does so for a
-// while, and that nothing failed.
+// RESUME: "I have frozen my ring after `consumed` bytes of yours; send the rest raw. Of mine, which were `written`, the
+// rest comes raw as soon as I know where to go on." LEAVE says the same, and that the sender stays on TCP from now on;
+// ASIDE, that it does so for a while, and that nothing failed.
 
 #include <optional>
 #include <span>

@@ -1,8 +1,8 @@
 #pragma once
 // What two processes tell each other in the private data of the dial: who they are and what they speak. 24 bytes, the
-// same in request, answer and refusal. In a request, the dialler's end of the flow that it looks for follows: the point that it
-// dials may be another flow's; in an answer or a refusal, the key of who was dialled, for which a request has no room
-// beside that. Whatever comes behind is ignored, so that later versions can add to it.
+// same in request, answer and refusal. In a request, the dialler's end of the flow that it looks for follows: the point
+// that it dials may be another flow's; in an answer or a refusal, the key of who was dialled, for which a request has
+// no room beside that. Whatever comes behind is ignored, so that later versions can add to it.
 //
 //   0   4   magic "rsck"
 //   4   2   version: the newest that the sender speaks
@@ -44,8 +44,8 @@ struct Greeting {
   PublicKey key{};  // of an answer
   uint16_t oldest = kOldestVersion;
 
-  // The version that the sender and this library speak with each other: the newest that both know. Each end finds the same.
-  // Nothing: there is none.
+  // The version that the sender and this library speak with each other: the newest that both know. Each end finds the
+  // same. Nothing: there is none.
   std::optional<uint16_t> common() const;
 };
 

@@ -10,10 +10,15 @@ namespace {
 
 // Each body is listed once, as its fields in order; writing and reading both follow that list.
 template <class Visit>
-void fields(auto& body, Visit visit)
-  requires requires { body.to; } || requires { body.from; } || requires { body.packed; } || requires { body.proof; } ||
-           std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
-{
+void fields(auto& body, Visit visit) requires requires {
+  body.to;
+} || requires {
+  body.from;
+} || requires {
+  body.packed;
+} || requires {
+  body.proof;
+} || std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit> {
   using Kind = std::remove_cvref_t<decltype(body)>;
   if constexpr (std::is_same_v<Kind, Key>) {
     visit(body.key), visit(body.proof);
@@ -45,7 +50,7 @@ void fields(auto& body, Visit visit)
 struct Put {
   Writer& writer;
   template <class T>
-    requires std::is_unsigned_v<T>
+  requires std::is_unsigned_v<T>
   void operator()(T value) const {
     if constexpr (std::is_same_v<T, bool>)
       writer.number(static_cast<uint8_t>(value));
@@ -70,7 +75,7 @@ struct Get {
   Reader& reader;
   bool& valid;
   template <class T>
-    requires std::is_unsigned_v<T>
+  requires std::is_unsigned_v<T>
   void operator()(T& value) const {
     if constexpr (std::is_same_v<T, bool>)
       flag(value);

@@ -1,14 +1,15 @@
 #pragma once
-// Messages: small SENDs on a link, in order with its writes. Big-endian, each at most kMessageMax bytes. All but PIECES are
-// control messages; PIECES carries data of several flows at once.
+// Messages: small SENDs on a link, in order with its writes. Big-endian, each at most kMessageMax bytes. All but PIECES
+// are control messages; PIECES carries data of several flows at once.
 //
 //   0   1   kind
 //   1   3   zero
 //   4   4   returned: receive work requests that the sender has posted since the link began, modulo 2^32 (credits)
 //   8   …   body, by kind; every field is always there and nothing follows it
 //
-// Slots: each end names a flow by a slot of its own; a message carries the slot of its receiver (`to`). CLAIM and ACCEPT
-// carry the sender's as well (`from`). A slot is free again when both ends have sent RETIRE, or the claim was declined.
+// Slots: each end names a flow by a slot of its own; a message carries the slot of its receiver (`to`). CLAIM and
+// ACCEPT carry the sender's as well (`from`). A slot is free again when both ends have sent RETIRE, or the claim was
+// declined.
 
 #include <array>
 #include <cstdint>
@@ -108,14 +109,14 @@ struct Retire {
 // Nothing but the header.
 struct Credit {};
 
-// Small pieces of data, for any number of flows: each as if it had been written into its flow's ring. `packed`: per piece the
-// receiver's slot (4), its length (2, not 0) and its bytes; decode_message() has seen that they fit.
+// Small pieces of data, for any number of flows: each as if it had been written into its flow's ring. `packed`: per
+// piece the receiver's slot (4), its length (2, not 0) and its bytes; decode_message() has seen that they fit.
 struct Pieces {
   std::span<const uint8_t> packed;
 };
 
-using Body = std::variant<Key, Claim, Accept, Confirm, Decline, Window, Blocked, Grow, Switch, Fin, Reset,
-                          Retire, Credit, Pieces, Witness>;
+using Body = std::variant<Key, Claim, Accept, Confirm, Decline, Window, Blocked, Grow, Switch, Fin, Reset, Retire,
+                          Credit, Pieces, Witness>;
 
 struct Message {
   uint32_t returned = 0;

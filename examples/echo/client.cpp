@@ -51,9 +51,7 @@ char pattern(uint64_t id, uint64_t offset) {
   std::exit(1);
 }
 
-bool would_block() {
-  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
+bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
 uint64_t may_send(const Connection& c, const Plan& plan) {
   const uint64_t allowed = std::min(plan.messages, c.received / plan.bytes + plan.inflight) * plan.bytes;
@@ -69,8 +67,7 @@ void send_more(Connection& c, const Plan& plan) {
     const ssize_t n = send(c.fd, out.data(), want, MSG_NOSIGNAL);
     if (n < 0 && would_block()) return;
     if (n < 0) die("send", errno);
-    const uint64_t first =
-        (c.sent + plan.bytes - 1) / plan.bytes;  // the first message that begins in these bytes
+    const uint64_t first = (c.sent + plan.bytes - 1) / plan.bytes;  // the first message that begins in these bytes
     c.sent += static_cast<uint64_t>(n);
     for (uint64_t m = first; m * plan.bytes < c.sent; ++m) c.begun[m % plan.inflight] = now;
   }
@@ -117,12 +114,9 @@ int main(int argc, char** argv) {
   sockaddr_in name{};
   name.sin_family = AF_INET;
   bool usable = argc >= 3 && argc <= 7 && inet_pton(AF_INET, argv[1], &name.sin_addr) == 1;
-  for (int i = 3; usable && i < argc; ++i)
-    usable = (*numbers[i - 3] = std::strtoull(argv[i], nullptr, 10)) > 0;
+  for (int i = 3; usable && i < argc; ++i) usable = (*numbers[i - 3] = std::strtoull(argv[i], nullptr, 10)) > 0;
   if (!usable)
-    return std::fprintf(stderr,
-                        "usage: echo_client ADDRESS PORT [CONNECTIONS [MESSAGES [BYTES [INFLIGHT]]]]\n"),
-           2;
+    return std::fprintf(stderr, "usage: echo_client ADDRESS PORT [CONNECTIONS [MESSAGES [BYTES [INFLIGHT]]]]\n"), 2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[2])));
 
   const int epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -34,9 +34,7 @@ struct Client {
   uint32_t events = EPOLLIN;  // what the epoll set watches for
 };
 
-bool would_block() {
-  return errno == EAGAIN || errno == EWOULDBLOCK;
-}
+bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
 [[noreturn]] void die(const char* what) {
   std::fprintf(stderr, "echo_server: %s: %s\n", what, std::strerror(errno));

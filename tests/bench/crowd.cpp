@@ -3,10 +3,11 @@
 //   crowd server ADDRESS PORT BYTES IDLE
 //   crowd client ADDRESS PORT BYTES IDLE FLOWS ROUNDS [QUIET_MS]
 //
-// Each end has IDLE eventfds in its epoll set that are never written to; the client makes FLOWS more connections that carry a few
-// messages and then nothing. The client plays rounds over one connection, each end waiting in epoll_wait before it reads; with
-// QUIET_MS both ends wait that long for nothing instead. The server prints "listening" and ends with the first connection. One
-// line of JSON each: the client's round-trip times in microseconds, and the CPU time that an end used in the quiet time, in ms.
+// Each end has IDLE eventfds in its epoll set that are never written to; the client makes FLOWS more connections that
+// carry a few messages and then nothing. The client plays rounds over one connection, each end waiting in epoll_wait
+// before it reads; with QUIET_MS both ends wait that long for nothing instead. The server prints "listening" and ends
+// with the first connection. One line of JSON each: the client's round-trip times in microseconds, and the CPU time
+// that an end used in the quiet time, in ms.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -67,7 +68,9 @@ class Set {
 double cpu_ms() {
   rusage used{};
   getrusage(RUSAGE_SELF, &used);
-  const auto ms = [](const timeval& time) { return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_usec) / 1e3; };
+  const auto ms = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_usec) / 1e3;
+  };
   return ms(used.ru_utime) + ms(used.ru_stime);
 }
 
@@ -94,7 +97,8 @@ void no_delay(int fd) {
 void serve(const sockaddr_in& name, std::vector<char> message, long idle) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || listen(listener, 1024) != 0) die("listen");
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || listen(listener, 1024) != 0)
+    die("listen");
   std::puts("listening");
   std::fflush(stdout);
   Set set(idle);
@@ -145,7 +149,7 @@ int connected(const sockaddr_in& name) {
 
 void play(const sockaddr_in& name, size_t bytes, long idle, long flows, size_t rounds, int quiet_ms) {
   Player player{Set(idle), std::vector<char>(bytes), std::vector<char>(bytes)};
-  constexpr int kWarmUp = 20;   // for each flow
+  constexpr int kWarmUp = 20;      // for each flow
   constexpr long kWarmUpMs = 500;  // which a run under the preload needs to enter its lane
   std::vector<int> all;
   for (long i = 0; i <= flows; ++i) {
@@ -180,7 +184,10 @@ int main(int argc, char** argv) {
   const long bytes = argc > 4 ? std::atol(argv[4]) : 0;
   const bool enough = (role == "server" && argc == 6) || (role == "client" && argc >= 8);
   if (!enough || bytes <= 0 || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
-    return std::fprintf(stderr, "usage: crowd server ADDRESS PORT BYTES IDLE | client ADDRESS PORT BYTES IDLE FLOWS ROUNDS [QUIET_MS]\n"), 2;
+    return std::fprintf(stderr,
+                        "usage: crowd server ADDRESS PORT BYTES IDLE | client ADDRESS PORT BYTES IDLE FLOWS ROUNDS "
+                        "[QUIET_MS]\n"),
+           2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   alarm(120);  // a run that hangs is ended
   if (role == "server")

@@ -1,10 +1,11 @@
-// What a program feels of a connection that enters its lane: how long its bytes are on their way, and how long a write takes.
+// What a program feels of a connection that enters its lane: how long its bytes are on their way, and how long a write
+// takes.
 //
 //   cutovers server ADDRESS PORT
 //   cutovers client ADDRESS PORT CONNECTIONS
 //
-// One connection after the other, the client writes small messages for 60 ms, one each 100 us, each with the time in it;
-// the server reads them, and says at the end how long the slowest was on its way. Both ends are on one machine.
+// One connection after the other, the client writes small messages for 60 ms, one each 100 us, each with the time in
+// it; the server reads them, and says at the end how long the slowest was on its way. Both ends are on one machine.
 //
 // The server prints "listening", and ends with the client's last connection. The client prints one line of JSON: of
 // the connections, p50 and p99 of the slowest message and of the longest write. Times are microseconds.
@@ -62,7 +63,8 @@ void no_delay(int fd) {
 void serve(const sockaddr_in& name) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || listen(listener, 8) != 0) die("listen");
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || listen(listener, 8) != 0)
+    die("listen");
   std::puts("listening");
   std::fflush(stdout);
   for (int64_t heard = 0; heard != kLastOfAll;) {
@@ -122,6 +124,7 @@ int main(int argc, char** argv) {
   }
   std::sort(messages.begin(), messages.end());
   std::sort(writes.begin(), writes.end());
-  std::printf("{\"connections\":%ld,\"message_p50_us\":%ld,\"message_p99_us\":%ld,\"write_p50_us\":%ld,\"write_p99_us\":%ld}\n", connections,
-              at(messages, 0.5), at(messages, 0.99), at(writes, 0.5), at(writes, 0.99));
+  std::printf(
+      "{\"connections\":%ld,\"message_p50_us\":%ld,\"message_p99_us\":%ld,\"write_p50_us\":%ld,\"write_p99_us\":%ld}\n",
+      connections, at(messages, 0.5), at(messages, 0.99), at(writes, 0.5), at(writes, 0.99));
 }

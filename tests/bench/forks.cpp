@@ -2,9 +2,10 @@
 //
 //   forks ADDRESS PORT BYTES FLOWS MIB COUNT
 //
-// Makes FLOWS connections to `crowd server`, plays messages of BYTES over them until those that enter a lane have had the time, and touches
-// MIB of memory, as a database that saves has. Then COUNT times each: fork, whose child ends at once, and system. At last a message
-// over each connection. One line of JSON: the medians of the time that fork and system took here, in microseconds.
+// Makes FLOWS connections to `crowd server`, plays messages of BYTES over them until those that enter a lane have had
+// the time, and touches MIB of memory, as a database that saves has. Then COUNT times each: fork, whose child ends at
+// once, and system. At last a message over each connection. One line of JSON: the medians of the time that fork and
+// system took here, in microseconds.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -71,7 +72,7 @@ int main(int argc, char** argv) {
     return std::fprintf(stderr, "usage: forks ADDRESS PORT BYTES FLOWS MIB COUNT\n"), 2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[2])));
   const int flows = std::atoi(argv[4]), count = std::atoi(argv[6]);
-  alarm(120);  // a run that hangs is ended
+  alarm(120);              // a run that hangs is ended
   unsetenv("LD_PRELOAD");  // what is measured is this process, not how a new program starts
   std::vector<char> message(static_cast<size_t>(std::atoi(argv[3])));
   std::vector<int> all;

@@ -50,9 +50,7 @@ struct Call {
 
 std::array<char, kFill> buffer;
 
-iovec one_byte() {
-  return {buffer.data(), 1};
-}
+iovec one_byte() { return {buffer.data(), 1}; }
 
 msghdr message(iovec& piece) {
   msghdr header{};
@@ -65,8 +63,7 @@ const Call kCalls[] = {
     {"read", 1, Call::kReads, [](const Fixture& f) { return read(f.near, buffer.data(), 1) == 1; }},
     {"write", 1, Call::kWrites, [](const Fixture& f) { return write(f.far, buffer.data(), 1) == 1; }},
     {"recv", 1, Call::kReads, [](const Fixture& f) { return recv(f.near, buffer.data(), 1, 0) == 1; }},
-    {"send", 1, Call::kWrites,
-     [](const Fixture& f) { return send(f.far, buffer.data(), 1, MSG_NOSIGNAL) == 1; }},
+    {"send", 1, Call::kWrites, [](const Fixture& f) { return send(f.far, buffer.data(), 1, MSG_NOSIGNAL) == 1; }},
     {"recvmsg", 1, Call::kReads,
      [](const Fixture& f) {
        iovec piece = one_byte();
@@ -184,6 +181,5 @@ int main(int argc, char** argv) {
       repeat(call, f, std::atol(argv[2]));
       return 0;
     }
-  return std::fprintf(stderr, "usage: idle_calls CALL COUNT [tcp|socketpair|pipe], or idle_calls --list\n"),
-         2;
+  return std::fprintf(stderr, "usage: idle_calls CALL COUNT [tcp|socketpair|pipe], or idle_calls --list\n"), 2;
 }

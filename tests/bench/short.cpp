@@ -3,7 +3,8 @@
 //   short server ADDRESS PORT           prints "listening"; ends when a connection brings no byte
 //   short client ADDRESS PORT COUNT
 //
-// The client connects, sends a byte, reads the answer, and the end behind it. One line of JSON: connections in a second.
+// The client connects, sends a byte, reads the answer, and the end behind it. One line of JSON: connections in a
+// second.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -33,7 +34,8 @@ int stream() {
 int serve(const sockaddr_in& address) {
   const int listener = stream(), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 128) != 0) die("listen");
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 128) != 0)
+    die("listen");
   std::puts("listening");
   std::fflush(stdout);
   for (bool more = true; more;) {
@@ -51,7 +53,8 @@ void visit(const sockaddr_in& address, bool asks) {
   const int fd = stream();
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) die("connect");
   char byte = 'x';
-  if (asks && (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 0)) die("no answer");
+  if (asks && (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 0))
+    die("no answer");
   close(fd);
 }
 

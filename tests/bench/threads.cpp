@@ -1,10 +1,11 @@
 // Round trips of many threads, each with a connection of its own.
 //
-//   threads server ADDRESS PORT WAY THREADS     a thread for each connection; prints "listening", ends with the last of THREADS connections
-//   threads client ADDRESS PORT WAY THREADS MS
+//   threads server ADDRESS PORT WAY THREADS     a thread for each connection; prints "listening", ends with the last of
+//   THREADS connections threads client ADDRESS PORT WAY THREADS MS
 //
-// WAY is how a thread waits: `recv` blocks in recv, `epoll` has an epoll set of its own. Messages are of 64 bytes. The client's threads
-// play for a second, in which connections may enter a lane, and then are counted for MS. One line of JSON: round trips in a second.
+// WAY is how a thread waits: `recv` blocks in recv, `epoll` has an epoll set of its own. Messages are of 64 bytes. The
+// client's threads play for a second, in which connections may enter a lane, and then are counted for MS. One line of
+// JSON: round trips in a second.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -81,7 +82,8 @@ int stream() {
 int serve(const sockaddr_in& address, bool with_sets, int count) {
   const int listener = stream(), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 128) != 0) die("listen");
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 128) != 0)
+    die("listen");
   std::puts("listening");
   std::fflush(stdout);
   std::vector<std::thread> threads;
@@ -138,5 +140,8 @@ int main(int argc, char** argv) {
     if (role == "server" && argc == 6) return serve(address, way == "epoll", std::atoi(argv[5]));
     if (role == "client" && argc == 7) return play(address, way == "epoll", std::atoi(argv[5]), std::atoi(argv[6]));
   }
-  return std::fprintf(stderr, "usage: threads server ADDRESS PORT recv|epoll THREADS | threads client ADDRESS PORT recv|epoll THREADS MS\n"), 2;
+  return std::fprintf(stderr,
+                      "usage: threads server ADDRESS PORT recv|epoll THREADS | threads client ADDRESS PORT recv|epoll "
+                      "THREADS MS\n"),
+         2;
 }

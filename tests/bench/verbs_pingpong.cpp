@@ -80,8 +80,7 @@ class Endpoint {
 
   void dial(sockaddr_in name) {
     if (rdma_create_id(events_, &id_, nullptr, RDMA_PS_TCP) != 0) die("rdma_create_id");
-    if (rdma_resolve_addr(id_, nullptr, reinterpret_cast<sockaddr*>(&name), kResolveMs) != 0)
-      die("rdma_resolve_addr");
+    if (rdma_resolve_addr(id_, nullptr, reinterpret_cast<sockaddr*>(&name), kResolveMs) != 0) die("rdma_resolve_addr");
     expect(RDMA_CM_EVENT_ADDR_RESOLVED, false);
     if (rdma_resolve_route(id_, kResolveMs) != 0) die("rdma_resolve_route");
     expect(RDMA_CM_EVENT_ROUTE_RESOLVED, false);
@@ -148,8 +147,7 @@ class Endpoint {
     if (rdma_get_cm_event(events_, &event) != 0) die("rdma_get_cm_event");
     if (event->event != type) errno = ECONNABORTED, die(rdma_event_str(event->event));
     if (introduces) {
-      if (event->param.conn.private_data_len < sizeof peer_)
-        errno = EPROTO, die("no target in the private data");
+      if (event->param.conn.private_data_len < sizeof peer_) errno = EPROTO, die("no target in the private data");
       std::memcpy(&peer_, event->param.conn.private_data, sizeof peer_);
       if (peer_.bytes != bytes_) errno = EPROTO, die("the other end uses another message size");
       if (!id_) id_ = event->id;
@@ -166,8 +164,7 @@ class Endpoint {
     wanted.cap = {kSends, kReceives, 1, 1, kWantedInline};
     if (rdma_create_qp(id_, nullptr, &wanted) != 0) die("rdma_create_qp");
     inline_ = wanted.cap.max_inline_data;
-    region_ =
-        ibv_reg_mr(id_->pd, memory_.data(), memory_.size(), IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    region_ = ibv_reg_mr(id_->pd, memory_.data(), memory_.size(), IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     if (!region_) die("ibv_reg_mr");
     post_receives(kReceives);
   }
@@ -210,8 +207,7 @@ void play(Endpoint& end, const sockaddr_in& name, size_t bytes, size_t rounds, l
     end.write(kMessage);
     end.await();
     trips.end();
-    if (std::memcmp(end.incoming(), end.outgoing(), bytes) != 0)
-      errno = EBADMSG, die("a wrong byte came back");
+    if (std::memcmp(end.incoming(), end.outgoing(), bytes) != 0) errno = EBADMSG, die("a wrong byte came back");
   }
   end.write(kStop);
   end.await();  // the server's own kStop: nothing is on its way any more, and either end may go
@@ -225,11 +221,8 @@ int main(int argc, char** argv) {
   name.sin_family = AF_INET;
   const std::string_view role = argc > 1 ? argv[1] : "";
   const long bytes = argc > 4 ? std::atol(argv[4]) : 0;
-  if ((role != "server" && role != "client") || bytes <= 0 ||
-      inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
-    return std::fprintf(stderr,
-                        "usage: verbs_pingpong server|client ADDRESS PORT BYTES [ROUNDS [WARMUP_MS]]\n"),
-           2;
+  if ((role != "server" && role != "client") || bytes <= 0 || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
+    return std::fprintf(stderr, "usage: verbs_pingpong server|client ADDRESS PORT BYTES [ROUNDS [WARMUP_MS]]\n"), 2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   alarm(120);  // a run that hangs is ended
 

@@ -16,9 +16,7 @@ namespace conformance {
 
 inline constexpr int kLimit = 96, kPairs = 4;
 
-inline bool is_open(int fd) {
-  return fcntl(fd, F_GETFD) >= 0;
-}
+inline bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
 inline int count_open(int limit) {
   int count = 0;
@@ -30,8 +28,7 @@ inline int count_open(int limit) {
 inline bool entered(int client, int server) {
   return eventually([=] {
     const auto before = received_by_kernel(client);
-    return put(server, ".") && take(client, 1) == "." &&
-           (!in_lane_world() || received_by_kernel(client) == before);
+    return put(server, ".") && take(client, 1) == "." && (!in_lane_world() || received_by_kernel(client) == before);
   });
 }
 

@@ -21,9 +21,9 @@ void pass_a_byte(int from, int to) {
   REQUIRE(recv(to, &byte, 1, 0) == 1);
 }
 
-// While it lives, the lowest numbers are taken; then they are free, and below those of all that was opened meanwhile. The library
-// takes the lowest number for a moment when it looks for the other end, long after connect and accept; from then on that is none of
-// those that a case has closed, and holds to be nobody's.
+// While it lives, the lowest numbers are taken; then they are free, and below those of all that was opened meanwhile.
+// The library takes the lowest number for a moment when it looks for the other end, long after connect and accept; from
+// then on that is none of those that a case has closed, and holds to be nobody's.
 class LowNumbers {
  public:
   LowNumbers() {
@@ -78,7 +78,8 @@ Listener listening(Family family, int backlog) {
     const auto text = family == Family::mapped ? "::ffff:" + v4 : std::string(chosen6 ? chosen6 : "::1");
     REQUIRE(inet_pton(AF_INET6, text.c_str(), &in6.sin6_addr) == 1);
   }
-  REQUIRE(bind(listener.fd, reinterpret_cast<sockaddr*>(&name), family == Family::v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6)) == 0);
+  REQUIRE(bind(listener.fd, reinterpret_cast<sockaddr*>(&name),
+               family == Family::v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6)) == 0);
   REQUIRE(listen(listener.fd, backlog) == 0);
   REQUIRE(getsockname(listener.fd, reinterpret_cast<sockaddr*>(&listener.address), &listener.size) == 0);
   return listener;
@@ -202,7 +203,9 @@ int option(int fd, int level, int name) {
   return value;
 }
 
-void set_option(int fd, int level, int name, int value) { REQUIRE(setsockopt(fd, level, name, &value, sizeof value) == 0); }
+void set_option(int fd, int level, int name, int value) {
+  REQUIRE(setsockopt(fd, level, name, &value, sizeof value) == 0);
+}
 
 void* bad_pointer() {
   static void* page = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

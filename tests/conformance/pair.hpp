@@ -1,7 +1,8 @@
 #pragma once
-// What every case is made of: the two ends of one TCP connection, both in this process. Plain POSIX; nothing here knows of the
-// library. Where a lane is to carry the bytes (RSOCK_CONFORMANCE_LANE is set, by `run`), the connection is in it before the case
-// begins: the kernel's own count of the bytes received (TCP_INFO) then stands still while bytes go to and fro.
+// What every case is made of: the two ends of one TCP connection, both in this process. Plain POSIX; nothing here knows
+// of the library. Where a lane is to carry the bytes (RSOCK_CONFORMANCE_LANE is set, by `run`), the connection is in it
+// before the case begins: the kernel's own count of the bytes received (TCP_INFO) then stands still while bytes go to
+// and fro.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,8 +71,8 @@ struct Pair {
   Fd client, server;
 };
 
-// A connection over loopback. Fails the case if it cannot be made, or does not enter the lane. Some lower numbers of descriptors are
-// free.
+// A connection over loopback. Fails the case if it cannot be made, or does not enter the lane. Some lower numbers of
+// descriptors are free.
 Pair connected(const Options& options = {});
 // Bytes go to and fro until the lane carries them. Does nothing more than an exchange where there is no lane.
 void enter_lane(int one, int other);
@@ -91,7 +92,8 @@ Listener listening(Family family = Family::v4, int backlog = 16);
 // A new socket of that family.
 Fd stream_socket(Family family = Family::v4, int flags = 0);
 
-// The bytes that TCP has brought to `fd`, as the kernel counts them: they stand still while a lane carries what is sent.
+// The bytes that TCP has brought to `fd`, as the kernel counts them: they stand still while a lane carries what is
+// sent.
 uint64_t received_by_kernel(int fd);
 
 // Waits until exactly or at least `bytes` can be read from `fd`. In a lane bytes arrive a moment after they are sent.
@@ -122,9 +124,9 @@ void* bad_pointer();
 }  // namespace conformance
 
 // The call fails with that errno.
-#define CHECK_FAILS(call, error)                     \
-  do {                                               \
-    errno = 0;                                       \
-    CHECK((call) == -1);                             \
+#define CHECK_FAILS(call, error)                                          \
+  do {                                                                    \
+    errno = 0;                                                            \
+    CHECK((call) == -1);                                                  \
     CHECK(std::string(strerrorname_np(errno)) == strerrorname_np(error)); \
   } while (false)

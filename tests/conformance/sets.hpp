@@ -11,14 +11,15 @@
 namespace conformance {
 
 // All that poll and epoll can report, as poll's bits: epoll's have the same numbers.
-inline constexpr short kAllEvents = POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLRDHUP;
+inline constexpr short kAllEvents =
+    POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLRDHUP;
 
 // "IN OUT": the names of the bits, in this order.
 inline std::string names(uint32_t events) {
   constexpr std::pair<uint32_t, const char*> kNames[] = {
-      {EPOLLIN, "IN"},         {EPOLLPRI, "PRI"},       {EPOLLOUT, "OUT"},       {EPOLLRDNORM, "RDNORM"}, {EPOLLRDBAND, "RDBAND"},
-      {EPOLLWRNORM, "WRNORM"}, {EPOLLWRBAND, "WRBAND"}, {EPOLLMSG, "MSG"},       {EPOLLRDHUP, "RDHUP"},   {EPOLLERR, "ERR"},
-      {EPOLLHUP, "HUP"},       {POLLNVAL, "NVAL"},
+      {EPOLLIN, "IN"},         {EPOLLPRI, "PRI"},       {EPOLLOUT, "OUT"},       {EPOLLRDNORM, "RDNORM"},
+      {EPOLLRDBAND, "RDBAND"}, {EPOLLWRNORM, "WRNORM"}, {EPOLLWRBAND, "WRBAND"}, {EPOLLMSG, "MSG"},
+      {EPOLLRDHUP, "RDHUP"},   {EPOLLERR, "ERR"},       {EPOLLHUP, "HUP"},       {POLLNVAL, "NVAL"},
   };
   std::string said;
   for (const auto& [bit, name] : kNames)

@@ -118,7 +118,8 @@ const std::vector<Waiter> waiters{
        return in_set(fd, events, [&](int set, epoll_event* event) { return epoll_pwait(set, event, 1, ms, nullptr); });
      }},
     {"epoll_pwait2", [](int fd, short events, int ms) {
-       return in_set(fd, events, [&](int set, epoll_event* event) { return epoll_pwait2(set, event, 1, Span(ms), nullptr); });
+       return in_set(fd, events,
+                     [&](int set, epoll_event* event) { return epoll_pwait2(set, event, 1, Span(ms), nullptr); });
      }}};
 
 }  // namespace conformance

@@ -92,7 +92,8 @@ class Caller {
   // It sleeps, and has for a moment: not in passing.
   bool asleep() const;
   // Signals, one after the other, until `enough` or until the call is over.
-  void signal_until(int number, const std::function<bool()>& enough = [] { return false; }) {
+  void signal_until(
+      int number, const std::function<bool()>& enough = [] { return false; }) {
     eventually([&] {
       if (done() || enough()) return true;
       signal(number);
@@ -127,7 +128,8 @@ struct Writer {
 extern const std::vector<Reader> readers;
 extern const std::vector<Writer> writers;
 
-// The calls that wait for one descriptor to show `events` (those of poll), for `ms` at most; for ever if negative. How many do.
+// The calls that wait for one descriptor to show `events` (those of poll), for `ms` at most; for ever if negative. How
+// many do.
 struct Waiter {
   const char* name;
   int (*call)(int fd, short events, int ms);

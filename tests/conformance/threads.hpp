@@ -11,7 +11,8 @@
 
 namespace conformance {
 
-// It sleeps in a system call, and it is not for a lock that it waits. A thread that waits for memory sleeps, too, in no call or in another.
+// It sleeps in a system call, and it is not for a lock that it waits. A thread that waits for memory sleeps, too, in no
+// call or in another.
 inline bool sleeps_in_call(pid_t thread) {
   char path[64], text[256] = "";
   snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);

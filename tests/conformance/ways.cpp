@@ -76,8 +76,8 @@ const std::vector<WayIn>& ways_in() {
          return syscall(SYS_preadv2, fd, &one, 1, -1L, -1L, 0);
        },
        false},
-      {"SYS_recvfrom", [](int fd, void* to, size_t size) { return syscall(SYS_recvfrom, fd, to, size, 0, nullptr, nullptr); },
-       true},
+      {"SYS_recvfrom",
+       [](int fd, void* to, size_t size) { return syscall(SYS_recvfrom, fd, to, size, 0, nullptr, nullptr); }, true},
       {"SYS_recvmsg",
        [](int fd, void* to, size_t size) {
          Message message(to, size);
@@ -142,7 +142,8 @@ const std::vector<WayOut>& ways_out() {
          return syscall(SYS_pwritev2, fd, &one, 1, -1L, -1L, 0);
        },
        false},
-      {"SYS_sendto", [](int fd, const void* from, size_t size) { return syscall(SYS_sendto, fd, from, size, 0, nullptr, 0); }},
+      {"SYS_sendto",
+       [](int fd, const void* from, size_t size) { return syscall(SYS_sendto, fd, from, size, 0, nullptr, 0); }},
       {"SYS_sendmsg",
        [](int fd, const void* from, size_t size) {
          Message message(from, size);

@@ -1,6 +1,6 @@
 #pragma once
-// All the ways to read bytes from a socket and to write them, as if each were read(2) or write(2): for rules that hold for every
-// one of them. By libc's names, the names of fortified programs, and by number.
+// All the ways to read bytes from a socket and to write them, as if each were read(2) or write(2): for rules that hold
+// for every one of them. By libc's names, the names of fortified programs, and by number.
 
 #include <sys/types.h>
 
@@ -33,7 +33,8 @@ const std::vector<WayOut>& ways_out();
 extern "C" {
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t object);
 ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t object, int flags);
-ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags, struct sockaddr* address, unsigned* address_size);
+ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t object, int flags, struct sockaddr* address,
+                       unsigned* address_size);
 ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t object);
 ssize_t __pread64_chk(int fd, void* buffer, size_t size, off64_t offset, size_t object);
 ssize_t __read(int fd, void* buffer, size_t size);

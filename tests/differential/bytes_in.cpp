@@ -19,8 +19,10 @@ struct Wanted {
 
 // A call that returns at once: what cannot is asked not to wait.
 Wanted wanted_from(const End& end, Numbers& random) {
-  Wanted wanted{random.one_in(14) ? 0 : random.one_in(2) ? random.between(1, 16) : random.one_in(2) ? random.between(1, 700)
-                                                                                                    : random.between(1, 5000),
+  Wanted wanted{random.one_in(14)  ? 0
+                : random.one_in(2) ? random.between(1, 16)
+                : random.one_in(2) ? random.between(1, 700)
+                                   : random.between(1, 5000),
                 0};
   if (random.one_in(3)) wanted.flags |= MSG_PEEK;
   if (random.one_in(5)) wanted.flags |= MSG_WAITALL;
@@ -56,7 +58,9 @@ void through_message(Program& program, const Handle& from, Wanted wanted, Number
     program.trace.add("recvmsg %d %zu flags %x", from.fd, wanted.size, wanted.flags);
     got = program.trace.result(recvmsg(from.fd, &message, wanted.flags));
   }
-  if (got >= 0) program.trace.add(" name %u control %zu flags %x", message.msg_namelen, message.msg_controllen, static_cast<unsigned>(message.msg_flags));
+  if (got >= 0)
+    program.trace.add(" name %u control %zu flags %x", message.msg_namelen, message.msg_controllen,
+                      static_cast<unsigned>(message.msg_flags));
   took(program, *from.end, got, buffer, wanted.flags);
 }
 
@@ -83,15 +87,17 @@ void operate_bytes_in(Program& program, Numbers& random) {
       sockaddr_storage name{};
       socklen_t size = sizeof name;
       program.trace.add("recvfrom%s %d %zu flags %x", how, fd, wanted.size, static_cast<unsigned>(wanted.flags));
-      const long got = program.trace.result(recvfrom(fd, to, wanted.size, wanted.flags, reinterpret_cast<sockaddr*>(&name), &size));
+      const long got =
+          program.trace.result(recvfrom(fd, to, wanted.size, wanted.flags, reinterpret_cast<sockaddr*>(&name), &size));
       if (got >= 0) program.trace.add(" name %u", size);
       return took(program, end, got, buffer, wanted.flags);
     }
     case 2: return through_message(program, *from, wanted, random);
     case 3: {
       program.trace.add("SYS_recvfrom%s %d %zu flags %x", how, fd, wanted.size, static_cast<unsigned>(wanted.flags));
-      return took(program, end, program.trace.result(syscall(SYS_recvfrom, fd, to, wanted.size, wanted.flags, nullptr, nullptr)), buffer,
-                  wanted.flags);
+      return took(program, end,
+                  program.trace.result(syscall(SYS_recvfrom, fd, to, wanted.size, wanted.flags, nullptr, nullptr)),
+                  buffer, wanted.flags);
     }
     case 4:
       program.trace.add("read%s %d %zu", how, fd, wanted.size);

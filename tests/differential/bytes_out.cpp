@@ -29,7 +29,7 @@ std::vector<iovec> pieces_of(std::string& data, Numbers& random) {
 
 size_t size_for(const End& end, Numbers& random) {
   const auto room = end.peer->unread < kUnread ? kUnread - end.peer->unread : 1;
-  const auto size = random.one_in(12) ? 0
+  const auto size = random.one_in(12)  ? 0
                     : random.one_in(2) ? random.between(1, 16)
                     : random.one_in(2) ? random.between(1, 600)
                                        : random.between(1, 3000);
@@ -67,7 +67,8 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
       msghdr message{};
       message.msg_iov = random.one_in(40) ? static_cast<iovec*>(bad_pointer()) : pieces.data();
       message.msg_iovlen = pieces.size();
-      program.trace.add("sendmsg%s %d %zu in %zu flags %x", message.msg_iov == pieces.data() ? "" : " bad", fd, size, pieces.size(), flags);
+      program.trace.add("sendmsg%s %d %zu in %zu flags %x", message.msg_iov == pieces.data() ? "" : " bad", fd, size,
+                        pieces.size(), flags);
       return program.trace.result(sendmsg(fd, &message, flags));
     }
     case 3: {
@@ -76,7 +77,8 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
     }
     case 4: {
       auto pieces = pieces_of(data, random);
-      // A peer that was closed, or shut both ways, answers the first of two messages by a reset, which the second may meet or not.
+      // A peer that was closed, or shut both ways, answers the first of two messages by a reset, which the second may
+      // meet or not.
       const auto second = end.peer->answers_by_reset() ? 0 : pieces.size() / 2;
       mmsghdr both[2] = {};
       both[0].msg_hdr.msg_iov = pieces.data();
@@ -90,9 +92,7 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
       return sum;
     }
     case 5:
-    case 6:
-      program.trace.add("write%s %d %zu", how, fd, size);
-      return program.trace.result(write(fd, from, size));
+    case 6: program.trace.add("write%s %d %zu", how, fd, size); return program.trace.result(write(fd, from, size));
     case 7: {
       auto pieces = pieces_of(data, random);
       program.trace.add("writev %d %zu in %zu", fd, size, pieces.size());
@@ -109,7 +109,9 @@ long send_once(Program& program, Handle& to, Numbers& random, int more) {
   }
 }
 
-void count(Program& program, Handle& from, long sent) { program.sent(*from.end, sent > 0 ? static_cast<size_t>(sent) : 0); }
+void count(Program& program, Handle& from, long sent) {
+  program.sent(*from.end, sent > 0 ? static_cast<size_t>(sent) : 0);
+}
 
 // Bytes that wait for what follows them; nobody looks at them before it has come.
 void send_with_more(Program& program, Handle& to, Numbers& random) {
@@ -159,7 +161,8 @@ void operate_files(Program& program, Numbers& random) {
     case 0: {
       const bool told = random.one_in(2), beyond = random.one_in(3);
       program.trace.add("sendfile %d %zu", to->fd, data.size());
-      count(program, *to, program.trace.result(sendfile(to->fd, file, told ? &offset : nullptr, data.size() + (beyond ? 100 : 0))));
+      count(program, *to,
+            program.trace.result(sendfile(to->fd, file, told ? &offset : nullptr, data.size() + (beyond ? 100 : 0))));
       program.trace.add(" at %ld %ld", static_cast<long>(offset), static_cast<long>(lseek(file, 0, SEEK_CUR)));
       break;
     }
@@ -169,7 +172,8 @@ void operate_files(Program& program, Numbers& random) {
       const auto most = std::min<size_t>(data.size(), 500);
       write(pipe_ends[1], data.data(), most);
       program.trace.add("splice to %d %zu", to->fd, most);
-      count(program, *to, program.trace.result(splice(pipe_ends[0], nullptr, to->fd, nullptr, most, SPLICE_F_NONBLOCK)));
+      count(program, *to,
+            program.trace.result(splice(pipe_ends[0], nullptr, to->fd, nullptr, most, SPLICE_F_NONBLOCK)));
       close(pipe_ends[0]);
       close(pipe_ends[1]);
       break;

@@ -59,7 +59,8 @@ Place& place(Family family) {
     const auto text = family == mapped ? "::ffff:" + v4_text : std::string(chosen6 ? chosen6 : "::1");
     inet_pton(AF_INET6, text.c_str(), &in6.sin6_addr);
   }
-  if (bind(made.listener, reinterpret_cast<sockaddr*>(&name), family == v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6)) != 0 ||
+  if (bind(made.listener, reinterpret_cast<sockaddr*>(&name),
+           family == v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6)) != 0 ||
       listen(made.listener, 16) != 0 ||
       getsockname(made.listener, reinterpret_cast<sockaddr*>(&made.address), &made.size) != 0)
     die("listen");
@@ -82,7 +83,8 @@ bool is_connected(int fd) {
 void pass_a_byte(int from, int to) {
   char byte = 'x';
   pollfd wait{to, POLLIN, 0};
-  if (send(from, &byte, 1, MSG_NOSIGNAL) != 1 || poll(&wait, 1, 10000) != 1 || recv(to, &byte, 1, 0) != 1) die("a byte on its way");
+  if (send(from, &byte, 1, MSG_NOSIGNAL) != 1 || poll(&wait, 1, 10000) != 1 || recv(to, &byte, 1, 0) != 1)
+    die("a byte on its way");
 }
 
 // Bytes go to and fro until the kernel sees nothing of them.
@@ -118,7 +120,8 @@ std::string missing(int fd, int peer, const End& end) {
   if (!(look.revents & (POLLOUT | POLLHUP))) return "POLLOUT";
   int there = -1;
   // How many bytes there are before an urgent one, and whether it counts, is not known here.
-  if (end.urgent && !end.reset && peer >= 0 && ioctl(peer, SIOCOUTQ, &there) == 0 && there > 0) return "what is on its way";
+  if (end.urgent && !end.reset && peer >= 0 && ioctl(peer, SIOCOUTQ, &there) == 0 && there > 0)
+    return "what is on its way";
   if (end.reset || end.urgent || end.unsure) return "";
   if (ioctl(fd, FIONREAD, &there) == 0 && static_cast<size_t>(there) != end.unread)
     return std::to_string(end.unread) + " bytes, not " + std::to_string(there);
@@ -151,7 +154,8 @@ void Program::connect(Numbers& random) {
     getsockopt(client, SOL_SOCKET, SO_ERROR, &error, &size);
     trace.add(" then %d", error);
   }
-  const int server = accept4(where.listener, nullptr, nullptr, (random.one_in(2) ? SOCK_CLOEXEC : 0) | (nonblocking ? SOCK_NONBLOCK : 0));
+  const int server = accept4(where.listener, nullptr, nullptr,
+                             (random.one_in(2) ? SOCK_CLOEXEC : 0) | (nonblocking ? SOCK_NONBLOCK : 0));
   if (client < 0 || server < 0) die("connect");
   trace.add(" fds %d %d", client, server);
   const int on = 1;

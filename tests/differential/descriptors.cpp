@@ -28,12 +28,12 @@ void copy(Program& program, Numbers& random) {
   const Handle of = *known;
   switch (random.below(6)) {
     case 0:
-    case 1:
-      program.trace.add("dup %d", of.fd);
-      return copy_came(program, of, program.trace.result(dup(of.fd)));
+    case 1: program.trace.add("dup %d", of.fd); return copy_came(program, of, program.trace.result(dup(of.fd)));
     case 2:
     case 3: {
-      const int onto = random.one_in(8) ? -1 : random.one_in(4) ? 40 + static_cast<int>(random.below(4)) : program.any(random)->fd;
+      const int onto = random.one_in(8)   ? -1
+                       : random.one_in(4) ? 40 + static_cast<int>(random.below(4))
+                                          : program.any(random)->fd;
       const bool third = random.one_in(3);
       program.trace.add("%s %d %d", third ? "dup3" : "dup2", of.fd, onto);
       return copy_came(program, of, program.trace.result(third ? dup3(of.fd, onto, O_CLOEXEC) : dup2(of.fd, onto)));
@@ -76,10 +76,16 @@ void shut(Program& program, Numbers& random) {
   auto* known = program.any(random, random.one_in(20) ? Handle::Kind::pipe_in : Handle::Kind::socket);
   if (!known) return;
   int how = random.one_in(20) ? 7 : random.one_of({SHUT_WR, SHUT_WR, SHUT_RD, SHUT_RDWR});
-  // When the end of a stream comes to one who reads no more is seen by nothing but an edge; in a lane that takes its time.
+  // When the end of a stream comes to one who reads no more is seen by nothing but an edge; in a lane that takes its
+  // time.
   if (known->end && known->end->peer->shut_in && how != 7) how = SHUT_RD;
-  program.trace.add("shutdown %d %s", known->fd, how == SHUT_WR ? "WR" : how == SHUT_RD ? "RD" : how == SHUT_RDWR ? "RDWR" : "7");
-  const long done = program.trace.result(random.one_in(4) ? syscall(SYS_shutdown, known->fd, how) : shutdown(known->fd, how));
+  program.trace.add("shutdown %d %s", known->fd,
+                    how == SHUT_WR     ? "WR"
+                    : how == SHUT_RD   ? "RD"
+                    : how == SHUT_RDWR ? "RDWR"
+                                       : "7");
+  const long done =
+      program.trace.result(random.one_in(4) ? syscall(SYS_shutdown, known->fd, how) : shutdown(known->fd, how));
   if (done == 0 && known->end) program.shut(*known->end, how != SHUT_WR, how != SHUT_RD);
 }
 
@@ -89,7 +95,8 @@ void names(Program& program, Numbers& random) {
   socklen_t size = random.one_in(6) ? 4 : sizeof name;
   const bool peer = random.one_in(2);
   program.trace.add("%s %d", peer ? "getpeername" : "getsockname", fd);
-  const long done = program.trace.result((peer ? getpeername : getsockname)(fd, reinterpret_cast<sockaddr*>(&name), &size));
+  const long done =
+      program.trace.result((peer ? getpeername : getsockname)(fd, reinterpret_cast<sockaddr*>(&name), &size));
   if (done == 0) program.trace.add(" family %d size %u", name.ss_family, size);
 }
 
@@ -207,7 +214,8 @@ void operate_neighbours(Program& program, Numbers& random) {
     default:
       if (!event) return;
       program.trace.add("read event %d", event->fd);
-      if (program.trace.result(read(event->fd, &count, sizeof count)) > 0) program.trace.add(" %llu", static_cast<unsigned long long>(count));
+      if (program.trace.result(read(event->fd, &count, sizeof count)) > 0)
+        program.trace.add(" %llu", static_cast<unsigned long long>(count));
       return;
   }
 }

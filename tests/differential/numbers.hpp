@@ -1,6 +1,6 @@
 #pragma once
-// Random numbers that are the same everywhere: each operation of a program has its own, from the seed and its number alone, so that
-// one operation can be left out without changing what the others draw.
+// Random numbers that are the same everywhere: each operation of a program has its own, from the seed and its number
+// alone, so that one operation can be left out without changing what the others draw.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,9 @@ namespace differential {
 
 class Numbers {
  public:
-  Numbers(uint64_t seed, uint64_t number) : state_(seed * 0x9E3779B97F4A7C15u ^ (number + 1) * 0xD1B54A32D192ED03u) { next(); }
+  Numbers(uint64_t seed, uint64_t number) : state_(seed * 0x9E3779B97F4A7C15u ^ (number + 1) * 0xD1B54A32D192ED03u) {
+    next();
+  }
 
   uint64_t next() {  // SplitMix64
     state_ += 0x9E3779B97F4A7C15u;

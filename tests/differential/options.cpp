@@ -20,13 +20,26 @@ constexpr struct {
   int level, name;
   const char* says;
 } kReadable[] = {
-    {SOL_SOCKET, SO_ERROR, "SO_ERROR"},         {SOL_SOCKET, SO_ERROR, "SO_ERROR"},       {SOL_SOCKET, SO_TYPE, "SO_TYPE"},
-    {SOL_SOCKET, SO_DOMAIN, "SO_DOMAIN"},       {SOL_SOCKET, SO_PROTOCOL, "SO_PROTOCOL"}, {SOL_SOCKET, SO_ACCEPTCONN, "SO_ACCEPTCONN"},
-    {SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE"}, {SOL_SOCKET, SO_RCVLOWAT, "SO_RCVLOWAT"}, {SOL_SOCKET, SO_SNDLOWAT, "SO_SNDLOWAT"},
-    {SOL_SOCKET, SO_OOBINLINE, "SO_OOBINLINE"}, {SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"}, {SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY"},
-    {IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY"},  {IPPROTO_TCP, TCP_CORK, "TCP_CORK"},      {IPPROTO_TCP, TCP_KEEPIDLE, "TCP_KEEPIDLE"},
-    {IPPROTO_TCP, TCP_KEEPCNT, "TCP_KEEPCNT"},  {IPPROTO_TCP, TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"},
-    {SOL_SOCKET, 9999, "9999"},                 {IPPROTO_TCP, 9999, "TCP 9999"},          {777, 1, "level 777"},
+    {SOL_SOCKET, SO_ERROR, "SO_ERROR"},
+    {SOL_SOCKET, SO_ERROR, "SO_ERROR"},
+    {SOL_SOCKET, SO_TYPE, "SO_TYPE"},
+    {SOL_SOCKET, SO_DOMAIN, "SO_DOMAIN"},
+    {SOL_SOCKET, SO_PROTOCOL, "SO_PROTOCOL"},
+    {SOL_SOCKET, SO_ACCEPTCONN, "SO_ACCEPTCONN"},
+    {SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE"},
+    {SOL_SOCKET, SO_RCVLOWAT, "SO_RCVLOWAT"},
+    {SOL_SOCKET, SO_SNDLOWAT, "SO_SNDLOWAT"},
+    {SOL_SOCKET, SO_OOBINLINE, "SO_OOBINLINE"},
+    {SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"},
+    {SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY"},
+    {IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY"},
+    {IPPROTO_TCP, TCP_CORK, "TCP_CORK"},
+    {IPPROTO_TCP, TCP_KEEPIDLE, "TCP_KEEPIDLE"},
+    {IPPROTO_TCP, TCP_KEEPCNT, "TCP_KEEPCNT"},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"},
+    {SOL_SOCKET, 9999, "9999"},
+    {IPPROTO_TCP, 9999, "TCP 9999"},
+    {777, 1, "level 777"},
 };
 
 void get(Program& program, Numbers& random) {
@@ -36,16 +49,19 @@ void get(Program& program, Numbers& random) {
   socklen_t size = random.one_in(10) ? random.one_of<socklen_t>({0, 1, 2, 16}) : sizeof value[0];
   void* to = random.one_in(50) ? bad_pointer() : value;
   program.trace.add("getsockopt %d %s size %u%s", fd, option.says, size, to == value ? "" : " bad");
-  const long done = program.trace.result(random.one_in(5) ? syscall(SYS_getsockopt, fd, option.level, option.name, to, &size)
-                                                          : getsockopt(fd, option.level, option.name, to, &size));
+  const long done =
+      program.trace.result(random.one_in(5) ? syscall(SYS_getsockopt, fd, option.level, option.name, to, &size)
+                                            : getsockopt(fd, option.level, option.name, to, &size));
   if (done == 0) program.trace.add(" %d size %u", value[0], size);
 }
 
 void set_time(Program& program, Numbers& random, Handle& on) {
   const bool in = random.one_in(2), some = random.one_in(2);
   timeval limit{0, some ? 5000 : 0};
-  program.trace.add("setsockopt %d %s %ld", on.fd, in ? "SO_RCVTIMEO" : "SO_SNDTIMEO", static_cast<long>(limit.tv_usec));
-  const long done = program.trace.result(setsockopt(on.fd, SOL_SOCKET, in ? SO_RCVTIMEO : SO_SNDTIMEO, &limit, sizeof limit));
+  program.trace.add("setsockopt %d %s %ld", on.fd, in ? "SO_RCVTIMEO" : "SO_SNDTIMEO",
+                    static_cast<long>(limit.tv_usec));
+  const long done =
+      program.trace.result(setsockopt(on.fd, SOL_SOCKET, in ? SO_RCVTIMEO : SO_SNDTIMEO, &limit, sizeof limit));
   if (done == 0 && in) on.end->timed = some;
 }
 

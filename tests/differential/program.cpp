@@ -16,9 +16,9 @@ constexpr struct {
   unsigned weight;
   void (*operate)(Program&, Numbers&);
 } kOperations[] = {
-    {26, operate_bytes_out},  {26, operate_bytes_in}, {14, operate_poll},        {12, operate_sets},
-    {14, operate_set_waits},  {12, operate_descriptors}, {12, operate_options},  {6, operate_neighbours},
-    {1, operate_files}, {1, operate_urgent}, {1, operate_processes},
+    {26, operate_bytes_out}, {26, operate_bytes_in},    {14, operate_poll},     {12, operate_sets},
+    {14, operate_set_waits}, {12, operate_descriptors}, {12, operate_options},  {6, operate_neighbours},
+    {1, operate_files},      {1, operate_urgent},       {1, operate_processes},
 };
 
 auto drawn(Numbers& random) {

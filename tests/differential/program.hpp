@@ -1,6 +1,7 @@
 #pragma once
-// One program: what it has open, and what its author knows of it. The knowledge serves two ends: that no call blocks for ever,
-// and that every operation waits until what is under way has arrived, so that its result depends on the program alone.
+// One program: what it has open, and what its author knows of it. The knowledge serves two ends: that no call blocks
+// for ever, and that every operation waits until what is under way has arrived, so that its result depends on the
+// program alone.
 //
 // What was sent and not read stays below kUnread in each direction: how much a socket takes is the world's own affair.
 
@@ -29,15 +30,15 @@ struct End {
   int family = AF_INET;
   int descriptors = 0;  // that name it; at 0 it is closed
   bool nonblocking = false;
-  bool timed = false;     // SO_RCVTIMEO
-  bool lingers = false;   // SO_LINGER with 0
-  bool hasty = false;     // its program does not wait until it is in its lane
+  bool timed = false;    // SO_RCVTIMEO
+  bool lingers = false;  // SO_LINGER with 0
+  bool hasty = false;    // its program does not wait until it is in its lane
   bool shut_in = false, shut_out = false;
-  bool reset = false;     // by whatever; nothing is known any more of what can be read
-  bool urgent = false;    // urgent data came: the same
-  bool unsure = false;    // its peer went, and it is not known how
+  bool reset = false;   // by whatever; nothing is known any more of what can be read
+  bool urgent = false;  // urgent data came: the same
+  bool unsure = false;  // its peer went, and it is not known how
   size_t lowat = 1;
-  size_t unread = 0;      // what the peer sent and nobody read
+  size_t unread = 0;  // what the peer sent and nobody read
   uint64_t sent = 0;
   bool open() const { return descriptors > 0; }
   bool over() const { return reset || shut_in || peer->shut_out; }
@@ -52,8 +53,9 @@ struct Set {
     int fd = -1;
     std::shared_ptr<End> end = {};
     std::shared_ptr<Set> set = {};  // a member of this one
-    bool over = false;  // removed, changed, or fired for once
-    // At some time its connection enters its lane, and then it may say once more what is ready. Its wait says in the trace what that is.
+    bool over = false;              // removed, changed, or fired for once
+    // At some time its connection enters its lane, and then it may say once more what is ready. Its wait says in the
+    // trace what that is.
     bool may_say_more() const;
   };
   std::map<uint32_t, Member> members;  // by the number that is their data; all that ever were
@@ -107,8 +109,8 @@ class Program {
   // A descriptor of it was closed.
   void closed(const Handle& handle);
   void forget(int fd);
-  // Whoever watches for edges on that connection sees what is there once more. A flow that goes back to TCP comes into such sets anew,
-  // as on docs/compatibility.md; so that this says nothing, they are armed anew in all worlds.
+  // Whoever watches for edges on that connection sees what is there once more. A flow that goes back to TCP comes into
+  // such sets anew, as on docs/compatibility.md; so that this says nothing, they are armed anew in all worlds.
   void arm_again(int connection);
   // Waits until what was done has arrived; says so in the trace if it does not.
   void settle();

@@ -59,9 +59,10 @@ std::string events_named(uint32_t events) {
   static constexpr struct {
     uint32_t bit;
     const char* name;
-  } kNames[] = {{EPOLLIN, "IN"},         {EPOLLPRI, "PRI"},       {EPOLLOUT, "OUT"},         {EPOLLERR, "ERR"},
-                {EPOLLHUP, "HUP"},       {POLLNVAL, "NVAL"},      {EPOLLRDNORM, "RDNORM"},   {EPOLLRDBAND, "RDBAND"},
-                {EPOLLWRNORM, "WRNORM"}, {EPOLLWRBAND, "WRBAND"}, {EPOLLRDHUP, "RDHUP"},     {EPOLLEXCLUSIVE, "EXCLUSIVE"},
+  } kNames[] = {{EPOLLIN, "IN"},         {EPOLLPRI, "PRI"},         {EPOLLOUT, "OUT"},
+                {EPOLLERR, "ERR"},       {EPOLLHUP, "HUP"},         {POLLNVAL, "NVAL"},
+                {EPOLLRDNORM, "RDNORM"}, {EPOLLRDBAND, "RDBAND"},   {EPOLLWRNORM, "WRNORM"},
+                {EPOLLWRBAND, "WRBAND"}, {EPOLLRDHUP, "RDHUP"},     {EPOLLEXCLUSIVE, "EXCLUSIVE"},
                 {EPOLLWAKEUP, "WAKEUP"}, {EPOLLONESHOT, "ONESHOT"}, {EPOLLET, "ET"}};
   std::string text;
   for (const auto& known : kNames)

@@ -1,6 +1,6 @@
 #pragma once
-// What a program did and saw: one line for each operation. Two worlds are compared by it, so nothing is in it that the kernel does
-// not decide alone.
+// What a program did and saw: one line for each operation. Two worlds are compared by it, so nothing is in it that the
+// kernel does not decide alone.
 
 #include <poll.h>
 #include <sys/epoll.h>

@@ -113,13 +113,18 @@ uint32_t ready(const Program& program, const Set::Member& member) {
   return poll(&look, 1, 0) == 1 ? static_cast<uint16_t>(look.revents) : 0;
 }
 
-// Reports every member that is ready at least once, whatever the order: waits until nothing new comes. What is reported once only
-// (edge, one-shot) is counted. Of a member that may say once more what is ready (`~`), the trace tells also where it did not (`-`).
+// Reports every member that is ready at least once, whatever the order: waits until nothing new comes. What is reported
+// once only (edge, one-shot) is counted. Of a member that may say once more what is ready (`~`), the trace tells also
+// where it did not (`-`).
 void wait_for_members(Program& program, Handle& handle, Numbers& random) {
   auto& set = *handle.set;
   const int room = random.one_in(3) ? static_cast<int>(random.between(1, 3)) : 32;
   const int form = static_cast<int>(random.below(4));
-  program.trace.add("%s %d room %d", form == 0 ? "epoll_pwait" : form == 1 ? "SYS_epoll_wait" : form == 2 ? "epoll_pwait2" : "epoll_wait",
+  program.trace.add("%s %d room %d",
+                    form == 0   ? "epoll_pwait"
+                    : form == 1 ? "SYS_epoll_wait"
+                    : form == 2 ? "epoll_pwait2"
+                                : "epoll_wait",
                     handle.fd, room);
   std::map<uint32_t, std::pair<uint32_t, int>> seen;
   bool refused = false;
@@ -149,7 +154,8 @@ void wait_for_members(Program& program, Handle& handle, Numbers& random) {
       if (got == 0) return;
     }
   };
-  // While a connection enters, what comes to it by TCP is told by the library's thread, a moment later than by the kernel.
+  // While a connection enters, what comes to it by TCP is told by the library's thread, a moment later than by the
+  // kernel.
   const auto may_come = [&] {
     return std::any_of(set.members.begin(), set.members.end(), [&](const auto& member) {
       return member.second.may_say_more() && !seen.contains(member.first) && ready(program, member.second) != 0;
@@ -192,7 +198,8 @@ void Program::arm_again(int connection) {
       event.events = watching.set->members[data].events;
       event.data.u64 = data;
       if (!(event.events & EPOLLET) || (event.events & EPOLLONESHOT)) continue;
-      if (epoll_ctl(watching.fd, EPOLL_CTL_DEL, watched.fd, nullptr) == 0) epoll_ctl(watching.fd, EPOLL_CTL_ADD, watched.fd, &event);
+      if (epoll_ctl(watching.fd, EPOLL_CTL_DEL, watched.fd, nullptr) == 0)
+        epoll_ctl(watching.fd, EPOLL_CTL_ADD, watched.fd, &event);
     }
   }
 }
@@ -227,8 +234,14 @@ void operate_sets(Program& program, Numbers& random) {
   event.data.u64 = program.next_data++;
   auto* told = random.one_in(40) ? static_cast<epoll_event*>(bad_pointer()) : random.one_in(40) ? nullptr : &event;
   program.trace.add("epoll_ctl %d %s %d %s data %u%s", number,
-                    operation == EPOLL_CTL_ADD ? "ADD" : operation == EPOLL_CTL_MOD ? "MOD" : operation == EPOLL_CTL_DEL ? "DEL" : "77", fd,
-                    events_named(event.events).c_str(), event.data.u32, told == &event ? "" : told ? " bad" : " null");
+                    operation == EPOLL_CTL_ADD   ? "ADD"
+                    : operation == EPOLL_CTL_MOD ? "MOD"
+                    : operation == EPOLL_CTL_DEL ? "DEL"
+                                                 : "77",
+                    fd, events_named(event.events).c_str(), event.data.u32,
+                    told == &event ? ""
+                    : told         ? " bad"
+                                   : " null");
   const long done = program.trace.result(random.one_in(6) ? syscall(SYS_epoll_ctl, number, operation, fd, told)
                                                           : epoll_ctl(number, operation, fd, told));
   if (done != 0) return;
@@ -236,7 +249,8 @@ void operate_sets(Program& program, Numbers& random) {
     if (other.kind != Handle::Kind::set || other.fd != number) continue;
     auto& numbers = other.set->numbers;
     std::erase(numbers, fd);
-    const auto named = std::find_if(program.handles.begin(), program.handles.end(), [fd](const auto& one) { return one.fd == fd; });
+    const auto named =
+        std::find_if(program.handles.begin(), program.handles.end(), [fd](const auto& one) { return one.fd == fd; });
     const auto end = named == program.handles.end() ? nullptr : named->end;
     const auto inner = named == program.handles.end() ? nullptr : named->set;
     for (auto& [data, member] : other.set->members) member.over |= member.fd == fd && member.end == end;

@@ -25,9 +25,7 @@ sockaddr_in loopback(uint16_t port) {
   return address;
 }
 
-sockaddr* generic(sockaddr_in& address) {
-  return reinterpret_cast<sockaddr*>(&address);
-}
+sockaddr* generic(sockaddr_in& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 bool readable(int fd, int ms) {
   pollfd what{fd, POLLIN, 0};
@@ -70,8 +68,7 @@ struct End {
 
   void equip() {
     REQUIRE((domain = ibv_alloc_pd(id->verbs)));
-    REQUIRE((region = ibv_reg_mr(domain, memory, sizeof memory,
-                                 IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)));
+    REQUIRE((region = ibv_reg_mr(domain, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)));
     REQUIRE((completions = ibv_create_comp_channel(id->verbs)));
     REQUIRE((queue = ibv_create_cq(id->verbs, 4 * kDepth, nullptr, completions, 0)));
     ibv_qp_init_attr attributes{};
@@ -106,8 +103,7 @@ struct End {
 
   int send(ibv_wr_opcode opcode, uint64_t work, const char* words, uint64_t remote = 0, uint32_t key = 0) {
     std::strcpy(memory + 512, words);
-    ibv_sge piece{reinterpret_cast<uintptr_t>(memory + 512), static_cast<uint32_t>(std::strlen(words)),
-                  region->lkey};
+    ibv_sge piece{reinterpret_cast<uintptr_t>(memory + 512), static_cast<uint32_t>(std::strlen(words)), region->lkey};
     ibv_send_wr request{}, *bad = nullptr;
     request.wr_id = work;
     request.opcode = opcode;
@@ -121,8 +117,7 @@ struct End {
   }
 
   int write(uint64_t work, const char* words, const End& to, size_t at) {
-    return send(IBV_WR_RDMA_WRITE_WITH_IMM, work, words, reinterpret_cast<uintptr_t>(to.memory) + at,
-                to.region->rkey);
+    return send(IBV_WR_RDMA_WRITE_WITH_IMM, work, words, reinterpret_cast<uintptr_t>(to.memory) + at, to.region->rkey);
   }
 
   ibv_wc completion() {
@@ -328,8 +323,7 @@ TEST_CASE("a wrong key breaks the connection; what is left is flushed") {
   REQUIRE(both.dials.send(IBV_WR_SEND, 2, "x") == 0);
   CHECK(both.dials.completion().status == IBV_WC_REM_ACCESS_ERR);
   CHECK(both.dials.completion().status == IBV_WC_WR_FLUSH_ERR);
-  for (uint64_t work = 1; work <= kDepth; ++work)
-    CHECK(both.takes.completion().status == IBV_WC_WR_FLUSH_ERR);
+  for (uint64_t work = 1; work <= kDepth; ++work) CHECK(both.takes.completion().status == IBV_WC_WR_FLUSH_ERR);
   ibv_async_event event{};
   REQUIRE(ibv_get_async_event(both.takes.id->verbs, &event) == 0);
   CHECK(event.event_type == IBV_EVENT_QP_ACCESS_ERR);

@@ -72,10 +72,8 @@ constexpr bool makes(Verb verb) {
     case Verb::create_domain:
     case Verb::create_region:
     case Verb::create_queue:
-    case Verb::create_queue_pair:
-      return true;
-    default:
-      return false;
+    case Verb::create_queue_pair: return true;
+    default: return false;
   }
 }
 constexpr bool destroys(Verb verb) {
@@ -94,12 +92,10 @@ struct Request {
   Verb verb{};
   uint32_t number = 0;  // of this request, in its line
   uint64_t handle = 0;  // what it is about
-  uint64_t domain =
-      0;  // protection domain; of an identifier: its network, and whether the destination is of this host
+  uint64_t domain = 0;  // protection domain; of an identifier: its network, and whether the destination is of this host
   uint64_t address = 0;  // of memory; of an identifier: its port space, or the number of its queue pair
   uint64_t size = 0;     // of memory, of a queue; backlog
-  uint64_t
-      queues[2]{};  // for completions of sends, and of receives; of a queue: its completion channel, or 0
+  uint64_t queues[2]{};  // for completions of sends, and of receives; of a queue: its completion channel, or 0
   uint32_t access = 0;
   uint32_t sends = 0, receives = 0, largest_inline = 0;
   sockaddr_storage source{}, destination{};

@@ -1,11 +1,12 @@
-// Breaks every link of another process: forces its queue pairs into the error state, as a faulty device or cable would, and shuts
-// the unix sockets of its links over shared memory, as if either end had gone.
+// Breaks every link of another process: forces its queue pairs into the error state, as a faulty device or cable would,
+// and shuts the unix sockets of its links over shared memory, as if either end had gone.
 //
 //   break_links PID
 //
-// It takes a copy of each descriptor that the process has of an RDMA device (pidfd_getfd), and asks the kernel by it to modify the
-// queue pairs: their handles are small numbers, all of which are tried; and a copy of each connected packet socket, which a program
-// that only speaks TCP has none of. Prints how many links there were. Needs the right to trace the process.
+// It takes a copy of each descriptor that the process has of an RDMA device (pidfd_getfd), and asks the kernel by it to
+// modify the queue pairs: their handles are small numbers, all of which are tried; and a copy of each connected packet
+// socket, which a program that only speaks TCP has none of. Prints how many links there were. Needs the right to trace
+// the process.
 
 #include <dirent.h>
 #include <rdma/ib_user_ioctl_cmds.h>
@@ -55,7 +56,8 @@ std::vector<int> descriptors_of(int pid, std::string_view begins) {
   return found;
 }
 
-// The command "modify queue pair", which is one of the older kind, by way of the ioctl for those. EINVAL: no such handle.
+// The command "modify queue pair", which is one of the older kind, by way of the ioctl for those. EINVAL: no such
+// handle.
 bool fail_queue_pair(int device, uint32_t driver, uint32_t handle) {
   ib_uverbs_modify_qp command{};
   command.qp_handle = handle;
@@ -100,7 +102,8 @@ int option(int socket, int name) {
 
 // By its name, which the end that was connected to has: of a point, not of a control socket.
 int fail_link_socket(int socket) {
-  if (option(socket, SO_DOMAIN) != AF_UNIX || option(socket, SO_TYPE) != SOCK_STREAM || option(socket, SO_ACCEPTCONN)) return 0;
+  if (option(socket, SO_DOMAIN) != AF_UNIX || option(socket, SO_TYPE) != SOCK_STREAM || option(socket, SO_ACCEPTCONN))
+    return 0;
   const auto is_ours = [&](auto name_of) {
     constexpr std::string_view kBegin("\0rsock-", 7);
     sockaddr_un name{};

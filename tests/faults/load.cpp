@@ -3,22 +3,25 @@
 //   load server ADDRESS PORT REPORT TICK
 //   load client ADDRESS PORT REPORT TICK FLOWS SEED
 //
-// TICK, in ms, is how often a stream gets as much again of what time bounds: an emulated processor has hundreds of streams to serve.
-// Each prints its process identifier when it begins. The client keeps FLOWS connections open, as many of each of four kinds, and
-// makes a new one for each that has ended:
+// TICK, in ms, is how often a stream gets as much again of what time bounds: an emulated processor has hundreds of
+// streams to serve. Each prints its process identifier when it begins. The client keeps FLOWS connections open, as many
+// of each of four kinds, and makes a new one for each that has ended:
 //
 //   asking   a request of some bytes, and as many for an answer, again and again
 //   bulk     both ends send what they can, up to a rate
-//   halved   the client sends some and shuts its half down; the server, at the end of the stream, sends as many and closes
-//   slow     the server sends what it can, and is stopped by small buffers: the client reads a little now and then
+//   halved   the client sends some and shuts its half down; the server, at the end of the stream, sends as many and
+//   closes slow     the server sends what it can, and is stopped by small buffers: the client reads a little now and
+//   then
 //
-// A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction follows from
-// number, direction and offset, and is compared; what is amiss is said on stderr at once. At SIGUSR1 the other process is about to be
-// killed: connections that exist from then on, until SIGUSR2, may be reset or end early. At SIGTERM the client ends every stream in order and waits for the server's end of
-// it; the server ends when the last connection has, or with status 1 when one stands still. Then each writes its report, JSON: bytes in and out; connections that ended in
-// order, that ended with the other process, that were reset, and that ended early (a clean end where bytes were due); bytes that were lost, came again, or were wrong;
-// the longest time, in ms, for which an asking connection waited for its answer; and "ended", the bytes in and out of each
-// connection that ended in order, by which the runner sees that what one end sent is what the other received.
+// A connection begins with 24 bytes: its number, its kind, how many bytes it asks for. Every byte of either direction
+// follows from number, direction and offset, and is compared; what is amiss is said on stderr at once. At SIGUSR1 the
+// other process is about to be killed: connections that exist from then on, until SIGUSR2, may be reset or end early.
+// At SIGTERM the client ends every stream in order and waits for the server's end of it; the server ends when the last
+// connection has, or with status 1 when one stands still. Then each writes its report, JSON: bytes in and out;
+// connections that ended in order, that ended with the other process, that were reset, and that ended early (a clean
+// end where bytes were due); bytes that were lost, came again, or were wrong; the longest time, in ms, for which an
+// asking connection waited for its answer; and "ended", the bytes in and out of each connection that ended in order, by
+// which the runner sees that what one end sent is what the other received.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -56,19 +59,21 @@ struct Hello {
   uint64_t number, kind, size;
 };
 
-constexpr size_t kPiece = 16 << 10;        // of a call, at most
-// Of all but questions and answers; a stream that ends otherwise than in a multiple of it was cut off. No buffer has such a size.
+constexpr size_t kPiece = 16 << 10;  // of a call, at most
+// Of all but questions and answers; a stream that ends otherwise than in a multiple of it was cut off. No buffer has
+// such a size.
 constexpr uint64_t kPerTick = 4093;
-constexpr size_t kSlowRead = 8 << 10;      // of a slow reader
-constexpr int kSlowBuffer = 16 << 10;      // of the kernel, at each end of a slow one: what is in it on the way back keeps the flow from its lane
-constexpr int kSlowTicks = 3;              // between two of its reads
-constexpr int kAskingTicks = 1;            // between two questions
+constexpr size_t kSlowRead = 8 << 10;  // of a slow reader
+constexpr int kSlowBuffer =
+    16 << 10;  // of the kernel, at each end of a slow one: what is in it on the way back keeps the flow from its lane
+constexpr int kSlowTicks = 3;                              // between two of its reads
+constexpr int kAskingTicks = 1;                            // between two questions
 constexpr int64_t kShortestLife = 10, kLongestLife = 120;  // in ticks
 constexpr uint64_t kMostAsked = 2000, kMostHalved = 60000;
-constexpr size_t kWindow = 64;             // bytes by which a place in the stream is known again
-constexpr int64_t kSearch = 4 << 20;       // how far lost or repeated bytes are looked for
+constexpr size_t kWindow = 64;        // bytes by which a place in the stream is known again
+constexpr int64_t kSearch = 4 << 20;  // how far lost or repeated bytes are looked for
 
-constexpr auto kPatience = 120000ms;  // after which a stream that was told to end stands still
+constexpr auto kPatience = 120000ms;        // after which a stream that was told to end stands still
 constexpr auto kServersPatience = 60000ms;  // after which a server's streams stand still whose client has ended
 
 std::chrono::milliseconds tick_time{};
@@ -84,7 +89,8 @@ volatile sig_atomic_t peer = peer_lives;
   std::exit(1);
 }
 
-// The bytes of one direction of one connection from `offset` on: eight at a time, since an emulated processor has millions to make.
+// The bytes of one direction of one connection from `offset` on: eight at a time, since an emulated processor has
+// millions to make.
 void bytes_at(uint64_t number, bool from_client, uint64_t offset, std::span<uint8_t> to) {
   for (size_t done = 0; done < to.size();) {
     uint64_t x = (offset >> 3) + number * 0x9e3779b97f4a7c15ull + (from_client ? 0x1234567 : 0);
@@ -100,7 +106,8 @@ void set_buffer(int fd, int which) {
 }
 
 struct Report {
-  uint64_t bytes_in = 0, bytes_out = 0, in_order = 0, excused = 0, resets = 0, early = 0, lost = 0, repeated = 0, wrong = 0;
+  uint64_t bytes_in = 0, bytes_out = 0, in_order = 0, excused = 0, resets = 0, early = 0, lost = 0, repeated = 0,
+           wrong = 0;
   int64_t longest_wait_ms = 0;
   std::string ended;
 
@@ -108,9 +115,11 @@ struct Report {
     auto* file = std::fopen(path, "w");
     if (!file) die(path);
     std::fprintf(file,
-                 "{\"bytes_in\":%lu,\"bytes_out\":%lu,\"in_order\":%lu,\"excused\":%lu,\"resets\":%lu,\"early\":%lu,\"lost\":%lu,"
+                 "{\"bytes_in\":%lu,\"bytes_out\":%lu,\"in_order\":%lu,\"excused\":%lu,\"resets\":%lu,\"early\":%lu,"
+                 "\"lost\":%lu,"
                  "\"repeated\":%lu,\"wrong\":%lu,\"longest_wait_ms\":%ld,\"ended\":{%s}}\n",
-                 bytes_in, bytes_out, in_order, excused, resets, early, lost, repeated, wrong, longest_wait_ms, ended.c_str());
+                 bytes_in, bytes_out, in_order, excused, resets, early, lost, repeated, wrong, longest_wait_ms,
+                 ended.c_str());
     std::fclose(file);
   }
 };
@@ -120,7 +129,8 @@ Report report;
 class Stream {
  public:
   // `life`, in ticks: then the client ends it. A server never does.
-  Stream(int fd, bool client, Hello hello, int64_t life) : fd_(fd), client_(client), life_(life), hello_(hello), known_(client) {}
+  Stream(int fd, bool client, Hello hello, int64_t life)
+      : fd_(fd), client_(client), life_(life), hello_(hello), known_(client) {}
   ~Stream() { ::close(fd_); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -247,7 +257,9 @@ class Stream {
     }
     std::fprintf(stderr, "load: connection %lu, %s: at %lu comes what belongs at %ld\n", hello_.number,
                  client_ ? "from the server" : "from the client", at, off ? static_cast<int64_t>(at) + off : -1);
-    (off > 0 ? report.lost : off < 0 ? report.repeated : report.wrong) += off ? static_cast<uint64_t>(std::abs(off)) : bytes.size();
+    (off > 0   ? report.lost
+     : off < 0 ? report.repeated
+               : report.wrong) += off ? static_cast<uint64_t>(std::abs(off)) : bytes.size();
     over_ = true;
     return false;
   }
@@ -255,8 +267,10 @@ class Stream {
   // The peer has ended its stream.
   bool ended() {
     const bool cut = (kind() == Kind::bulk || kind() == Kind::slow) && in_ % kPerTick != 0;
-    const bool due = !known_ || cut || (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
-                                         : kind() == Kind::halved && in_ != hello_.size);
+    const bool due =
+        !known_ || cut ||
+        (client_ ? (kind() == Kind::halved ? in_ != hello_.size : !stopping_ || in_ < out_ * (kind() == Kind::asking))
+                 : kind() == Kind::halved && in_ != hello_.size);
     if (due) return amiss(report.early, "ended early");
     return finish_if_done() || true;
   }
@@ -265,8 +279,9 @@ class Stream {
     if (!shut_ || !end_in_) return true;
     over_ = true;
     ++report.in_order;
-    if (!excused_ || !client_) report.ended += (report.ended.empty() ? "\"" : ",\"") + std::to_string(hello_.number) + "\":[" + std::to_string(in_) + "," +
-                    std::to_string(out_) + "]";
+    if (!excused_ || !client_)
+      report.ended += (report.ended.empty() ? "\"" : ",\"") + std::to_string(hello_.number) + "\":[" +
+                      std::to_string(in_) + "," + std::to_string(out_) + "]";
     return false;
   }
 
@@ -287,8 +302,9 @@ class Stream {
     return false;
   }
   void say(const char* what) const {
-    std::fprintf(stderr, "load: connection %lu %s, kind %lu, port %d, with %lu bytes in%s and %lu out%s\n", hello_.number, what, hello_.kind,
-                 port(), in_, end_in_ ? " and the end" : "", out_, shut_ ? " and the end" : "");
+    std::fprintf(stderr, "load: connection %lu %s, kind %lu, port %d, with %lu bytes in%s and %lu out%s\n",
+                 hello_.number, what, hello_.kind, port(), in_, end_in_ ? " and the end" : "", out_,
+                 shut_ ? " and the end" : "");
   }
   int port() const {
     sockaddr_in name{};
@@ -313,7 +329,8 @@ void set_nonblocking(int fd) {
   if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
 }
 
-// The streams of one end, and what they wait in. Edge triggered: every stream is advanced until nothing more can be done.
+// The streams of one end, and what they wait in. Edge triggered: every stream is advanced until nothing more can be
+// done.
 class Streams {
  public:
   explicit Streams(bool client) : client_(client), set_(::epoll_create1(EPOLL_CLOEXEC)) {
@@ -377,7 +394,8 @@ class Streams {
 void serve(const sockaddr_in& name) {
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
   ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (::bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || ::listen(listener, 1024) != 0) die("listen");
+  if (::bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 || ::listen(listener, 1024) != 0)
+    die("listen");
   set_nonblocking(listener);
   std::printf("listening %d\n", getpid());
   std::fflush(stdout);
@@ -398,7 +416,8 @@ int connected(const sockaddr_in& name, Kind kind) {
   if (kind == Kind::slow) set_buffer(fd, SO_RCVBUF);
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0) return fd;
   // ENETUNREACH: the card is down.
-  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH && errno != ECONNRESET)
+  if (errno != ECONNREFUSED && errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ENETUNREACH &&
+      errno != ECONNRESET)
     die("connect");
   ::close(fd);
   return -1;
@@ -431,7 +450,9 @@ int main(int argc, char** argv) {
   const std::string_view role = argc > 1 ? argv[1] : "";
   const bool server = role == "server" && argc == 6, client = role == "client" && argc == 8;
   if ((!server && !client) || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
-    return std::fprintf(stderr, "usage: load server ADDRESS PORT REPORT TICK | client ADDRESS PORT REPORT TICK FLOWS SEED\n"), 2;
+    return std::fprintf(stderr,
+                        "usage: load server ADDRESS PORT REPORT TICK | client ADDRESS PORT REPORT TICK FLOWS SEED\n"),
+           2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   tick_time = std::chrono::milliseconds(std::max(1, std::atoi(argv[5])));
   ::alarm(3600);

@@ -23,8 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::span<const std::byte> bytes;
   for (size_t taken = 0; reader.take(record, bytes) == CaptureReader::Next::record; taken += record.length) {
     const auto first = static_cast<size_t>(bytes.data() - memory.data());
-    if (first < kCaptureRing || first > memory.size() || bytes.size() > memory.size() - first ||
-        taken > kRing)
+    if (first < kCaptureRing || first > memory.size() || bytes.size() > memory.size() - first || taken > kRing)
       std::abort();
   }
   return 0;

@@ -1,9 +1,9 @@
 // A configuration: never a crash, and the invariants that config.hpp promises.
 
+#include "config/config.hpp"
+
 #include <cstdlib>
 #include <string>
-
-#include "config/config.hpp"
 
 using namespace rsock::config;
 

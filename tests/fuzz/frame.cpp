@@ -1,9 +1,9 @@
 // A frame on TCP, behind the token that it must bear: what is taken has exactly one encoding, the one that came.
 
+#include "core/wire/frame.hpp"
+
 #include <algorithm>
 #include <cstdlib>
-
-#include "core/wire/frame.hpp"
 
 using namespace rsock::wire;
 

@@ -1,9 +1,9 @@
 // The private data of a dial: what is taken is what stands there, whatever follows it.
 
+#include "core/wire/greeting.hpp"
+
 #include <cstdlib>
 #include <cstring>
-
-#include "core/wire/greeting.hpp"
 
 using namespace rsock::wire;
 
@@ -18,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto again = encode(*answer);
     if (size < kGreetingSize || std::memcmp(again.data(), data, kMeaningful) != 0) std::abort();
     const bool ours = answer->common().has_value();
-    if (ours && (size < again.size() || std::memcmp(again.data() + kGreetingSize, data + kGreetingSize, sizeof answer->key) != 0))
+    if (ours && (size < again.size() ||
+                 std::memcmp(again.data() + kGreetingSize, data + kGreetingSize, sizeof answer->key) != 0))
       std::abort();
   }
   if (const auto hello = decode_hello({data, size})) {

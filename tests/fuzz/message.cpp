@@ -1,9 +1,9 @@
 // A control message from a peer: what is taken has exactly one encoding, the one that came.
 
+#include "core/wire/message.hpp"
+
 #include <cstdlib>
 #include <cstring>
-
-#include "core/wire/message.hpp"
 
 using namespace rsock::wire;
 

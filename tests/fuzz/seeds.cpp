@@ -1,4 +1,5 @@
-// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame, control, capture and config.
+// fuzz_seeds FOLDER: writes one valid input of each kind into FOLDER/message, greeting, frame, control, capture and
+// config.
 
 #include <array>
 #include <cstring>
@@ -80,7 +81,8 @@ void frames(Folder folder) {
 }
 
 void controls(Folder folder) {
-  for (const auto order : {Order::tell, Order::reload, Order::hand_over, Order::flows}) folder.add(text(encode(ControlRequest{order, 6379, 1})));
+  for (const auto order : {Order::tell, Order::reload, Order::hand_over, Order::flows})
+    folder.add(text(encode(ControlRequest{order, 6379, 1})));
   ControlAnswer answer;
   answer.stay = {{"shared", 1}};
   answer.program = "redis-server";
@@ -106,8 +108,11 @@ void captures(Folder folder) {
 void configs(Folder folder) {
   folder.add("");
   folder.add("[[rule]]\nlisten = \"*:6379\"\nlane = \"auto\"\nprogram = \"redis-*\"\n");
-  folder.add("[[rule]]\nconnect = \"[fd00::/8]:80-90\"\nlane = \"rdma\"\n[[rule]]\nconnect = \"10.0.0.0/8:*\"\nlane = \"tcp\"\n");
-  folder.add("[options]\nring_min = 16384\nring_max = 1048576\nspin_us = 20\ncheck_peer_address = false\ndevice = \"rxe0\"\n");
+  folder.add(
+      "[[rule]]\nconnect = \"[fd00::/8]:80-90\"\nlane = \"rdma\"\n[[rule]]\nconnect = \"10.0.0.0/8:*\"\nlane = "
+      "\"tcp\"\n");
+  folder.add(
+      "[options]\nring_min = 16384\nring_max = 1048576\nspin_us = 20\ncheck_peer_address = false\ndevice = \"rxe0\"\n");
   folder.add("a.b.c = {x = [1, 2.5, true, 1979-05-27T07:32:00Z]}\n");
 }
 

@@ -1,10 +1,11 @@
-// replay: drives two flow machines through the traces that the model allows, and holds each of their steps to the model's.
+// replay: drives two flow machines through the traces that the model allows, and holds each of their steps to the
+// model's.
 //
-// Standard input is what the model printed while SPIN walked through it in depth: `move N` for the N-th thing that happens in a
-// trace, and then, if a machine takes a step at that, `step N END STATE EVENT PAST RAW NEXT ACTION ACTION ACTION`. A move that does
-// not follow on the one before goes back to where the two traces part. Where SPIN meets a joint state again it does not go on:
-// whatever follows was walked from there already, by machines in the same states. Exit status 1 if a machine and the model differ,
-// or if there are no steps.
+// Standard input is what the model printed while SPIN walked through it in depth: `move N` for the N-th thing that
+// happens in a trace, and then, if a machine takes a step at that, `step N END STATE EVENT PAST RAW NEXT ACTION ACTION
+// ACTION`. A move that does not follow on the one before goes back to where the two traces part. Where SPIN meets a
+// joint state again it does not go on: whatever follows was walked from there already, by machines in the same states.
+// Exit status 1 if a machine and the model differ, or if there are no steps.
 
 #include <fmt/format.h>
 
@@ -21,8 +22,9 @@ using namespace rsock::flow;
 
 namespace {
 
-constexpr std::array<std::string_view, 10> kActions{"none",    "send_claim",   "send_accept", "send_confirm", "show_token",
-                                                   "show_no", "send_witness", "send_resume", "resend_rest",  "reset"};
+constexpr std::array<std::string_view, 10> kActions{"none",        "send_claim", "send_accept",  "send_confirm",
+                                                    "show_token",  "show_no",    "send_witness", "send_resume",
+                                                    "resend_rest", "reset"};
 
 Event event_named(const std::string& text) {
   for (size_t i = 0; i < kEvents; ++i)
@@ -73,7 +75,8 @@ int main() {
     auto& state = ends.states[line.end];
     if (name(state) != line.state) return std::cerr << "the machine is in " << name(state) << ": " << text << "\n", 1;
     const auto got = step(state, event_named(line.event), {.past_boundary = line.past, .raw_sent = line.raw});
-    if (told(got) != told(line.next, line.actions)) return std::cerr << "the machine goes to " << told(got) << ": " << text << "\n", 1;
+    if (told(got) != told(line.next, line.actions))
+      return std::cerr << "the machine goes to " << told(got) << ": " << text << "\n", 1;
     state = got.state;
     ends.move = line.move;
     trace.push_back(ends);

@@ -1,10 +1,10 @@
-// replay_streams: drives the machines of both ends of a flow's streams through the traces that the model (streams.pml) allows, and
-// holds each of them to the model's.
+// replay_streams: drives the machines of both ends of a flow's streams through the traces that the model (streams.pml)
+// allows, and holds each of them to the model's.
 //
-// Standard input is what the model printed while SPIN walked through it in depth: `move N` for the N-th thing that happens in a
-// trace, and then what was called in it, in order, and what came of it: `end N END EVENT A B ANSWER`, and what the end is then. A move
-// that does not follow on the one before goes back to where the two traces part. Exit status 1 if a machine and the model differ, or if
-// nothing was called.
+// Standard input is what the model printed while SPIN walked through it in depth: `move N` for the N-th thing that
+// happens in a trace, and then what was called in it, in order, and what came of it: `end N END EVENT A B ANSWER`, and
+// what the end is then. A move that does not follow on the one before goes back to where the two traces part. Exit
+// status 1 if a machine and the model differ, or if nothing was called.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -83,7 +83,9 @@ int main() {
     const auto before = state_of(ends);
     const int answer = call(ends, line);
     if (answer != line.answer || state_of(ends) != line.then)
-      return std::cerr << fmt::format("the machine answers {}, and is {}: {}\n", answer, fmt::join(state_of(ends), " "), text), 1;
+      return std::cerr << fmt::format("the machine answers {}, and is {}: {}\n", answer, fmt::join(state_of(ends), " "),
+                                      text),
+             1;
     // The error is the flow's to give: it has one for each reset that the program is to hear of.
     if (line.call == static_cast<int>(Call::reset) && answer > 0 && !ends.failed()) ends.fail(ECONNRESET);
     kinds.insert(fmt::format("{} {}", fmt::join(before, " "), line.call));

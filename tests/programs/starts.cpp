@@ -3,13 +3,14 @@
 //   starts ADDRESS PORT FLOWS SECONDS lane|tcp
 //   starts --show
 //
-// Makes FLOWS connections to an echo server, one in ten without close-on-exec, and waits until a lane carries them all, if one is to.
-// Then it starts itself with --show: in each way while the connections are idle, and while another thread uses them; at last with a
-// connection as its output. --show says what it hears on its input, lists its descriptors, and ends with 7.
+// Makes FLOWS connections to an echo server, one in ten without close-on-exec, and waits until a lane carries them all,
+// if one is to. Then it starts itself with --show: in each way while the connections are idle, and while another thread
+// uses them; at last with a connection as its output. --show says what it hears on its input, lists its descriptors,
+// and ends with 7.
 //
-// Each start takes SECONDS at most. After each, every connection carries a message, and where there is a lane not one byte of it comes by
-// TCP, as the kernel counts. Prints what the programs said and how they ended: the same with the library as without. Exit status 0
-// unless something went wrong.
+// Each start takes SECONDS at most. After each, every connection carries a message, and where there is a lane not one
+// byte of it comes by TCP, as the kernel counts. Prints what the programs said and how they ended: the same with the
+// library as without. Exit status 0 unless something went wrong.
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -109,7 +110,8 @@ void round_trip(int fd) {
 // All sockets first, so that they have the same numbers whatever else is opened when the first one connects.
 void connect_all(const sockaddr_in& name, size_t count) {
   flows.resize(count);
-  for (size_t i = 0; i < count; ++i) flows[i].fd = socket(AF_INET, SOCK_STREAM | (i % kLeaks == 0 ? 0 : SOCK_CLOEXEC), 0);
+  for (size_t i = 0; i < count; ++i)
+    flows[i].fd = socket(AF_INET, SOCK_STREAM | (i % kLeaks == 0 ? 0 : SOCK_CLOEXEC), 0);
   for (const auto& flow : flows) {
     if (connect(flow.fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) die("connect");
     round_trip(flow.fd);

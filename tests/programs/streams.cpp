@@ -3,11 +3,11 @@
 //   streams server ADDRESS PORT STYLE CONNECTIONS [FILE]
 //   streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED [FILE]
 //
-// Each connection: the client sends 24 bytes (its number, how many bytes go each way), then both ends send that many bytes of a
-// sequence that only they know, in pieces of random size, while they read the other's; each shuts down its sending half at its
-// end, reads to the end of stream, and compares every byte. STYLE says how an end waits: threads (blocking, one thread to send and
-// one to receive), epoll, edge, oneshot, poll, select. Until FILE is there, an end sends a few bytes now and then. Exit
-// status 0 when every byte was right; bounded by an alarm.
+// Each connection: the client sends 24 bytes (its number, how many bytes go each way), then both ends send that many
+// bytes of a sequence that only they know, in pieces of random size, while they read the other's; each shuts down its
+// sending half at its end, reads to the end of stream, and compares every byte. STYLE says how an end waits: threads
+// (blocking, one thread to send and one to receive), epoll, edge, oneshot, poll, select. Until FILE is there, an end
+// sends a few bytes now and then. Exit status 0 when every byte was right; bounded by an alarm.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -53,7 +53,8 @@ uint8_t byte_at(uint64_t number, bool from_client, uint64_t offset) {
   return static_cast<uint8_t>(x >> (8 * (offset & 7)));
 }
 
-// One end of one connection: what it still has to send and what it expects. Each half may be driven by a thread of its own.
+// One end of one connection: what it still has to send and what it expects. Each half may be driven by a thread of its
+// own.
 class Stream {
  public:
   Stream(int fd, bool client, Hello hello) : fd_(fd), client_(client), hello_(hello), known_(client) {
@@ -191,7 +192,8 @@ void drive_by_epoll(std::vector<Stream*> streams, const std::string& style) {
     epoll_event events[64];
     const int count = ::epoll_wait(set, events, 64, was_slow ? 1 : 20000);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0 || (count == 0 && !was_slow)) return complain(0, count == 0 ? "nothing for 20 s" : "epoll_wait", count ? errno : 0);
+    if (count < 0 || (count == 0 && !was_slow))
+      return complain(0, count == 0 ? "nothing for 20 s" : "epoll_wait", count ? errno : 0);
     if (was_slow) {
       pause();
       was_slow = slow;
@@ -243,7 +245,8 @@ void drive_by_poll(std::vector<Stream*> streams, bool by_select) {
     } else {
       std::vector<pollfd> fds;
       for (auto* stream : streams)
-        fds.push_back({stream->fd(), static_cast<short>((stream->wants_in() ? POLLIN : 0) | (stream->wants_out() ? POLLOUT : 0)), 0});
+        fds.push_back({stream->fd(),
+                       static_cast<short>((stream->wants_in() ? POLLIN : 0) | (stream->wants_out() ? POLLOUT : 0)), 0});
       count = ::poll(fds.data(), fds.size(), 20000);
       for (size_t i = 0; i < streams.size() && count > 0; ++i)
         in[i] = fds[i].revents & (POLLIN | POLLHUP | POLLERR), out[i] = fds[i].revents & (POLLOUT | POLLERR);
@@ -293,8 +296,10 @@ int main(int argc, char** argv) {
   const bool server = mode == "server";
   const int words = server ? 6 : 8;
   if ((!server && mode != "client") || argc < words || argc > words + 1)
-    return std::fprintf(stderr, "usage: streams server ADDRESS PORT STYLE CONNECTIONS [FILE]\n"
-                                "       streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED [FILE]\n"), 2;
+    return std::fprintf(stderr,
+                        "usage: streams server ADDRESS PORT STYLE CONNECTIONS [FILE]\n"
+                        "       streams client ADDRESS PORT STYLE CONNECTIONS BYTES SEED [FILE]\n"),
+           2;
   ::alarm(240);
   if (argc > words) {
     slow = true;

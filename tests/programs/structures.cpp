@@ -8,9 +8,9 @@
 //   exec      as fork, but the child becomes PROGRAM with the connection as 0, 1 and 2
 //   detach    daemon(3), then as alone; it says "I am" and its number
 //   alone, setuid, chroot, refuse, kill
-//             one process serves all connections with epoll. On SIGUSR1 it says "restricted" when it has become nobody; or has the
-//             root of its files in an empty folder; or has a filter of system calls (seccomp) in force for all its threads by which new
-//             sockets and files are refused, or cost the process its life
+//             one process serves all connections with epoll. On SIGUSR1 it says "restricted" when it has become nobody;
+//             or has the root of its files in an empty folder; or has a filter of system calls (seccomp) in force for
+//             all its threads by which new sockets and files are refused, or cost the process its life
 //
 // It says "listening". SIGTERM ends it and its children. Exit status 0 unless something went wrong.
 
@@ -189,7 +189,8 @@ void change_root(const char* folder) {
 
 // By the whole process. Everything else is allowed.
 void forbid_new_descriptors(unsigned instead) {
-  constexpr std::array kForbidden = {SYS_socket, SYS_connect, SYS_bind, SYS_open, SYS_openat, SYS_creat, SYS_memfd_create};
+  constexpr std::array kForbidden = {SYS_socket, SYS_connect, SYS_bind,        SYS_open,
+                                     SYS_openat, SYS_creat,   SYS_memfd_create};
   std::vector<sock_filter> filter = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
   };

@@ -1,5 +1,6 @@
-// begin listen|connect: the first selected call of a process, which has the library load rdma-core. Prints how long the call took, in
-// milliseconds, and whether the next file that is opened has the lowest free number; then how long that took.
+// begin listen|connect: the first selected call of a process, which has the library load rdma-core. Prints how long the
+// call took, in milliseconds, and whether the next file that is opened has the lowest free number; then how long that
+// took.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -15,7 +16,8 @@
 namespace {
 
 int64_t milliseconds_now() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 int lowest_free() {
@@ -44,6 +46,6 @@ int main(int count, char** arguments) {
   const auto called = milliseconds_now();
   const int next = open("/dev/null", O_RDONLY);
   const auto opened = milliseconds_now();
-  std::printf("%s %d ms, open %d ms, %s\n", arguments[1], static_cast<int>(called - begun), static_cast<int>(opened - called),
-              next == expected ? "the lowest" : "another number");
+  std::printf("%s %d ms, open %d ms, %s\n", arguments[1], static_cast<int>(called - begun),
+              static_cast<int>(opened - called), next == expected ? "the lowest" : "another number");
 }

@@ -1,10 +1,11 @@
-// A library that is preloaded behind librsock.so, as torsocks, libfaketime and others are. Its clock stands still, and of syscall(2) and of
-// waits it serves what the program may ask for: what the library does for itself has to pass it by.
+// A library that is preloaded behind librsock.so, as torsocks, libfaketime and others are. Its clock stands still, and
+// of syscall(2) and of waits it serves what the program may ask for: what the library does for itself has to pass it
+// by.
 
 #include <poll.h>
-#include <sys/resource.h>
-#include <sys/mman.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +21,8 @@
 namespace {
 
 [[noreturn]] void unexpected(const char* what) {
-  for (const char* part : {"behind: ", what, " was called\n"}) rsock::system_call(SYS_write, 2, part, std::strlen(part));
+  for (const char* part : {"behind: ", what, " was called\n"})
+    rsock::system_call(SYS_write, 2, part, std::strlen(part));
   std::abort();
 }
 

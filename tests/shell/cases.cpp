@@ -200,8 +200,9 @@ void waiting() {
   FD_SET(ends[0], &reads);
   timeval timeout{1, 500};
   SHOW(select(ends[0] + 1, &reads, nullptr, nullptr, &timeout));
-  // The kernel looks at no number beyond its table of descriptors, and that grows with the highest number ever used: 99 is
-  // EBADF in a process whose table is large and nothing at all in one whose table is small. Here it is large in each world.
+  // The kernel looks at no number beyond its table of descriptors, and that grows with the highest number ever used: 99
+  // is EBADF in a process whose table is large and nothing at all in one whose table is small. Here it is large in each
+  // world.
   SHOW(dup2(ends[1], 120));
   SHOW(close(120));
   FD_SET(99, &reads);

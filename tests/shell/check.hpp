@@ -6,13 +6,12 @@
 #include <cstdlib>
 #include <cstring>
 
-#define CHECK(condition)                                                                     \
-  do {                                                                                       \
-    if (!(condition)) {                                                                      \
-      std::fprintf(stderr, "%s:%d: not so: %s (errno %s)\n", __FILE__, __LINE__, #condition, \
-                   std::strerror(errno));                                                    \
-      std::exit(1);                                                                          \
-    }                                                                                        \
+#define CHECK(condition)                                                                                            \
+  do {                                                                                                              \
+    if (!(condition)) {                                                                                             \
+      std::fprintf(stderr, "%s:%d: not so: %s (errno %s)\n", __FILE__, __LINE__, #condition, std::strerror(errno)); \
+      std::exit(1);                                                                                                 \
+    }                                                                                                               \
   } while (false)
 #define CHECK_ERRNO(call, code) \
   do {                          \

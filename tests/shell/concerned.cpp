@@ -46,12 +46,8 @@ std::string trace() {
   CHECK(getsockopt(trace_fd, 0x7273, 0, text, &size) == 0);
   return {text, size};
 }
-bool told(const std::string& what) {
-  return trace().find(what) != std::string::npos;
-}
-std::string of(const char* call, int a) {
-  return std::string(call) + "(" + std::to_string(a) + ")";
-}
+bool told(const std::string& what) { return trace().find(what) != std::string::npos; }
+std::string of(const char* call, int a) { return std::string(call) + "(" + std::to_string(a) + ")"; }
 std::string of(const char* call, int a, int b) {
   return std::string(call) + "(" + std::to_string(a) + "," + std::to_string(b) + ")";
 }
@@ -87,8 +83,8 @@ void connected_pair(int& one, int& other) {
   CHECK(trace() == of("connecting", one) + " " + of("connected", one, 0) + " ");
   other = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   CHECK(other >= 0);
-  CHECK(told("accepted(" + std::to_string(listener) + "," + std::to_string(other) + "," +
-             std::to_string(SOCK_CLOEXEC)));
+  CHECK(
+      told("accepted(" + std::to_string(listener) + "," + std::to_string(other) + "," + std::to_string(SOCK_CLOEXEC)));
   CHECK(close(listener) == 0);
   CHECK(told(of("closing", listener)));
 }
@@ -121,8 +117,7 @@ void bytes_in() {
   CHECK_ERRNO(recv(fd, read_only, 5, 0), EFAULT);
   CHECK(send(fd, read_only, 5, 0) == 5 && send(fd, constant, sizeof constant, 0) == sizeof constant);
   CHECK(__recv_chk(fd, a, 4, 4, 0) == 4);
-  CHECK(syscall(SYS_read, fd, a, size_t{3}) == 3 &&
-        syscall(SYS_recvfrom, fd, a, size_t{4}, 0, nullptr, nullptr) == 4);
+  CHECK(syscall(SYS_read, fd, a, size_t{3}) == 3 && syscall(SYS_recvfrom, fd, a, size_t{4}, 0, nullptr, nullptr) == 4);
 
   sockaddr_storage from;
   socklen_t from_size = sizeof from;
@@ -296,8 +291,7 @@ void waiting() {
   CHECK_ERRNO(epoll_wait(set, events, unseen(-1), 0), EINVAL);
   CHECK_ERRNO(epoll_wait(set, static_cast<epoll_event*>(bad_page()), 2, 0), EFAULT);
   pollfd fds[] = {{-1, POLLIN, 0}, {fd, POLLIN, 0}};
-  CHECK(poll(fds, 2, 0) == 77 && poll(fds, 1, 0) == 0 &&
-        syscall(SYS_ppoll, fds, 2, nullptr, nullptr, 8) == 77);
+  CHECK(poll(fds, 2, 0) == 77 && poll(fds, 1, 0) == 0 && syscall(SYS_ppoll, fds, 2, nullptr, nullptr, 8) == 77);
   CHECK_ERRNO(poll(static_cast<pollfd*>(bad_page()), 2, 0), EFAULT);
   const timespec wrong{0, 1'000'000'000};
   CHECK_ERRNO(ppoll(fds, 2, &wrong, nullptr), EINVAL);
@@ -306,8 +300,7 @@ void waiting() {
   timeval timeout{0, 0};
   CHECK(select(fd + 1, &reads, nullptr, nullptr, &timeout) == 0);
   FD_SET(fd, &reads);
-  CHECK(select(fd + 1, &reads, nullptr, nullptr, &timeout) == 78 && timeout.tv_sec == 1 &&
-        timeout.tv_usec == 5);
+  CHECK(select(fd + 1, &reads, nullptr, nullptr, &timeout) == 78 && timeout.tv_sec == 1 && timeout.tv_usec == 5);
   CHECK(select(fd, &reads, nullptr, nullptr, (timeout = {0, 0}, &timeout)) == 0);
   timeout = {-1, 0};
   CHECK_ERRNO(select(fd + 1, &reads, nullptr, nullptr, &timeout), EINVAL);
@@ -318,7 +311,8 @@ void rings() {
   CHECK_ERRNO(syscall(SYS_io_uring_setup, 1, nullptr), ENOSYS);
   CHECK(trace() == "before_ring ");
   CHECK(io_uring_setup(1, nullptr) == -ENOSYS && io_uring_queue_init(1, nullptr, 0) == -ENOSYS &&
-        io_uring_queue_init_params(1, nullptr, nullptr) == -ENOSYS && io_uring_queue_init_mem(1, nullptr, nullptr, nullptr, 0) == -ENOSYS);
+        io_uring_queue_init_params(1, nullptr, nullptr) == -ENOSYS &&
+        io_uring_queue_init_mem(1, nullptr, nullptr, nullptr, 0) == -ENOSYS);
   CHECK(trace() == "before_ring before_ring before_ring before_ring ");
 }
 

@@ -29,12 +29,8 @@ int left_open = -1;
   close(listener);
 }
 
-[[gnu::destructor]] void late() {
-  (void)send(left_open, "z", 1, MSG_NOSIGNAL);
-}
+[[gnu::destructor]] void late() { (void)send(left_open, "z", 1, MSG_NOSIGNAL); }
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int early_socket() {
-  return left_open;
-}
+extern "C" __attribute__((visibility("default"))) int early_socket() { return left_open; }

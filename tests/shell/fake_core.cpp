@@ -66,24 +66,16 @@ size_t total(std::span<const iovec> parts) {
 
 }  // namespace
 
-void start(const config::Config&, std::string_view, std::string_view, const Again&) {
-  process = sys::process_id();
-}
+void start(const config::Config&, std::string_view, std::string_view, const Again&) { process = sys::process_id(); }
 void finish() {
   // Where a test waits for it.
   if (const char* path = std::getenv("RSOCK_FAKE_FINISHED"))
     if (const auto file = sys::open(path, O_WRONLY | O_CREAT | O_APPEND, 0600))
       (void)sys::write(*file, "finished\n", 9);
 }
-bool in_borrowed_memory() {
-  return sys::process_id() != process;
-}
-void before_fork() {
-  tell("before_fork");
-}
-void after_fork_in_parent() {
-  tell("in_parent");
-}
+bool in_borrowed_memory() { return sys::process_id() != process; }
+void before_fork() { tell("before_fork"); }
+void after_fork_in_parent() { tell("in_parent"); }
 void after_fork_in_child() {
   process = sys::process_id();
   tell("in_child");
@@ -91,41 +83,29 @@ void after_fork_in_child() {
 void exec_failed() {}
 void before_daemon() {}
 void became_daemon() {}
-void before_exec() {
-  tell("before_exec");
-}
-bool idle() {
-  return false;
-}
+void before_exec() { tell("before_exec"); }
+bool idle() { return false; }
 Still::Still() {}
 Still::~Still() {}
-bool only_thread() {
-  return true;
-}
+bool only_thread() { return true; }
 void finish_in_handler() {}
 void end_in_time(int) {}
 void thread_ends(int) {}
 void meant_for_next_program(int) {}
 void taken(int, int) {}
-void before_filter() {
-  tell("before_filter");
-}
+void before_filter() { tell("before_filter"); }
 bool before_ring() {
   tell("before_ring");
   return false;
 }
-void before_unshare() {
-  tell("before_unshare");
-}
+void before_unshare() { tell("before_unshare"); }
 
 void socket_made(int fd, int domain, int type) {
   concern(fd, domain == AF_INET && (type & 0xf) == SOCK_STREAM);
   shut_down = false;
   tell("made(%d)", fd);
 }
-void listening(int fd) {
-  tell("listening(%d)", fd);
-}
+void listening(int fd) { tell("listening(%d)", fd); }
 void accepted(int listener, int fd, int flags) {
   concern(fd);
   tell("accepted(%d,%d,%d)", listener, fd, flags);
@@ -134,9 +114,7 @@ bool connecting(int fd, const sockaddr* address, socklen_t) {
   tell("connecting(%d)", fd);
   return address->sa_family == AF_INET;
 }
-void connected(int fd, int error) {
-  tell("connected(%d,%d)", fd, error);
-}
+void connected(int fd, int error) { tell("connected(%d,%d)", fd, error); }
 void duplicated(int from, int to) {
   concern(to);
   tell("duplicated(%d,%d)", from, to);
@@ -146,9 +124,7 @@ void before_close(int fd) {
   tell("closing(%d)", fd);
 }
 
-size_t readable_bytes(int) {
-  return 0;
-}
+size_t readable_bytes(int) { return 0; }
 Answer<size_t> receive(int, Buffers to, int flags, std::optional<int>*) {
   if (flags & MSG_PEEK) return Answer<size_t>::pass();
   if (flags & MSG_DONTWAIT) return Errno{EAGAIN};
@@ -163,21 +139,11 @@ Answer<size_t> transmit(int, Buffers from, int flags, const msghdr*) {
   if (from.cut && total(from.parts) == 0) return Errno{EFAULT};
   return total(from.parts);
 }
-Answer<size_t> transmit_file(int, int, off64_t*, size_t count) {
-  return count;
-}
-Answer<size_t> splice_in(int, int, size_t, unsigned, const Pipes&) {
-  return Answer<size_t>::pass();
-}
-Answer<size_t> splice_out(int, int, size_t, unsigned, const Pipes&) {
-  return Answer<size_t>::pass();
-}
-void passed_in(int fd, size_t bytes) {
-  tell("passed_in(%d,%zu)", fd, bytes);
-}
-void passed_out(int fd, size_t bytes) {
-  tell("passed_out(%d,%zu)", fd, bytes);
-}
+Answer<size_t> transmit_file(int, int, off64_t*, size_t count) { return count; }
+Answer<size_t> splice_in(int, int, size_t, unsigned, const Pipes&) { return Answer<size_t>::pass(); }
+Answer<size_t> splice_out(int, int, size_t, unsigned, const Pipes&) { return Answer<size_t>::pass(); }
+void passed_in(int fd, size_t bytes) { tell("passed_in(%d,%zu)", fd, bytes); }
+void passed_out(int fd, size_t bytes) { tell("passed_out(%d,%zu)", fd, bytes); }
 
 Answer<int> shutdown(int, int) {
   shut_down = true;
@@ -191,28 +157,14 @@ Answer<int> getsockopt(int, int level, int, void* value, socklen_t* size) {
   trace.clear();
   return 0;
 }
-Answer<int> setsockopt(int, int, int, const void*, socklen_t) {
-  return Answer<int>::pass();
-}
-void option_set(int fd, int, int name, const void*, socklen_t) {
-  tell("option(%d,%d)", fd, name);
-}
-Answer<Unread> unread(int) {
-  return Answer<Unread>::pass();
-}
-Answer<int> ioctl(int, unsigned long, void*) {
-  return Answer<int>::pass();
-}
-void nonblocking_set(int fd, bool nonblocking) {
-  tell("nonblocking(%d,%d)", fd, nonblocking);
-}
+Answer<int> setsockopt(int, int, int, const void*, socklen_t) { return Answer<int>::pass(); }
+void option_set(int fd, int, int name, const void*, socklen_t) { tell("option(%d,%d)", fd, name); }
+Answer<Unread> unread(int) { return Answer<Unread>::pass(); }
+Answer<int> ioctl(int, unsigned long, void*) { return Answer<int>::pass(); }
+void nonblocking_set(int fd, bool nonblocking) { tell("nonblocking(%d,%d)", fd, nonblocking); }
 void unhonoured(int fd) { tell("unhonoured(%d)", fd); }
-void unserved(int fd, Reason reason) {
-  tell("unserved(%d,%s)", fd, key(reason).data());
-}
-bool disconnected(int) {
-  return false;
-}
+void unserved(int fd, Reason reason) { tell("unserved(%d,%s)", fd, key(reason).data()); }
+bool disconnected(int) { return false; }
 void end_known(int) {}
 
 Answer<int> epoll_ctl(int set, int, int fd, const epoll_event*) {
@@ -225,12 +177,8 @@ Answer<int> epoll_wait(int, epoll_event* events, int, const timespec* timeout, c
   events->data.fd = timeout ? static_cast<int>(timeout->tv_sec * 1000 + timeout->tv_nsec / 1'000'000) : -1;
   return 1;
 }
-int epoll_waited(int, epoll_event*, int count) {
-  return count;
-}
-Answer<int> poll(pollfd*, nfds_t, const timespec*, const sigset_t*) {
-  return 77;
-}
+int epoll_waited(int, epoll_event*, int count) { return count; }
+Answer<int> poll(pollfd*, nfds_t, const timespec*, const sigset_t*) { return 77; }
 Answer<int> select(int, fd_set*, fd_set*, fd_set*, timespec* timeout, const sigset_t*) {
   if (timeout) *timeout = {1, 5000};
   return 78;

@@ -1,5 +1,5 @@
-// in_front [behind]: a connection to itself that enters its lane, and waits there that end in time, whatever is preloaded with the
-// library. "behind": shell_behind is, and has to get the program's own call.
+// in_front [behind]: a connection to itself that enters its lane, and waits there that end in time, whatever is
+// preloaded with the library. "behind": shell_behind is, and has to get the program's own call.
 
 #include <dlfcn.h>
 #include <poll.h>

@@ -1,7 +1,9 @@
-// no_memory: calls on connections while an allocation fails: the first, the second and so on, alone or with all that follow. A call may fail
-// with ENOMEM, or do what it does; the process goes on, no byte is lost, and afterwards the connection works as before.
+// no_memory: calls on connections while an allocation fails: the first, the second and so on, alone or with all that
+// follow. A call may fail with ENOMEM, or do what it does; the process goes on, no byte is lost, and afterwards the
+// connection works as before.
 //
-// Fails malloc for the whole process, and so also for what is preloaded. `no_memory lane`: the connections have to be in one.
+// Fails malloc for the whole process, and so also for what is preloaded. `no_memory lane`: the connections have to be
+// in one.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -145,80 +147,125 @@ int main(int count, char** arguments) {
   ssize_t done = 0;
   const std::string big(300'000, 'b');
 
-  each("send", [&] { done = send(one, "x", 1, MSG_NOSIGNAL); },
-       [&] { must(done == 1 || is_no_memory(), "send"), take(other, std::string_view("x", done > 0)), works(); });
-  each("writev", [&] {
-         iovec parts[3] = {{const_cast<char*>("a"), 1}, {const_cast<char*>("bc"), 2}, {const_cast<char*>("d"), 1}};
-         done = writev(one, parts, 3);
-       },
-       [&] { must(done > 0 || is_no_memory(), "writev"), take(other, std::string_view("abcd", static_cast<size_t>(std::max<ssize_t>(done, 0)))), works(); });
-  each("send of much", [&] { done = send(one, big.data(), big.size(), MSG_DONTWAIT | MSG_NOSIGNAL); },
-       [&] { must(done > 0 || is_no_memory(), "send of much"), take(other, std::string_view(big).substr(0, static_cast<size_t>(std::max<ssize_t>(done, 0)))), works(); });
+  each(
+      "send", [&] { done = send(one, "x", 1, MSG_NOSIGNAL); },
+      [&] { must(done == 1 || is_no_memory(), "send"), take(other, std::string_view("x", done > 0)), works(); });
+  each(
+      "writev",
+      [&] {
+        iovec parts[3] = {{const_cast<char*>("a"), 1}, {const_cast<char*>("bc"), 2}, {const_cast<char*>("d"), 1}};
+        done = writev(one, parts, 3);
+      },
+      [&] {
+        must(done > 0 || is_no_memory(), "writev"),
+            take(other, std::string_view("abcd", static_cast<size_t>(std::max<ssize_t>(done, 0)))), works();
+      });
+  each(
+      "send of much", [&] { done = send(one, big.data(), big.size(), MSG_DONTWAIT | MSG_NOSIGNAL); },
+      [&] {
+        must(done > 0 || is_no_memory(), "send of much"),
+            take(other, std::string_view(big).substr(0, static_cast<size_t>(std::max<ssize_t>(done, 0)))), works();
+      });
   timeval soon{0, 20'000};
   setsockopt(other, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
   char byte = 0;
-  each("recv that waits", [&] { done = recv(other, &byte, 1, 0); },
-       [&] { must(done < 0 && (errno == EAGAIN || is_no_memory()), "recv that waits"), works(); });
+  each(
+      "recv that waits", [&] { done = recv(other, &byte, 1, 0); },
+      [&] { must(done < 0 && (errno == EAGAIN || is_no_memory()), "recv that waits"), works(); });
   ssize_t sent = 0;
-  each("recv", [&] { sent = send(one, "y", 1, MSG_NOSIGNAL), done = sent == 1 ? recv(other, &byte, 1, 0) : 1; },
-       [&] {
-         if (done < 0) take(other, "y");
-         works();
-       });
-  each("poll", [&] { pollfd it{other, POLLIN, 0}; done = poll(&it, 1, 5); }, [&] { must(done == 0 || is_no_memory(), "poll"), works(); });
-  each("select", [&] {
-         fd_set set;
-         FD_ZERO(&set);
-         FD_SET(other, &set);
-         timeval wait{0, 5000};
-         done = select(other + 1, &set, nullptr, nullptr, &wait);
-       },
-       [&] { must(done == 0 || is_no_memory(), "select"), works(); });
+  each(
+      "recv", [&] { sent = send(one, "y", 1, MSG_NOSIGNAL), done = sent == 1 ? recv(other, &byte, 1, 0) : 1; },
+      [&] {
+        if (done < 0) take(other, "y");
+        works();
+      });
+  each(
+      "poll",
+      [&] {
+        pollfd it{other, POLLIN, 0};
+        done = poll(&it, 1, 5);
+      },
+      [&] { must(done == 0 || is_no_memory(), "poll"), works(); });
+  each(
+      "select",
+      [&] {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(other, &set);
+        timeval wait{0, 5000};
+        done = select(other + 1, &set, nullptr, nullptr, &wait);
+      },
+      [&] { must(done == 0 || is_no_memory(), "select"), works(); });
   const int set = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN, {}};
-  each("epoll_ctl", [&] { done = epoll_ctl(set, EPOLL_CTL_ADD, other, &event); },
-       [&] {
-         must(done == 0 || is_no_memory(), "epoll_ctl");
-         if (done == 0) must(epoll_ctl(set, EPOLL_CTL_DEL, other, &event) == 0, "it is not in the set");
-         works();
-       });
+  each(
+      "epoll_ctl", [&] { done = epoll_ctl(set, EPOLL_CTL_ADD, other, &event); },
+      [&] {
+        must(done == 0 || is_no_memory(), "epoll_ctl");
+        if (done == 0) must(epoll_ctl(set, EPOLL_CTL_DEL, other, &event) == 0, "it is not in the set");
+        works();
+      });
   must(epoll_ctl(set, EPOLL_CTL_ADD, other, &event) == 0, "epoll_ctl");
-  each("epoll_wait", [&] { done = epoll_wait(set, &event, 1, 5); }, [&] { must(done == 0 || is_no_memory(), "epoll_wait"), works(); });
+  each(
+      "epoll_wait", [&] { done = epoll_wait(set, &event, 1, 5); },
+      [&] { must(done == 0 || is_no_memory(), "epoll_wait"), works(); });
   close(set);
-  each("dup", [&] { done = dup(one); }, [&] { must(done >= 0 || is_no_memory(), "dup"); if (done >= 0) close(static_cast<int>(done)); works(); });
+  each(
+      "dup", [&] { done = dup(one); },
+      [&] {
+        must(done >= 0 || is_no_memory(), "dup");
+        if (done >= 0) close(static_cast<int>(done));
+        works();
+      });
   const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   char head[100];
   must(pread(file, head, sizeof head, 0) == sizeof head, "pread");
-  each("sendfile", [&] { off_t at = 0; done = sendfile(one, file, &at, sizeof head); },
-       [&] { must(done > 0 || is_no_memory(), "sendfile"), take(other, {head, static_cast<size_t>(std::max<ssize_t>(done, 0))}), works(); });
-  each("fork", [&] {
-         const pid_t child = fork();
-         if (child == 0) _exit(0);
-         int status = 0;
-         must(child > 0 ? waitpid(child, &status, 0) == child && status == 0 : is_no_memory(), "fork");
-       },
-       works);
-  each("connect, accept, close", [&] {
-         const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-         must(fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) == 0, "connect");
-         const int accepted = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-         must(accepted >= 0, "accept");
-         give(fd, "hello"), take(accepted, "hello");
-         close(fd);
-         must(recv(accepted, &byte, 1, 0) == 0, "no end");
-         close(accepted);
-       },
-       works);
+  each(
+      "sendfile",
+      [&] {
+        off_t at = 0;
+        done = sendfile(one, file, &at, sizeof head);
+      },
+      [&] {
+        must(done > 0 || is_no_memory(), "sendfile"),
+            take(other, {head, static_cast<size_t>(std::max<ssize_t>(done, 0))}), works();
+      });
+  each(
+      "fork",
+      [&] {
+        const pid_t child = fork();
+        if (child == 0) _exit(0);
+        int status = 0;
+        must(child > 0 ? waitpid(child, &status, 0) == child && status == 0 : is_no_memory(), "fork");
+      },
+      works);
+  each(
+      "connect, accept, close",
+      [&] {
+        const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        must(fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) == 0, "connect");
+        const int accepted = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        must(accepted >= 0, "accept");
+        give(fd, "hello"), take(accepted, "hello");
+        close(fd);
+        must(recv(accepted, &byte, 1, 0) == 0, "no end");
+        close(accepted);
+      },
+      works);
   for (int i = 0; i < 3; ++i) {
     Pair more;
-    each("close of a flow in its lane", [&] { if (more.one >= 0) close(more.one); },
-         [&] {
-           if (more.other >= 0) {
-             must(recv(more.other, &byte, 1, 0) == 0, "no end");
-             close(more.other);
-           }
-           more = connected(listener, name, false), works();
-         });
+    each(
+        "close of a flow in its lane",
+        [&] {
+          if (more.one >= 0) close(more.one);
+        },
+        [&] {
+          if (more.other >= 0) {
+            must(recv(more.other, &byte, 1, 0) == 0, "no end");
+            close(more.other);
+          }
+          more = connected(listener, name, false), works();
+        });
   }
   std::puts("all is well");
   first_failing = 0;

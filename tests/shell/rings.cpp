@@ -1,5 +1,5 @@
-// rings WHAT: a program that has, or asks for, a ring of io_uring, and then talks to itself. It prints what became of the ring, and where
-// its bytes went.
+// rings WHAT: a program that has, or asks for, a ring of io_uring, and then talks to itself. It prints what became of
+// the ring, and where its bytes went.
 //
 //   number      asks by syscall(2)
 //   library     asks liburing
@@ -63,7 +63,8 @@ void ask_library() {
   const int bare = io_uring_setup(8, &parameters);
   if (bare >= 0) close(bare);
   auto* probe = io_uring_get_probe();
-  require((made < 0) == (by_parameters < 0) && (made < 0) == (bare < 0) && (made < 0) == !probe, "liburing says the same in all its functions");
+  require((made < 0) == (by_parameters < 0) && (made < 0) == (bare < 0) && (made < 0) == !probe,
+          "liburing says the same in all its functions");
   if (probe) io_uring_free_probe(probe);
   say_what_came(made);
 }

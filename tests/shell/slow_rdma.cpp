@@ -1,4 +1,5 @@
-// A librdmacm.so.1 that takes its time to load, with a file open all the while, and has nothing in it. SLOW_RDMA: milliseconds.
+// A librdmacm.so.1 that takes its time to load, with a file open all the while, and has nothing in it. SLOW_RDMA:
+// milliseconds.
 
 #include <fcntl.h>
 #include <unistd.h>

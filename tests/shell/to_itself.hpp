@@ -2,8 +2,8 @@
 // A connection of a program to itself, and whether it is in its lane.
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
 #include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -61,9 +61,7 @@ class Output {
   int error_ = 0;
 };
 
-std::string_view plural(std::uint64_t count) {
-  return count == 1 ? "" : "s";
-}
+std::string_view plural(std::uint64_t count) { return count == 1 ? "" : "s"; }
 
 class Session {
  public:
@@ -99,10 +97,9 @@ class Session {
   }
 
   void report() const {
-    fmt::print(stderr, "rsock: {} packet{}, {} byte{} of {} connection{}; {} record{} lost ({} byte{})\n",
-               packets_, plural(packets_), connections_.bytes(), plural(connections_.bytes()),
-               connections_.count(), plural(connections_.count()), lost_, plural(lost_), lost_bytes_,
-               plural(lost_bytes_));
+    fmt::print(stderr, "rsock: {} packet{}, {} byte{} of {} connection{}; {} record{} lost ({} byte{})\n", packets_,
+               plural(packets_), connections_.bytes(), plural(connections_.bytes()), connections_.count(),
+               plural(connections_.count()), lost_, plural(lost_), lost_bytes_, plural(lost_bytes_));
   }
 
  private:
@@ -120,8 +117,7 @@ class Session {
     if (!process.interface) process.interface = file_.interface(process.process().name());
     return *process.interface;
   }
-  void emit(std::uint64_t time, bool outgoing, std::span<const std::uint8_t> head,
-            std::span<const std::byte> data) {
+  void emit(std::uint64_t time, bool outgoing, std::span<const std::uint8_t> head, std::span<const std::byte> data) {
     if (enough()) return;
     file_.packet(*current_->interface, time, outgoing, head, data);
     ++packets_, ++current_->packets;
@@ -137,9 +133,8 @@ class Session {
   Pcapng file_{output_.bytes};
   std::list<Tapped> processes_;
   Tapped* current_ = nullptr;
-  Connections connections_{[this](std::uint32_t, auto time, auto outgoing, auto head, auto data) {
-    emit(time, outgoing, head, data);
-  }};
+  Connections connections_{
+      [this](std::uint32_t, auto time, auto outgoing, auto head, auto data) { emit(time, outgoing, head, data); }};
   std::uint64_t packets_ = 0, lost_ = 0, lost_bytes_ = 0;
 };
 
@@ -168,8 +163,7 @@ ExitStatus capture(const OperateArguments& whose, const CaptureArguments& how) {
     session.report();
   }
   if (output.error() == 0) return kSuccess;
-  fmt::print(stderr, "rsock: {}: {}\n", how.file.empty() ? "standard output" : how.file,
-             std::strerror(output.error()));
+  fmt::print(stderr, "rsock: {}: {}\n", how.file.empty() ? "standard output" : how.file, std::strerror(output.error()));
   return kFailure;
 }
 

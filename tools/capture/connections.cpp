@@ -4,8 +4,8 @@ namespace rsock::tools {
 namespace {
 
 constexpr std::uint64_t kKept =
-    10'000'000'000;  // nanoseconds: what the other end still tells of a connection that has ended
-constexpr std::size_t kLook = 1000;          // ended ones
+    10'000'000'000;                  // nanoseconds: what the other end still tells of a connection that has ended
+constexpr std::size_t kLook = 1000;  // ended ones
 constexpr std::size_t kMostKnown = 1 << 20;  // whatever processes tell
 
 Endpoint endpoint(const std::array<std::uint8_t, 16>& address, std::uint16_t port, bool v6) {
@@ -18,8 +18,7 @@ Endpoint endpoint(const std::array<std::uint8_t, 16>& address, std::uint16_t por
 
 }  // namespace
 
-void Connections::take(std::uint32_t process, const wire::CaptureRecord& record,
-                       std::span<const std::byte> bytes) {
+void Connections::take(std::uint32_t process, const wire::CaptureRecord& record, std::span<const std::byte> bytes) {
   const bool accepted = record.accepted != 0, outgoing = record.outgoing != 0,
              end = record.kind == wire::CaptureKind::end;
   auto ends = Ends(endpoint(record.local, record.local_port, record.v6 != 0),
@@ -45,10 +44,9 @@ void Connections::take(std::uint32_t process, const wire::CaptureRecord& record,
   if (found == known_.end()) {
     if (end) return;
     if (known_.size() >= kMostKnown) known_.clear(), ended_ = 0;
-    found = known_
-                .emplace(ends, Connection{process, record.flow, accepted, false, 0,
-                                          Segments(ends.first, ends.second)})
-                .first;
+    found =
+        known_.emplace(ends, Connection{process, record.flow, accepted, false, 0, Segments(ends.first, ends.second)})
+            .first;
     ++count_;
     found->second.segments.begin(emit);
   }

@@ -8,8 +8,8 @@ namespace {
 constexpr std::uint32_t kSection = 0x0a0d0d0a, kInterface = 1, kStatistics = 5, kPacket = 6;
 constexpr std::uint32_t kByteOrder = 0x1a2b3c4d;
 constexpr std::uint16_t kLinkRaw = 101;  // packets begin with their IP header
-constexpr std::uint16_t kEndOfOptions = 0, kApplication = 4, kName = 2, kResolution = 9, kFlags = 2,
-                        kReceived = 4, kDropped = 5;
+constexpr std::uint16_t kEndOfOptions = 0, kApplication = 4, kName = 2, kResolution = 9, kFlags = 2, kReceived = 4,
+                        kDropped = 5;
 constexpr std::uint32_t kInbound = 1, kOutbound = 2;
 
 }  // namespace
@@ -25,9 +25,7 @@ void Pcapng::raw(const void* bytes, std::size_t size) {
 }
 
 // Blocks are of multiples of four bytes, and so are their parts; so is what is in the buffer before.
-void Pcapng::pad() {
-  out_.resize((out_.size() + 3) & ~std::size_t{3});
-}
+void Pcapng::pad() { out_.resize((out_.size() + 3) & ~std::size_t{3}); }
 
 void Pcapng::option(std::uint16_t code, const void* bytes, std::size_t size) {
   put(code);
@@ -79,8 +77,8 @@ std::uint32_t Pcapng::interface(std::string_view name) {
   return interfaces_++;
 }
 
-void Pcapng::packet(std::uint32_t interface, std::uint64_t when, bool outgoing,
-                    std::span<const std::uint8_t> head, std::span<const std::byte> data) {
+void Pcapng::packet(std::uint32_t interface, std::uint64_t when, bool outgoing, std::span<const std::uint8_t> head,
+                    std::span<const std::byte> data) {
   const auto block = begin(kPacket);
   const auto size = static_cast<std::uint32_t>(head.size() + data.size());
   const auto flags = outgoing ? kOutbound : kInbound;
@@ -96,8 +94,7 @@ void Pcapng::packet(std::uint32_t interface, std::uint64_t when, bool outgoing,
   end(block);
 }
 
-void Pcapng::statistics(std::uint32_t interface, std::uint64_t when, std::uint64_t received,
-                        std::uint64_t dropped) {
+void Pcapng::statistics(std::uint32_t interface, std::uint64_t when, std::uint64_t received, std::uint64_t dropped) {
   const auto block = begin(kStatistics);
   put(interface);
   time(when);

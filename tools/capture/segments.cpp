@@ -11,12 +11,8 @@ constexpr std::uint8_t kFin = 1, kSyn = 2, kPush = 8, kAck = 16;
 constexpr std::uint8_t kTcp = 6;
 constexpr std::size_t kIpv4 = 20, kIpv6 = 40, kHeader = 20, kSynOptions = 8;
 
-From other(From from) {
-  return from == From::connector ? From::acceptor : From::connector;
-}
-std::size_t index(From from) {
-  return static_cast<std::size_t>(from);
-}
+From other(From from) { return from == From::connector ? From::acceptor : From::connector; }
+std::size_t index(From from) { return static_cast<std::size_t>(from); }
 
 /// The sum of 16-bit words that checksums of IP and TCP are made from.
 class Sum {

@@ -76,10 +76,10 @@ void Finder::begin(Process process) {
     if (news && !process.gone()) (void)silent(process);  // it may just have ended
     return;
   }
-  auto memory = handed->memory ? SealedMemory::open(
-                                     handed->memory.get(), wire::kCaptureRing + wire::kCaptureLeast,
-                                     wire::kCaptureRing + wire::kCaptureMost, SealedMemory::Pages::at_once)
-                               : Errno{EPROTO};
+  auto memory = handed->memory
+                    ? SealedMemory::open(handed->memory.get(), wire::kCaptureRing + wire::kCaptureLeast,
+                                         wire::kCaptureRing + wire::kCaptureMost, SealedMemory::Pages::at_once)
+                    : Errno{EPROTO};
   if (handed->answer.refused || !memory || !CaptureReader::fits(memory->size())) {
     const auto why = handed->answer.refused ? on_one_line(handed->answer.complaint) : "hands over no ring";
     if (news) fmt::print(stderr, "rsock: {}: {}\n", process.name(), why);

@@ -54,8 +54,7 @@ std::multimap<Gid, Port> ports(const Subject& subject) {
       const bool is_active = word_of(port / "state").find("ACTIVE") != std::string::npos;
       for (const auto& index : names_in(port / "gids")) {
         Gid gid{};
-        if (::inet_pton(AF_INET6, word_of(port / "gids" / index).c_str(), gid.data()) != 1 || gid == Gid{})
-          continue;
+        if (::inet_pton(AF_INET6, word_of(port / "gids" / index).c_str(), gid.data()) != 1 || gid == Gid{}) continue;
         found.emplace(gid, Port{device, number, index, word_of(port / "gid_attrs/types" / index),
                                 word_of(port / "gid_attrs/ndevs" / index), is_active});
       }
@@ -106,15 +105,14 @@ Finding of_address(const Subject& subject, const Local& local, const std::multim
   if (first == last)
     return {kWhat, Verdict::warn, fmt::format("{}: no RDMA device serves it", at),
             "its flows stay on TCP, unless `rdma link add` gives it a device"};
-  auto best = std::find_if(first, last,
-                           [](const auto& one) { return one.second.type.find("v2") != std::string::npos; });
+  auto best =
+      std::find_if(first, last, [](const auto& one) { return one.second.type.find("v2") != std::string::npos; });
   if (best == last) best = first;
   const auto& port = best->second;
   const auto mtu = static_cast<unsigned>(
       std::strtoul(word_of(subject.root / "sys/class/net" / local.interface / "mtu").c_str(), nullptr, 10));
-  const auto text =
-      fmt::format("{}: {} port {}, GID {} ({}), MTU {}, for RDMA {}", at, port.device, port.number,
-                  port.index, port.type.empty() ? "of no known type" : port.type, mtu, rdma_mtu(mtu));
+  const auto text = fmt::format("{}: {} port {}, GID {} ({}), MTU {}, for RDMA {}", at, port.device, port.number,
+                                port.index, port.type.empty() ? "of no known type" : port.type, mtu, rdma_mtu(mtu));
   if (!port.is_active)
     return {kWhat, Verdict::warn, fmt::format("{}, and is not active", text),
             fmt::format("`ip link set {} up`; `rdma link` shows its state", local.interface)};
@@ -152,9 +150,7 @@ Finding look_at_files(const Subject& subject) {
 
 }  // namespace
 
-std::vector<std::string> devices(const Subject& subject) {
-  return names_in(subject.root / kDevices);
-}
+std::vector<std::string> devices(const Subject& subject) { return names_in(subject.root / kDevices); }
 
 bool demands_rdma(const config::Parsed& parsed) {
   return std::ranges::any_of(parsed.config.rules.all(),
@@ -176,19 +172,16 @@ Findings look_at_devices(const Subject& subject, const config::Parsed& parsed) {
                                   : "there is no RDMA device: only shared memory is a lane",
              "for Soft-RoCE: `modprobe rdma_rxe`, `rdma link add rxe0 type rxe netdev INTERFACE`"}};
   Findings findings;
-  if (const auto& wanted = parsed.config.options.device;
-      !wanted.empty() && std::ranges::find(all, wanted) == all.end())
-    findings.push_back(
-        {kWhat, Verdict::fail,
-         fmt::format("the option device is {}, and devices are: {}", wanted, fmt::join(all, ", ")),
-         "name one of these, or none"});
+  if (const auto& wanted = parsed.config.options.device; !wanted.empty() && std::ranges::find(all, wanted) == all.end())
+    findings.push_back({kWhat, Verdict::fail,
+                        fmt::format("the option device is {}, and devices are: {}", wanted, fmt::join(all, ", ")),
+                        "name one of these, or none"});
   findings.push_back({kWhat, Verdict::ok, fmt::format("{}", fmt::join(all, ", "))});
   findings.push_back(look_at_library_of_rdma());
   findings.push_back(look_at_files(subject));
   const auto served = ports(subject);
   for (const auto& local : addresses())
-    if (!local.is_loopback || served.contains(local.gid))
-      findings.push_back(of_address(subject, local, served));
+    if (!local.is_loopback || served.contains(local.gid)) findings.push_back(of_address(subject, local, served));
   return findings;
 }
 

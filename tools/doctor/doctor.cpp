@@ -24,12 +24,9 @@ struct DoctorArguments {
 
 const char* word(Verdict verdict) {
   switch (verdict) {
-    case Verdict::ok:
-      return "ok";
-    case Verdict::warn:
-      return "warn";
-    case Verdict::fail:
-      return "fail";
+    case Verdict::ok: return "ok";
+    case Verdict::warn: return "warn";
+    case Verdict::fail: return "fail";
   }
   return "";
 }
@@ -72,9 +69,8 @@ ExitStatus look(const DoctorArguments& arguments) {
     fmt::print("{}\n", json_of(*subject, findings).dump(2, ' ', false, Json::error_handler_t::replace));
   else
     print(findings);
-  return std::ranges::any_of(findings, [](const auto& one) { return one.verdict == Verdict::fail; })
-             ? kFailure
-             : kSuccess;
+  return std::ranges::any_of(findings, [](const auto& one) { return one.verdict == Verdict::fail; }) ? kFailure
+                                                                                                     : kSuccess;
 }
 
 }  // namespace
@@ -83,9 +79,7 @@ Command add_doctor(CLI::App& app) {
   auto* command = app.add_subcommand(
       "doctor", "Tell what would keep a program's flows from their lanes on this host, and what helps");
   const auto arguments = std::make_shared<DoctorArguments>();
-  command
-      ->add_option("UNIT|PID", arguments->target,
-                   "a service of systemd, or a process; none: what this user starts")
+  command->add_option("UNIT|PID", arguments->target, "a service of systemd, or a process; none: what this user starts")
       ->type_name("");
   command->add_option("--root", arguments->root, "look for units, devices and processes below this folder")
       ->type_name("DIR");

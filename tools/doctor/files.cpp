@@ -35,8 +35,7 @@ std::string mapped(const Subject& subject, const std::string& name) {
   for (std::size_t at = 0; at < maps.size();) {
     const auto end = std::min(maps.find('\n', at), maps.size());
     const auto line = maps.substr(at, end - at);
-    if (const auto slash = line.find('/');
-        slash != line.npos && fs::path(line.substr(slash)).filename() == name)
+    if (const auto slash = line.find('/'); slash != line.npos && fs::path(line.substr(slash)).filename() == name)
       return line.substr(slash);
     at = end + 1;
   }
@@ -51,12 +50,11 @@ std::string path_of_library(const Subject& subject) {
 Finding look_at_file(const Subject& subject, const std::string& path) {
   constexpr const char* kWhat = "library";
   if (!path.starts_with('/'))
-    return {kWhat, Verdict::fail,
-            fmt::format("{} is not found beside this command, nor where it is installed", kName),
+    return {kWhat, Verdict::fail, fmt::format("{} is not found beside this command, nor where it is installed", kName),
             "install the package, or run `cmake --install`"};
   if (path.find_first_of(": ") != path.npos)
-    return {kWhat, Verdict::fail,
-            fmt::format("{} cannot be preloaded: its path has a colon or a space", path), "put it elsewhere"};
+    return {kWhat, Verdict::fail, fmt::format("{} cannot be preloaded: its path has a colon or a space", path),
+            "put it elsewhere"};
   if (const auto why = subject.why_not(path, 4); !why.empty())
     return {kWhat, Verdict::fail, fmt::format("{}: {}", path, why),
             "install it there, readable for everybody: mode 0644, folders 0755"};
@@ -78,13 +76,13 @@ Findings look_at_library(const Subject& subject) {
   if (const auto there = mapped(subject, kName); !there.empty())
     findings.push_back({"library", Verdict::ok, fmt::format("{} has it", subject.name())});
   else if (text_of(subject.proc("maps")).empty())
-    findings.push_back({"library", Verdict::warn,
-                        fmt::format("whether {} has it cannot be seen", subject.name()), "ask as root"});
+    findings.push_back(
+        {"library", Verdict::warn, fmt::format("whether {} has it cannot be seen", subject.name()), "ask as root"});
   else
-    findings.push_back({"library", Verdict::fail,
-                        fmt::format("{} runs without it{}", subject.name(),
-                                    set.empty() ? "" : ", though LD_PRELOAD names it"),
-                        "start it by `rsock run`, or `rsock enable` its unit and restart that"});
+    findings.push_back(
+        {"library", Verdict::fail,
+         fmt::format("{} runs without it{}", subject.name(), set.empty() ? "" : ", though LD_PRELOAD names it"),
+         "start it by `rsock run`, or `rsock enable` its unit and restart that"});
   return findings;
 }
 
@@ -115,8 +113,7 @@ config::Parsed read_configuration(const Subject& subject) {
   reader.part = elsewhere(reader.part);
   reader.folder = elsewhere(reader.folder);
   const auto name = subject.program.filename().string();
-  auto parsed =
-      config::load(source, reader, subject.is_any() ? std::nullopt : std::optional<std::string_view>(name));
+  auto parsed = config::load(source, reader, subject.is_any() ? std::nullopt : std::optional<std::string_view>(name));
   if (config::wants_secrets(parsed.config)) {
     const auto path = subject.seen(parsed.config.options.secret);
     config::take_secrets(parsed, source.name(), rsock::read_file(path.c_str(), config::kSecretsMost), subject.user);
@@ -131,24 +128,20 @@ Findings look_at_configuration(const Subject& subject, const config::Parsed& par
   const auto source = configuration_of(subject);
   Findings findings;
   for (const auto& error : parsed.errors)
-    findings.push_back(
-        {kWhat, Verdict::fail, config::to_string(error), "mend it: with a mistake nothing is selected"});
+    findings.push_back({kWhat, Verdict::fail, config::to_string(error), "mend it: with a mistake nothing is selected"});
   if (!findings.empty()) return findings;
   if (source.kind == config::Source::Kind::file) {
     const bool named = subject.variable(config::kConfigVariable).has_value();
     for (const auto& file : parsed.files)
       if (const auto why = subject.why_not(file, 4); file.starts_with('/') && !why.empty())
-        findings.push_back(
-            {kWhat, Verdict::fail, fmt::format("{}: {}", file, why), "make it readable for that user"});
+        findings.push_back({kWhat, Verdict::fail, fmt::format("{}: {}", file, why), "make it readable for that user"});
     if (parsed.files.empty())
-      findings.push_back(
-          {kWhat, Verdict::warn, fmt::format("there is no {}: nothing is selected", source.text_or_path),
-           named ? "write it" : "write it, or give rules by `rsock run --listen` and `--connect`"});
+      findings.push_back({kWhat, Verdict::warn, fmt::format("there is no {}: nothing is selected", source.text_or_path),
+                          named ? "write it" : "write it, or give rules by `rsock run --listen` and `--connect`"});
   }
   if (!findings.empty()) return findings;
   const auto rules = parsed.config.rules.all();
-  const auto selecting =
-      std::ranges::count_if(rules, [](const auto& rule) { return rule.lane != config::Lane::tcp; });
+  const auto selecting = std::ranges::count_if(rules, [](const auto& rule) { return rule.lane != config::Lane::tcp; });
   if (selecting == 0)
     return {{kWhat, Verdict::warn, fmt::format("no rule selects a flow of {}", subject.name()),
              "write a rule for it; rsock.toml(5)"}};

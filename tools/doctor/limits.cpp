@@ -85,8 +85,7 @@ std::size_t rings_of_io_uring(const Subject& subject) {
 Findings look_at_locked_memory(const Subject& subject, const config::Parsed& parsed) {
   constexpr const char* kWhat = "locked memory";
   constexpr std::uint64_t kFew = 8;  // links
-  if (devices(subject).empty())
-    return {{kWhat, Verdict::ok, "shared memory needs none, and there is no RDMA device"}};
+  if (devices(subject).empty()) return {{kWhat, Verdict::ok, "shared memory needs none, and there is no RDMA device"}};
   const auto limit = locked_memory_limit(subject);
   if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", "ask as root"}};
   const auto& options = parsed.config.options;
@@ -96,9 +95,7 @@ Findings look_at_locked_memory(const Subject& subject, const config::Parsed& par
       "room for {} link{}: the limit is {}, max_pinned {}, and a link takes {} at its start, more as rings "
       "grow",
       room, room == 1 ? "" : "s", size_text(*limit), size_text(options.max_pinned), size_text(link));
-  const auto verdict = room >= kFew                        ? Verdict::ok
-                       : room == 0 && may_use_rdma(parsed) ? Verdict::fail
-                                                           : Verdict::warn;
+  const auto verdict = room >= kFew ? Verdict::ok : room == 0 && may_use_rdma(parsed) ? Verdict::fail : Verdict::warn;
   return {{kWhat, verdict, text,
            verdict == Verdict::ok ? ""
                                   : "raise it: LimitMEMLOCK=infinity in the unit, `ulimit -l`, memlock in "
@@ -110,9 +107,7 @@ Findings look_at_descriptors(const Subject& subject) {
   constexpr std::uint64_t kFew = 256;
   const auto limit = descriptor_limit(subject);
   if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", "ask as root"}};
-  const auto told = [](std::uint64_t value) {
-    return value == kUnlimited ? "unlimited" : std::to_string(value);
-  };
+  const auto told = [](std::uint64_t value) { return value == kUnlimited ? "unlimited" : std::to_string(value); };
   const auto text =
       fmt::format("{} for the program, up to {} with the library's", told(limit->soft), told(limit->hard));
   if (limit->hard - limit->soft >= kFew || limit->hard >= 4 * kFew) return {{kWhat, Verdict::ok, text}};
@@ -125,23 +120,20 @@ Findings look_at_fork(const Subject&) {
   utsname host{};
   ::uname(&host);
   if (is_older(host.release, "5.12"))
-    return {{kWhat, Verdict::warn,
-             fmt::format("Linux {} lets a child of fork take pages that RDMA uses", host.release),
+    return {{kWhat, Verdict::warn, fmt::format("Linux {} lets a child of fork take pages that RDMA uses", host.release),
              "run Linux 5.12 or later, or lane = \"shm\" for programs that fork"}};
   return {{kWhat, Verdict::ok,
-           fmt::format("is safe: Linux {} copies pages that are pinned, and rings are not inherited",
-                       host.release)}};
+           fmt::format("is safe: Linux {} copies pages that are pinned, and rings are not inherited", host.release)}};
 }
 
 Findings look_at_io_uring(const Subject& subject, const config::Parsed& parsed) {
   constexpr const char* kWhat = "io_uring";
   const bool refused = parsed.config.options.io_uring == config::IoUring::refuse;
   if (const auto rings = subject.pid ? rings_of_io_uring(subject) : 0; rings > 0)
-    return {
-        {kWhat, Verdict::warn,
-         fmt::format("{} has {} ring{}: its flows stay on TCP", subject.name(), rings, rings == 1 ? "" : "s"),
-         refused ? "restart it with the library, which refuses rings"
-                 : "io_uring = \"refuse\" in [options], if it can do without"}};
+    return {{kWhat, Verdict::warn,
+             fmt::format("{} has {} ring{}: its flows stay on TCP", subject.name(), rings, rings == 1 ? "" : "s"),
+             refused ? "restart it with the library, which refuses rings"
+                     : "io_uring = \"refuse\" in [options], if it can do without"}};
   if (word_of(subject.root / "proc/sys/kernel/io_uring_disabled") == "2")
     return {{kWhat, Verdict::ok, "the kernel gives nobody a ring"}};
   return {{kWhat, Verdict::ok,

@@ -41,20 +41,14 @@ Finding look_at_elf(const Subject& subject, const fs::path& program) {
   if (!elf) return told(Verdict::warn, "cannot be read", "ask as root");
   if (elf->is_go) return told(Verdict::fail, "is written in Go: it calls the kernel itself", kLeave);
   switch (elf->kind) {
-    case Elf::Kind::no_elf:
-      return told(Verdict::warn, "is no program of this system", "name another one");
-    case Elf::Kind::foreign:
-      return told(Verdict::fail, "is not for x86-64, as the library is", kLeave);
-    case Elf::Kind::no_loader:
-      return told(Verdict::fail, "is static", kLeave);
-    case Elf::Kind::loaded:
-      break;
+    case Elf::Kind::no_elf: return told(Verdict::warn, "is no program of this system", "name another one");
+    case Elf::Kind::foreign: return told(Verdict::fail, "is not for x86-64, as the library is", kLeave);
+    case Elf::Kind::no_loader: return told(Verdict::fail, "is static", kLeave);
+    case Elf::Kind::loaded: break;
   }
   const auto loader = fs::path(elf->loader).filename().string();
-  if (loader.starts_with("ld-musl"))
-    return told(Verdict::fail, "is built for musl, and the library for glibc", kLeave);
-  if (loader != kLoader)
-    return told(Verdict::fail, fmt::format("is loaded by {}, not by glibc", elf->loader), kLeave);
+  if (loader.starts_with("ld-musl")) return told(Verdict::fail, "is built for musl, and the library for glibc", kLeave);
+  if (loader != kLoader) return told(Verdict::fail, fmt::format("is loaded by {}, not by glibc", elf->loader), kLeave);
   return told(Verdict::ok, "is loaded by glibc");
 }
 
@@ -75,8 +69,8 @@ Finding look_at_privileges(const Subject& subject, const fs::path& program) {
       "of it";
   if (subject.pid) {
     if (is_secure(text_of(subject.proc("auxv"))))
-      return {kWhat, Verdict::fail,
-              "it began with privileges that its user lacks (AT_SECURE): LD_PRELOAD was ignored", kRemedy};
+      return {kWhat, Verdict::fail, "it began with privileges that its user lacks (AT_SECURE): LD_PRELOAD was ignored",
+              kRemedy};
     return {kWhat, Verdict::ok, "it began with its user's own privileges"};
   }
   struct stat facts {};
@@ -124,12 +118,11 @@ Finding look_at_selinux(const Subject& subject) {
   if (subject.pid) domain = word_of(subject.proc("attr/current"));
   if (domain.find("unconfined_") != domain.npos)
     return {kWhat, Verdict::ok, fmt::format("does not confine it: {}", domain)};
-  return {
-      kWhat, Verdict::warn,
-      fmt::format("is enforced{}: a transition clears LD_PRELOAD, and a domain may forbid /dev/infiniband",
-                  domain.empty() ? "" : ", domain " + domain),
-      "look for denials (`ausearch -m avc`), and allow them: noatsecure for the transition, infiniband "
-      "devices for the domain"};
+  return {kWhat, Verdict::warn,
+          fmt::format("is enforced{}: a transition clears LD_PRELOAD, and a domain may forbid /dev/infiniband",
+                      domain.empty() ? "" : ", domain " + domain),
+          "look for denials (`ausearch -m avc`), and allow them: noatsecure for the transition, infiniband "
+          "devices for the domain"};
 }
 
 }  // namespace
@@ -137,8 +130,8 @@ Finding look_at_selinux(const Subject& subject) {
 Findings look_at_program(const Subject& subject) {
   if (subject.is_any()) return {};
   if (subject.program.empty())
-    return {{"program", Verdict::warn, "which one it is cannot be seen",
-             "ask as root, or name a unit with ExecStart="}};
+    return {
+        {"program", Verdict::warn, "which one it is cannot be seen", "ask as root, or name a unit with ExecStart="}};
   const auto program = executable_of(subject);
   return {look_at_elf(subject, program), look_at_privileges(subject, program)};
 }
@@ -155,11 +148,10 @@ Findings look_at_sandbox(const Subject& subject, const config::Parsed& parsed) {
   for (const auto& [setting, what, lines] :
        hindrances(*subject.unit, {find_library(), config, may_use_rdma(parsed), subject.root}))
     findings.push_back({"sandbox", Verdict::warn, fmt::format("{}: {}", setting, what),
-                        lines.empty() ? fmt::format("change the unit: systemctl edit {}", subject.name())
-                                      : fmt::format("rsock enable {}, which sets {}", subject.name(),
-                                                    fmt::join(lines, ", "))});
-  if (findings.empty())
-    findings.push_back({"sandbox", Verdict::ok, "forbids nothing that the library needs"});
+                        lines.empty()
+                            ? fmt::format("change the unit: systemctl edit {}", subject.name())
+                            : fmt::format("rsock enable {}, which sets {}", subject.name(), fmt::join(lines, ", "))});
+  if (findings.empty()) findings.push_back({"sandbox", Verdict::ok, "forbids nothing that the library needs"});
   return findings;
 }
 

@@ -56,8 +56,7 @@ std::optional<Subject> of_process(Subject subject, pid_t pid) {
     subject.program = path.substr(0, path.size() - 10);
   const auto own = fs::read_symlink(subject.proc("ns/mnt"), error);
   const bool elsewhere = !own.empty() && own != fs::read_symlink(subject.root / "proc/self/ns/mnt", error);
-  if (const auto top = fs::read_symlink(subject.proc("root"), error);
-      elsewhere || (!top.empty() && top != "/"))
+  if (const auto top = fs::read_symlink(subject.proc("root"), error); elsewhere || (!top.empty() && top != "/"))
     subject.files = subject.proc("root");
   return subject;
 }

@@ -44,7 +44,9 @@ void Binding::retire_unused() {
   release();
 }
 
-bool Binding::withheld(Time now) const { return link_ && retired_at_ && !peer_retired_ && now - *retired_at_ >= kPatience; }
+bool Binding::withheld(Time now) const {
+  return link_ && retired_at_ && !peer_retired_ && now - *retired_at_ >= kPatience;
+}
 
 void Binding::release() {
   if (!link_ || (link_->alive() && !(retired() && peer_retired_))) return;

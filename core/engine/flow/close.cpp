@@ -68,14 +68,11 @@ void Flow::send_end() {
   const auto word = ends_.next_word(binding_.tx.unposted() == 0);
   auto& link = *binding_.link();
   switch (word) {
-    case Ends::Word::nothing:
-      return;
+    case Ends::Word::nothing: return;
     case Ends::Word::fin:
     case Ends::Word::fin_closed:
-      return link.send(
-          wire::Fin{binding_.peer_slot(), binding_.tx.written(), word == Ends::Word::fin_closed});
-    case Ends::Word::reset:
-      return link.send(wire::Reset{binding_.peer_slot()});
+      return link.send(wire::Fin{binding_.peer_slot(), binding_.tx.written(), word == Ends::Word::fin_closed});
+    case Ends::Word::reset: return link.send(wire::Reset{binding_.peer_slot()});
   }
 }
 
@@ -108,8 +105,7 @@ bool Flow::handle(const wire::Reset&) {
 void Flow::advance_reset() {
   if (!ends_.reset_due()) return;
   if (!ends_.wrote_past_end())
-    socket_
-        .provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
+    socket_.provoke_reset();  // before the peer hears that it may close: an error that is there would be taken
   reset_by_peer();
 }
 
@@ -205,8 +201,7 @@ void Flow::advance_close() {
   switch (state()) {
     case State::claimed:
     case State::accepted:
-    case State::confirmed:
-      return apply(Event::fault);
+    case State::confirmed: return apply(Event::fault);
     case State::tcp:
     case State::broken:
       if (binding_.link() && !binding_.retired()) leave_link(false);
@@ -229,15 +224,12 @@ void Flow::advance_close() {
     case State::shown:
     case State::answered:
     case State::shown_resuming:
-    case State::resuming:
-      return pump_tcp();  // the edge may have come and gone
+    case State::resuming: return pump_tcp();  // the edge may have come and gone
   }
 }
 
 // A peer that has ended its own stream reads on: what it is owed goes as long as there is a connection.
-bool Flow::owes_yet() {
-  return socket_.owes() && !flush() && socket_.takes_bytes();
-}
+bool Flow::owes_yet() { return socket_.owes() && !flush() && socket_.takes_bytes(); }
 
 // Nothing comes again: unread ring bytes move to where the application finds them.
 void Flow::salvage() {

@@ -28,8 +28,7 @@ constexpr uint64_t kMostTaken = 16 << 20;
 
 bool Flow::bind(Link& link) {
   if (const auto begun = terms_.begin(); !begun) {
-    log::warning("flow {} to {} has no random number: errno {}", to_string(local_), to_string(remote_),
-                 begun.error());
+    log::warning("flow {} to {} has no random number: errno {}", to_string(local_), to_string(remote_), begun.error());
     return false;
   }
   auto ring = link.connection().allocate(engine_.settings.ring_min);
@@ -119,15 +118,9 @@ bool Flow::handle(const wire::Decline& decline) {
   binding_.retire_unused();
   if (closing()) return advance_close(), true;
   switch (decline.cause) {
-    case wire::DeclineCause::unknown_flow:
-      engine_.declined(*this);
-      break;
-    case wire::DeclineCause::resources:
-      not_served(Reason::peer_declined);
-      break;
-    case wire::DeclineCause::unwilling:
-      not_now();
-      break;
+    case wire::DeclineCause::unknown_flow: engine_.declined(*this); break;
+    case wire::DeclineCause::resources: not_served(Reason::peer_declined); break;
+    case wire::DeclineCause::unwilling: not_now(); break;
   }
   return true;
 }
@@ -170,8 +163,7 @@ bool Flow::arrived(uint64_t boundary) const {
 void Flow::go_on() {
   if (hold_.has_accept() && !waits_for_reader(hold_.accept().offset) && !confirm(hold_.take_accept()))
     return binding_.link()->protocol_fault("a ring that is not there");
-  if (!hold_.has_confirm() || waits_for_reader(hold_.confirm().offset) || !arrived(hold_.confirm().offset))
-    return;
+  if (!hold_.has_confirm() || waits_for_reader(hold_.confirm().offset) || !arrived(hold_.confirm().offset)) return;
   const auto offset = hold_.take_confirm().offset;
   if (out_of_reach(offset)) return apply(Event::fault);
   terms_.set_peer_offset(offset);
@@ -275,8 +267,7 @@ void Flow::press_on() {
       go_on();
       if (state() == State::accepted) apply(Event::fault);
       return;
-    case State::confirmed:
-      return apply(Event::fault);
+    case State::confirmed: return apply(Event::fault);
     case State::shown:
     case State::answered:
     case State::shown_resuming:
@@ -302,10 +293,10 @@ void Flow::miss_retire() {
   // that.
   if (!binding_.peer_known()) return binding_.link()->fail(Reason::link_failed);
   // It may have been said, and nobody looked: this process was stopped.
-  const bool time_is_up = binding_.withheld(now()) || (state() == State::tcp ? socket_.let_go_over() : socket_.was_over());
+  const bool time_is_up =
+      binding_.withheld(now()) || (state() == State::tcp ? socket_.let_go_over() : socket_.was_over());
   const bool late = time_is_up && engine_.drain();
-  if (!finished_ && binding_.link() && late)
-    binding_.link()->protocol_fault("a slot that is never given back");
+  if (!finished_ && binding_.link() && late) binding_.link()->protocol_fault("a slot that is never given back");
 }
 
 // ---- the machine
@@ -369,36 +360,28 @@ void Flow::on_tcp_again(State before) {
 
 void Flow::act(Action action) {
   switch (action) {
-    case Action::none:
-      return;
-    case Action::send_claim:
-      return binding_.link()->send(terms_.claim());
+    case Action::none: return;
+    case Action::send_claim: return binding_.link()->send(terms_.claim());
     case Action::send_accept: {
       fix_offset();
       const wire::Accept accept{binding_.peer_slot(), binding_.slot(), binding_.rx.place(), terms_.nonce(),
                                 terms_.own_offset()};
-      if (!agree(accept))
-        return binding_.link()->protocol_fault("a claim before the link's secret is agreed on");
+      if (!agree(accept)) return binding_.link()->protocol_fault("a claim before the link's secret is agreed on");
       return binding_.link()->send(accept);
     }
     case Action::send_confirm:
       fix_offset();
       return binding_.link()->send(wire::Confirm{binding_.peer_slot(), terms_.own_offset()});
-    case Action::show_token:
-      terms_.note_shown();
-      return socket_.say(terms_.token());
+    case Action::show_token: terms_.note_shown(); return socket_.say(terms_.token());
     case Action::show_no:
       if (!socket_.is_shut()) socket_.say(terms_.no());  // an end of the stream there says the same
       return;
-    case Action::send_witness:
-      return binding_.link()->send(wire::Witness{binding_.peer_slot(), terms_.witness()});
+    case Action::send_witness: return binding_.link()->send(wire::Witness{binding_.peer_slot(), terms_.witness()});
     case Action::send_resume:
       freeze();
       return socket_.say(terms_.frame({departure_.frame(), way_.consumed(), way_.written()}));
-    case Action::resend_rest:
-      return resend();
-    case Action::reset:
-      return;  // fail() has seen to it
+    case Action::resend_rest: return resend();
+    case Action::reset: return;  // fail() has seen to it
   }
 }
 

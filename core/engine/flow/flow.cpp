@@ -29,25 +29,22 @@ Stage Flow::stage() const {
   switch (state()) {
     case State::tcp:
     case State::broken:
-    case State::yielded:
-      return without_lane;  // raw both ways: only C's mark may be on its way
+    case State::yielded: return without_lane;  // raw both ways: only C's mark may be on its way
     case State::claimed:
     case State::accepted:
     case State::confirmed:
     case State::shown:
-    case State::answered:
-      return closing() ? Stage::leaving : Stage::entering;
-    case State::lane:
-      return closing() ? Stage::leaving : Stage::lane;
+    case State::answered: return closing() ? Stage::leaving : Stage::entering;
+    case State::lane: return closing() ? Stage::leaving : Stage::lane;
     case State::shown_resuming:
-    case State::resuming:
-      return Stage::leaving;
+    case State::resuming: return Stage::leaving;
   }
   return Stage::tcp;
 }
 
 Flow::Traffic Flow::traffic() const {
-  Traffic traffic{socket_.raw_in() + binding_.carried_in(), socket_.raw_out() + binding_.carried_out(), seen_.times_full};
+  Traffic traffic{socket_.raw_in() + binding_.carried_in(), socket_.raw_out() + binding_.carried_out(),
+                  seen_.times_full};
   if (binding_.link()) traffic.ring_in = binding_.rx.size(), traffic.ring_out = binding_.tx.size();
   return traffic;
 }
@@ -57,15 +54,11 @@ bool Flow::kernel_follows() const {
          !ends_.failed();
 }
 
-bool Flow::on_kernel() const {
-  return kernel_follows() && unread_.size() == 0;
-}
+bool Flow::on_kernel() const { return kernel_follows() && unread_.size() == 0; }
 
 // ---- who hears of it
 
-void Flow::unobserve(Observer& observer) {
-  std::erase(observers_, &observer);
-}
+void Flow::unobserve(Observer& observer) { std::erase(observers_, &observer); }
 
 void Flow::changed(uint32_t what) {
   if (observers_.size() == 1) return observers_.front()->flow_changed(*this, what);
@@ -98,9 +91,7 @@ bool Flow::eligible() const {
   return free_to_enter() && admitted() && !engine_.forgone() && !reserve::short_of_memory();
 }
 
-bool Flow::admitted() const {
-  return engine_.gate.admits(local_.port, remote_.port);
-}
+bool Flow::admitted() const { return engine_.gate.admits(local_.port, remote_.port); }
 
 bool Flow::free_to_enter() const {
   return selected() && state() == State::tcp && !settled() && !departure_.leaving() && !binding_.link() &&
@@ -148,14 +139,10 @@ void Flow::stop_watching() {
 std::optional<Reason> Flow::unfit() const {
   if (socket_.asks_for_segments()) return Reason::unserved_call;
   switch (socket_.compare_with_kernel(role_ == Role::connector)) {
-    case ShadowSocket::Count::agrees:
-      return {};
-    case ShadowSocket::Count::differs:
-      return Reason::shared;
-    case ShadowSocket::Count::half_closed:
-      return Reason::short_lived;
-    case ShadowSocket::Count::unknown:
-      return Reason::link_failed;
+    case ShadowSocket::Count::agrees: return {};
+    case ShadowSocket::Count::differs: return Reason::shared;
+    case ShadowSocket::Count::half_closed: return Reason::short_lived;
+    case ShadowSocket::Count::unknown: return Reason::link_failed;
   }
   return {};
 }

@@ -49,8 +49,7 @@ Result<size_t> Flow::read_any(std::span<const iovec> to, bool peek) {
       auto got = read_rest(to, peek);
       if (!got) return got;
       const auto more = terms_.mark_ahead() ? Result<size_t>(size_t{0}) : read_ring(to, *got, peek);
-      return *got +
-             (more ? *more + read_behind(to, *got, peek) : 0);  // a bad place is for the next read to find
+      return *got + (more ? *more + read_behind(to, *got, peek) : 0);  // a bad place is for the next read to find
     }
     if (state() == State::broken) return ends_.read_end(at_end());
     const auto before = state();
@@ -94,9 +93,7 @@ size_t Flow::read_behind(std::span<const iovec> to, size_t at, bool peek) {
 }
 
 // A read that has taken something ends there.
-bool Flow::at_urgent_mark() const {
-  return receives() == Receives::raw && socket_.at_urgent_mark();
-}
+bool Flow::at_urgent_mark() const { return receives() == Receives::raw && socket_.at_urgent_mark(); }
 
 // A piece that goes to a bad place stays unread.
 Result<size_t> Flow::read_ring(std::span<const iovec> to, size_t at, bool peek) {
@@ -146,7 +143,8 @@ Result<size_t> Flow::write(std::span<const iovec> from, size_t skip) {
       const auto asked = total(from) - skip;
       auto& tx = binding_.tx;
       const auto room = tx.room();
-      const auto appended = flow::takes_some(asked, room, tx.size()) ? tx.append(from, skip) : Result<size_t>(size_t{0});
+      const auto appended =
+          flow::takes_some(asked, room, tx.size()) ? tx.append(from, skip) : Result<size_t>(size_t{0});
       if (!appended) return appended;
       const auto done = *appended;
       statistics.bytes_out[binding_.lane()].add(done);
@@ -189,8 +187,8 @@ bool Flow::worth_gathering() const {
   return tx.unposted() < kGather && tx.roomy() && !closing() && !ends_.write_shut();
 }
 
-// The first write of a burst leaves at once. While the burst lasts (see Link) small ones gather and leave together, and with those
-// of other flows.
+// The first write of a burst leaves at once. While the burst lasts (see Link) small ones gather and leave together, and
+// with those of other flows.
 void Flow::pump(Gather gather) {
   auto& tx = binding_.tx;
   while (binding_.speaks() && flow::sends(state()) == Sends::ring && tx.unposted() > 0) {
@@ -257,7 +255,8 @@ bool Flow::handle(const wire::Window& window) {
   return true;
 }
 
-// A sender that runs out of window gets a larger ring, as a socket's buffers grow. One that waits for its cutover says so, too.
+// A sender that runs out of window gets a larger ring, as a socket's buffers grow. One that waits for its cutover says
+// so, too.
 bool Flow::handle(const wire::Blocked&) {
   if (hold_.has_accept() && hold_.peer_blocked(socket_.position_in())) engine_.in_cutover(*this);
   hold_.hurry(state() == State::accepted);
@@ -270,7 +269,8 @@ bool Flow::handle(const wire::Blocked&) {
 }
 
 bool Flow::handle(const wire::Grow& grow) {
-  if (way_.frozen() || !flow::takes_ring(state()) || grow.ring.size > engine_.settings.ring_max || !binding_.link()) return true;
+  if (way_.frozen() || !flow::takes_ring(state()) || grow.ring.size > engine_.settings.ring_max || !binding_.link())
+    return true;
   const bool roomy = binding_.tx.roomy();
   if (!binding_.take_growth(grow.ring)) return false;
   if (!roomy && binding_.tx.roomy()) changed(EPOLLOUT);
@@ -290,7 +290,8 @@ bool Flow::lane_ended() const {
 }
 
 uint32_t Flow::readiness() {
-  if (kernel_follows()) return socket_.readiness() | (readable_bytes() >= low_water_.bytes ? EPOLLIN | EPOLLRDNORM : 0u);
+  if (kernel_follows())
+    return socket_.readiness() | (readable_bytes() >= low_water_.bytes ? EPOLLIN | EPOLLRDNORM : 0u);
   uint32_t ready = ends_.readiness(lane_ended());
   if (unread_.size() + ring_in() > 0 && enough()) ready |= EPOLLIN;
   if (const auto there = reads_raw() ? socket_.input() : 0) {

@@ -77,9 +77,7 @@ void Flow::resend() {
   socket_.say_rest(*again);
 }
 
-void Flow::leave_link(bool finished) {
-  binding_.retire(finished, terms_.shown());
-}
+void Flow::leave_link(bool finished) { binding_.retire(finished, terms_.shown()); }
 
 bool Flow::handle(const wire::Retire& retire) {
   if (binding_.peer_retired() || !binding_.peer_known()) return false;

@@ -327,9 +327,8 @@ bool ShadowSocket::is_of_segments(int level, int name) {
 
 bool ShadowSocket::asks_for_segments() const {
   const auto flags = sys::fcntl(fd(), F_GETFL, 0);
-  return (flags && (*flags & O_ASYNC)) ||
-         std::any_of(std::begin(kOfSegments), std::end(kOfSegments),
-                     [&](Name name) { return option(name.level, name.name, 0) > 0; });
+  return (flags && (*flags & O_ASYNC)) || std::any_of(std::begin(kOfSegments), std::end(kOfSegments),
+                                                      [&](Name name) { return option(name.level, name.name, 0) > 0; });
 }
 
 ShadowSocket::Count ShadowSocket::compare_with_kernel(bool connector) const {
@@ -338,8 +337,8 @@ ShadowSocket::Count ShadowSocket::compare_with_kernel(bool connector) const {
   for (int tries = 0; tries < kTries; ++tries) {
     socklen_t size = sizeof before;
     int unread = 0, unacknowledged = 0;
-    if (!sys::getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &before, size) ||
-        !sys::ioctl(fd(), SIOCOUTQ, &unacknowledged) || !sys::ioctl(fd(), FIONREAD, &unread))
+    if (!sys::getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &before, size) || !sys::ioctl(fd(), SIOCOUTQ, &unacknowledged) ||
+        !sys::ioctl(fd(), FIONREAD, &unread))
       return Count::unknown;
     size = sizeof after;
     if (!sys::getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &after, size)) return Count::unknown;
@@ -354,8 +353,7 @@ ShadowSocket::Count ShadowSocket::compare_with_kernel(bool connector) const {
     // More may have arrived between the questions: only bytes that somebody else took can make this larger.
     const auto taken = static_cast<int64_t>(before.tcpi_bytes_received) - unread;
     if (sent_agrees && taken <= static_cast<int64_t>(position_in())) return Count::agrees;
-    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, position_out(),
-              position_in());
+    log::info("the kernel sent {} and gave {} bytes, we counted {} and {}", sent, taken, position_out(), position_in());
     return Count::differs;
   }
   return Count::agrees;  // a busy connection; nothing speaks against it

@@ -106,9 +106,7 @@ class ShadowSocket {
   void count_out(size_t bytes) { raw_out_ += bytes; }
   // `more`: the kernel may wait for the bytes that follow.
   Result<size_t> write(std::span<const iovec> from, size_t skip, bool more);
-  void say(std::span<const uint8_t> control) {
-    control_.insert(control_.end(), control.begin(), control.end());
-  }
+  void say(std::span<const uint8_t> control) { control_.insert(control_.end(), control.begin(), control.end()); }
   void say_rest(std::span<const std::byte> bytes) { rest_.insert(rest_.end(), bytes.begin(), bytes.end()); }
   // Nothing that was said goes any more.
   void unsay();
@@ -144,7 +142,7 @@ class ShadowSocket {
   // Whoever waits has heard that the connection is no more: when the service hears so of the kernel, that is no news.
   bool hangup_told() const { return hangup_told_; }
   void note_hangup_told() { hangup_told_ = true; }
-  bool was_over();             // also when this was last asked
+  bool was_over();                                          // also when this was last asked
   bool let_go_over() const { return !has() && was_over_; }  // when it was asked before forget()
   // It ends by RST when the library lets go of it.
   void end_hard();

@@ -25,8 +25,7 @@ void Flow::tcp_ready(uint32_t events) {
   if (!socket_.watched()) return;  // the service was told before that ended
   const Change change(*this);
   const bool known = ends_.failed() || socket_.hangup_told();
-  const auto heard =
-      heard_by_application(events);  // before bytes are taken off TCP for it, and the edge with them
+  const auto heard = heard_by_application(events);  // before bytes are taken off TCP for it, and the edge with them
   socket_.became(events);
   if (socket_.owes()) flush();
   pump_tcp();
@@ -43,8 +42,7 @@ void Flow::pump_tcp() {
   while (!finished_) {
     switch (receives()) {
       case Receives::raw:
-      case Receives::nothing:
-        return;
+      case Receives::nothing: return;
       case Receives::raw_to_boundary:
         closing() ? discard_raw() : take_raw();
         if (!read_mark()) return;
@@ -75,8 +73,7 @@ bool Flow::read_mark() {
   const bool sent_raw = socket_.position_out() > terms_.own_offset() || socket_.rest() > 0;
   auto* const link = binding_.link();
   apply(*seen == keys::Seen::token ? Event::token_seen : Event::foreign_seen, {.raw_sent = sent_raw});
-  if (*seen == keys::Seen::foreign && link)
-    link->protocol_fault("a flow's peer is at the other end of another link");
+  if (*seen == keys::Seen::foreign && link) link->protocol_fault("a flow's peer is at the other end of another link");
   return true;
 }
 
@@ -92,8 +89,7 @@ Result<keys::Seen> Flow::look_at_mark() {
   wire::Mark mark;
   if (before == 0) {
     if (socket_.ended() || socket_.end_suspected()) return Errno{EAGAIN};
-    if (socket_.at_urgent_mark())
-      return keys::Seen::unlike;  // which no mark is, and a read would step over it
+    if (socket_.at_urgent_mark()) return keys::Seen::unlike;  // which no mark is, and a read would step over it
   }
   const auto got = socket_.peek(before, mark);
   if (got.is(EAGAIN)) return Errno{EAGAIN};
@@ -124,8 +120,7 @@ bool Flow::read_frame() {
   if (*got < wire::kFrameSize) return true;
   const auto frame = terms_.decode(socket_.take_frame());
   if (!frame) {
-    log::warning("flow {} to {}: bytes on TCP where only frames may be", to_string(local_),
-                 to_string(remote_));
+    log::warning("flow {} to {}: bytes on TCP where only frames may be", to_string(local_), to_string(remote_));
     fail(ECONNRESET);
     return false;
   }
@@ -177,9 +172,7 @@ Result<size_t> Flow::read_raw(std::span<const iovec> to, size_t at, uint64_t mos
   return taken_raw(socket_.read(to, at, most, peek), peek);
 }
 
-Result<size_t> Flow::drop_raw(size_t room, bool peek) {
-  return taken_raw(socket_.drop(room, peek), peek);
-}
+Result<size_t> Flow::drop_raw(size_t room, bool peek) { return taken_raw(socket_.drop(room, peek), peek); }
 
 // TCP ends before all has come again that a lane left behind: its peer ended in the middle of its way back.
 bool Flow::rest_is_missing(const Result<size_t>& got) {

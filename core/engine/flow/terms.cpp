@@ -12,7 +12,8 @@ Status Terms::begin() {
 
 keys::Seen Terms::judge(std::span<const uint8_t> bytes) {
   const auto seen = marks_->judge(bytes, peer_side(), peer_offset_, accepts() ? keys::Fresh{} : fresh_);
-  if (seen == keys::Seen::token || seen == keys::Seen::foreign) std::copy_n(bytes.begin(), peers_mark_.size(), peers_mark_.begin());
+  if (seen == keys::Seen::token || seen == keys::Seen::foreign)
+    std::copy_n(bytes.begin(), peers_mark_.size(), peers_mark_.begin());
   return seen;
 }
 

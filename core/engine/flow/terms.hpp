@@ -39,7 +39,9 @@ class Terms {
   uint64_t left(uint64_t position_in) const { return peer_offset_ - std::min(peer_offset_, position_in); }
 
   // S's answers C's, which was seen.
-  wire::Mark token() const { return marks_->mark(side_, own_offset_, fresh_, accepts() ? peers_fresh() : keys::Fresh{}); }
+  wire::Mark token() const {
+    return marks_->mark(side_, own_offset_, fresh_, accepts() ? peers_fresh() : keys::Fresh{});
+  }
   wire::Mark no() const { return marks_->no(own_offset_, peers_fresh()); }
   wire::FrameBytes frame(const wire::Frame& frame) const;
   // Of the peer: what stands at its N, and what came by TCP while only frames may. A mark is remembered.

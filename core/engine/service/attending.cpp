@@ -12,9 +12,7 @@ constexpr auto kTick = milliseconds(10);
 
 }  // namespace
 
-void Attending::look() {
-  timers_.put({Due::tick}, next_look());
-}
+void Attending::look() { timers_.put({Due::tick}, next_look()); }
 
 std::optional<Time> Attending::next_look() {
   if (!engine_.any_links) return {};
@@ -42,8 +40,7 @@ std::optional<Time> Attending::next_look() {
 void Attending::take_over() {
   if (!std::exchange(taken_over_, true))
     for (size_t i = 0; i < engine_.sources().size(); ++i)
-      (void)events_.change(engine_.sources()[i], EPOLLIN | EPOLLONESHOT,
-                           Events::tag(Events::Kind::source, i));
+      (void)events_.change(engine_.sources()[i], EPOLLIN | EPOLLONESHOT, Events::tag(Events::Kind::source, i));
   engine_.guarded = true;
   engine_.arm();
 }
@@ -68,8 +65,6 @@ void Attending::source_ready() {
   poll();
 }
 
-void Attending::stop() {
-  taken_over_ = relaxed_ = engine_.guarded = false;
-}
+void Attending::stop() { taken_over_ = relaxed_ = engine_.guarded = false; }
 
 }  // namespace rsock::engine

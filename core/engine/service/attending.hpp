@@ -23,8 +23,7 @@ namespace rsock::engine {
 class Attending {
  public:
   // Its look is due as Due::tick, and the sources are members of `events` as Events::Kind::source.
-  Attending(Engine& engine, Events& events, Timers& timers)
-      : engine_(engine), events_(events), timers_(timers) {}
+  Attending(Engine& engine, Events& events, Timers& timers) : engine_(engine), events_(events), timers_(timers) {}
 
   // In each turn, when all else is done; without the lock.
   void look();

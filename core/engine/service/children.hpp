@@ -21,8 +21,7 @@ namespace rsock::engine {
 class Children {
  public:
   // Lines are members of `events` as Events::Kind::child; the next answer is Due::children.
-  Children(Engine& engine, Events& events, Timers& timers)
-      : engine_(engine), events_(events), timers_(timers) {}
+  Children(Engine& engine, Events& events, Timers& timers) : engine_(engine), events_(events), timers_(timers) {}
 
   // The thread that forks, with the service's at_work: the end of a child's line, if it has one.
   void listen(ExposedFd line);

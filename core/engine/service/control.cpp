@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t kMostCallers = 8;  // and one for whom there is no room yet
 constexpr int kBacklog = 16;
-constexpr int kDoorTurn = 16;  // callers let in at a stretch
+constexpr int kDoorTurn = 16;                   // callers let in at a stretch
 constexpr auto kPatience = milliseconds(5000);  // with a caller, since it last asked
 constexpr auto kDeaf = milliseconds(1000);
 constexpr auto kFirstWords = milliseconds(100);  // before anybody has to make way, however many come
@@ -88,8 +88,7 @@ void Control::ready(uint64_t number) {
   if (number == kDoor) return answer_door();
   if (const auto keeper = keepers_.find(number); keeper != keepers_.end()) {
     // What it asked may have been heard before the event for it was looked at.
-    if (sys::readiness(keeper->second.fd.get()) & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-      keepers_.erase(keeper);
+    if (sys::readiness(keeper->second.fd.get()) & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) keepers_.erase(keeper);
     return;
   }
   const auto caller = callers_.find(number);
@@ -124,9 +123,9 @@ void Control::shut_door(Time until) {
   deaf_until_ = until;
 }
 
-// A caller that says nothing makes way for others, the one first that has been silent for longest. But a caller has time for its first
-// words: it may have been let in before it could say them. If all are new nobody comes in until that is over. What the
-// caller has said by then is heard.
+// A caller that says nothing makes way for others, the one first that has been silent for longest. But a caller has
+// time for its first words: it may have been let in before it could say them. If all are new nobody comes in until that
+// is over. What the caller has said by then is heard.
 bool Control::make_room() {
   const auto time = now();
   const auto settled = [&](const auto& known) { return known.second.came + kFirstWords <= time; };
@@ -134,7 +133,8 @@ bool Control::make_room() {
     return settled(a) != settled(b) ? settled(a) : a.second.until < b.second.until;
   };
   const auto first = std::min_element(callers_.begin(), callers_.end(), sooner);
-  if (!settled(*first)) return shut_door(callers_.begin()->second.came + kFirstWords), false;  // they came in this order
+  if (!settled(*first))
+    return shut_door(callers_.begin()->second.came + kFirstWords), false;  // they came in this order
   (void)serve(first->first, first->second);
   callers_.erase(first);
   return true;

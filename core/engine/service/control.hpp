@@ -34,7 +34,8 @@ class Control {
   };
   // `user`: who asks.
   using Obey = std::function<Reply(const wire::ControlRequest&, uid_t user)>;
-  // Its descriptors become members of `epoll`, as `tag` plus a number below 2^32. nullptr if there is no descriptor to be had.
+  // Its descriptors become members of `epoll`, as `tag` plus a number below 2^32. nullptr if there is no descriptor to
+  // be had.
   static std::unique_ptr<Control> open(int epoll, uint64_t tag, Obey obey);
 
   // The descriptor of that number is readable, or gone.

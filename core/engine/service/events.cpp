@@ -25,8 +25,7 @@ Status Events::control(int operation, int fd, uint32_t events, uint64_t tag) {
 
 Result<int> Events::sleep(std::span<epoll_event> events, Duration most, Summons& summons) const {
   if (set_) {
-    const auto timeout =
-        most == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(most).count());
+    const auto timeout = most == Duration::max() ? -1 : static_cast<int>(std::chrono::ceil<milliseconds>(most).count());
     return sys::epoll_sleep(set_.get(), events.data(), static_cast<int>(events.size()), timeout);
   }
   constexpr auto kDoze = milliseconds(60'000);

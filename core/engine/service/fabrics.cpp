@@ -24,8 +24,7 @@ fabric::Dialler* Fabrics::get(Lane lane, Reason& why) {
     };
     fabric.dialler = make_(lane, announce, why);
     if (fabric.dialler) {
-      (void)events_.add(fabric.dialler->fd(), EPOLLIN,
-                        Events::tag(Events::Kind::dialler, static_cast<uint64_t>(lane)));
+      (void)events_.add(fabric.dialler->fd(), EPOLLIN, Events::tag(Events::Kind::dialler, static_cast<uint64_t>(lane)));
       return fabric.dialler.get();
     }
     fabric.unavailable = why;

@@ -22,8 +22,8 @@ namespace rsock::engine {
 class Fabrics {
  public:
   // A reason if there is no dialler to be had.
-  using Make = std::function<std::unique_ptr<fabric::Dialler>(
-      Lane lane, const fabric::Dialler::Announce& announce, Reason& why)>;
+  using Make = std::function<std::unique_ptr<fabric::Dialler>(Lane lane, const fabric::Dialler::Announce& announce,
+                                                              Reason& why)>;
   // A source is there; under the engine's lock.
   using Announced = std::function<void(fabric::Completions& source)>;
   // Diallers are members of `events` as Events::Kind::dialler, with the lane as their number.

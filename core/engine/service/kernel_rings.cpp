@@ -41,7 +41,8 @@ bool KernelRings::found() {
 bool KernelRings::look() const {
   if (system_call(SYS_lseek, folder_.get(), 0, SEEK_SET) < 0) return false;
   bool is_there = false;
-  (void)sys::each_name(folder_.get(), [&](const char* number) { return !(is_there = names_ring(folder_.get(), number)); });
+  (void)sys::each_name(folder_.get(),
+                       [&](const char* number) { return !(is_there = names_ring(folder_.get(), number)); });
   return is_there;
 }
 

@@ -1,12 +1,13 @@
 #pragma once
-// Whether the process has rings of io_uring. Through a ring the kernel is told what no preload sees: to read and write a flow's socket,
-// and which sockets are members of an epoll set (IORING_OP_EPOLL_CTL). Rings are refused where they are asked for (sockets::before_ring);
-// what is looked for here are those that are there all the same: inherited, received, or made by an instruction of the program's own.
+// Whether the process has rings of io_uring. Through a ring the kernel is told what no preload sees: to read and write
+// a flow's socket, and which sockets are members of an epoll set (IORING_OP_EPOLL_CTL). Rings are refused where they
+// are asked for (sockets::before_ring); what is looked for here are those that are there all the same: inherited,
+// received, or made by an instruction of the program's own.
 //
-// A look reads the names of all descriptors, so it costs some microseconds for each that the program has. It is due when a flow begins
-// to look for its lane, and takes its time at most once in a hundred times that: a flow that comes sooner after the last look waits for
-// none, and the look is made up for. What is not seen: a ring that comes when no flow does any more, one without a descriptor
-// (IORING_SETUP_REGISTERED_FD_ONLY), and any where /proc cannot be read.
+// A look reads the names of all descriptors, so it costs some microseconds for each that the program has. It is due
+// when a flow begins to look for its lane, and takes its time at most once in a hundred times that: a flow that comes
+// sooner after the last look waits for none, and the look is made up for. What is not seen: a ring that comes when no
+// flow does any more, one without a descriptor (IORING_SETUP_REGISTERED_FD_ONLY), and any where /proc cannot be read.
 //
 // The service thread.
 

@@ -147,7 +147,8 @@ bool LastThread::ended_in_libc() const { return !libcs_count_ || __atomic_load_n
 int LastThread::status() const {
   const auto said = said_.load(std::memory_order_relaxed);
   const auto speaker = static_cast<pid_t>(said >> 32);
-  if (last_ == 0 && (speaker == 0 || speaker == sys::process_id())) return status_of_main().value_or(static_cast<int>(said & 0xff));
+  if (last_ == 0 && (speaker == 0 || speaker == sys::process_id()))
+    return status_of_main().value_or(static_cast<int>(said & 0xff));
   if (last_ == 0 || speaker == last_) return static_cast<int>(said & 0xff);
   PidfdInfo info{};
   info.mask = kInfoExit;

@@ -9,8 +9,7 @@ namespace rsock::engine {
 namespace {
 
 bool concerns(const Flow& flow, uint16_t port) {
-  return flow.selected() && !flow.finished() &&
-         (port == 0 || flow.local().port == port || flow.remote().port == port);
+  return flow.selected() && !flow.finished() && (port == 0 || flow.local().port == port || flow.remote().port == port);
 }
 
 bool concerns(const Flow& flow, const wire::ControlRequest& request) {
@@ -26,18 +25,10 @@ bool is_leaving(const Flow& flow, wire::Order order) {
 
 void count(const Flow& flow, wire::Order order, wire::FlowCounts& counts) {
   switch (is_leaving(flow, order) ? Stage::leaving : flow.stage()) {
-    case Stage::tcp:
-      ++counts.tcp;
-      return;
-    case Stage::entering:
-      ++counts.entering;
-      return;
-    case Stage::leaving:
-      ++counts.leaving;
-      return;
-    case Stage::lane:
-      ++(flow.lane() == Lane::shm ? counts.shm : counts.rdma);
-      return;
+    case Stage::tcp: ++counts.tcp; return;
+    case Stage::entering: ++counts.entering; return;
+    case Stage::leaving: ++counts.leaving; return;
+    case Stage::lane: ++(flow.lane() == Lane::shm ? counts.shm : counts.rdma); return;
   }
 }
 
@@ -64,8 +55,8 @@ size_t Operators::send_away(uint16_t port) {
   return moved;
 }
 
-// An acceptor looks for its peer, a connector waits for it, as when they had shown what they are worth; the young ones do so by
-// themselves. Those that are not quite back on TCP yet do so a little later.
+// An acceptor looks for its peer, a connector waits for it, as when they had shown what they are worth; the young ones
+// do so by themselves. Those that are not quite back on TCP yet do so a little later.
 size_t Operators::look_again(uint16_t port) {
   size_t moved = 0;
   for (const auto& flow : concerned({.port = port})) {
@@ -93,19 +84,15 @@ size_t Operators::hand_over(uint64_t socket) {
 // How many flows that sets moving.
 size_t Operators::move(const wire::ControlRequest& request) {
   switch (request.order) {
-    case wire::Order::leave:
-      return send_away(request.port);
-    case wire::Order::enter:
-      return engine_.gate.set(true, request.port), look_again(request.port);
-    case wire::Order::hand_over:
-      return hand_over(request.number);
+    case wire::Order::leave: return send_away(request.port);
+    case wire::Order::enter: return engine_.gate.set(true, request.port), look_again(request.port);
+    case wire::Order::hand_over: return hand_over(request.number);
     case wire::Order::tell:
     case wire::Order::reload:
     case wire::Order::flows:
     case wire::Order::links:
     case wire::Order::statistics:
-    case wire::Order::capture:
-      return 0;
+    case wire::Order::capture: return 0;
   }
   return 0;
 }
@@ -125,8 +112,8 @@ wire::ControlAnswer Operators::obey(const wire::ControlRequest& request) {
   moved += move(request);
   answer.moved = static_cast<uint32_t>(moved);
   if (request.order != wire::Order::tell)
-    log::info("an operator's command (order {}, port {}) moves {} flows", static_cast<int>(request.order),
-              request.port, moved);
+    log::info("an operator's command (order {}, port {}) moves {} flows", static_cast<int>(request.order), request.port,
+              moved);
   engine_.bury_flows();
   std::map<Reason, uint32_t> stay;
   for (const auto& flow : concerned(request)) {

@@ -25,8 +25,7 @@ bool Peer::add(uint64_t flow, Time time) {
 size_t Peer::next() const {
   if (plain_) return waiting_.size() - 1;
   const auto is_sooner = [](const auto& a, const auto& b) { return a.due < b.due; };
-  return static_cast<size_t>(std::min_element(waiting_.begin(), waiting_.end(), is_sooner) -
-                             waiting_.begin());
+  return static_cast<size_t>(std::min_element(waiting_.begin(), waiting_.end(), is_sooner) - waiting_.begin());
 }
 
 std::optional<Time> Peer::next_dial() const {
@@ -63,12 +62,8 @@ void Peer::space(Time time) {
   if (place_.lane == Lane::rdma) next_dial_ = time + (plain_ ? kPlainGap : kGap);
 }
 
-std::optional<Time> Peer::next_sweep() const {
-  return waiting_.empty() ? std::nullopt : std::optional(next_sweep_);
-}
+std::optional<Time> Peer::next_sweep() const { return waiting_.empty() ? std::nullopt : std::optional(next_sweep_); }
 
-void Peer::swept(Time time) {
-  next_sweep_ = time + kSweep;
-}
+void Peer::swept(Time time) { next_sweep_ = time + kSweep; }
 
 }  // namespace rsock::engine

@@ -10,12 +10,9 @@ namespace {
 Reason reason_of(int error) {
   switch (error) {
     case EMFILE:
-    case ENFILE:
-      return Reason::descriptors;
-    case EAGAIN:
-      return Reason::plain_peer;  // another time
-    default:
-      return Reason::owner_unknown;
+    case ENFILE: return Reason::descriptors;
+    case EAGAIN: return Reason::plain_peer;  // another time
+    default: return Reason::owner_unknown;
   }
 }
 
@@ -34,8 +31,8 @@ Result<uid_t> PeerOwners::of(uint64_t id) {
   if (!owner) return owner;
   const std::lock_guard guard(engine_.lock);
   const auto flow = engine_.find_flow(id);
-  const bool is_the_same = flow && flow->own_end().inode == end.inode && flow->local() == end.local &&
-                           flow->remote() == end.remote;
+  const bool is_the_same =
+      flow && flow->own_end().inode == end.inode && flow->local() == end.local && flow->remote() == end.remote;
   if (is_the_same) flow->set_peer_user(*owner);
   return owner;
 }
@@ -46,8 +43,7 @@ std::optional<Reason> PeerOwners::doubt(uint64_t id, uid_t user) {
   const auto owner = of(id);
   if (!owner) return reason_of(owner.error());
   if (*owner == user) return {};
-  log::debug("a process of user {} is at the rendezvous of flow {}, whose peer is user {}'s", user, id,
-             *owner);
+  log::debug("a process of user {} is at the rendezvous of flow {}, whose peer is user {}'s", user, id, *owner);
   return Reason::no_permission;
 }
 

@@ -95,9 +95,8 @@ void Points::due(uint64_t id) {
   const auto at = points_.find(id);
   if (at == points_.end()) return;
   auto& point = at->second;
-  const auto over = now() >= point.closes
-                        ? std::optional(point.open ? Reason::not_dialled : Reason::port_taken)
-                        : open_where_due(id, point);
+  const auto over = now() >= point.closes ? std::optional(point.open ? Reason::not_dialled : Reason::port_taken)
+                                          : open_where_due(id, point);
   if (!over) return timers_.put({Due::point, id}, point.due());
   close(id);
   settle(id, *over);

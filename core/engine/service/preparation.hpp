@@ -15,8 +15,7 @@ namespace rsock::engine {
 
 class Preparation {
  public:
-  Preparation(Engine& engine, Events& events, Fabrics& fabrics)
-      : engine_(engine), events_(events), fabrics_(fabrics) {}
+  Preparation(Engine& engine, Events& events, Fabrics& fabrics) : engine_(engine), events_(events), fabrics_(fabrics) {}
 
   // The fabrics of `lanes` are tried soon, each once; until then the program gets no number.
   void ask(Lanes lanes);

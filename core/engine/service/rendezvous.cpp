@@ -18,9 +18,7 @@ void Rendezvous::due(Timers::Name timer) {
   if (timer.what == Due::retry) try_again(timer.id);
 }
 
-void Rendezvous::again(Flow& flow) {
-  timers_.set({Due::retry, flow.id()}, now() + flow.pause());
-}
+void Rendezvous::again(Flow& flow) { timers_.set({Due::retry, flow.id()}, now() + flow.pause()); }
 
 // A lane for a flow that had one.
 void Rendezvous::try_again(uint64_t id) {
@@ -55,11 +53,9 @@ wire::Greeting Rendezvous::asked(Lane lane, uint64_t cookie, const Address& from
   answer.engine = engine_.identity;
   answer.verdict = judge(lane, flow.get(), from, hello);
   if (answer.verdict == wire::Verdict::welcome) answer.key = engine_.keys().own();
-  if (flow && answer.verdict == wire::Verdict::version && flow->eligible())
-    flow->settle(Reason::peer_version);
+  if (flow && answer.verdict == wire::Verdict::version && flow->eligible()) flow->settle(Reason::peer_version);
   // Its claim is on the way.
-  if (answer.verdict == wire::Verdict::welcome || answer.verdict == wire::Verdict::linked)
-    points_.found(cookie);
+  if (answer.verdict == wire::Verdict::welcome || answer.verdict == wire::Verdict::linked) points_.found(cookie);
   return answer;
 }
 
@@ -105,8 +101,6 @@ void Rendezvous::disconnected(fabric::Connection& connection) {
   link->fail(Reason::link_failed);
 }
 
-void Rendezvous::point_lost(uint64_t cookie, Reason reason) {
-  points_.lost(cookie, reason);
-}
+void Rendezvous::point_lost(uint64_t cookie, Reason reason) { points_.lost(cookie, reason); }
 
 }  // namespace rsock::engine

@@ -41,8 +41,7 @@ void Room::make() {
   if (first) {
     if (settled_in_ + kLong < began) pause_ = pause();
     timers_.set({Due::room}, now() + pause_.take());
-    log::info("the program lacks descriptors: {} flows gave theirs back{}", given,
-              all ? "" : ", not all could");
+    log::info("the program lacks descriptors: {} flows gave theirs back{}", given, all ? "" : ", not all could");
   }
   {
     const std::lock_guard working(at_work_);

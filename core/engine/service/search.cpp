@@ -85,9 +85,8 @@ bool Search::claim_on_links(Flow& flow) {
 // memory for what follows, that is done when they are due.
 Peer* Search::peer_at(const Place& place) {
   if (peers_.size() >= kMostPeers && !peers_.contains(place)) {
-    std::erase_if(peers_, [&](const auto& known) {
-      return known.second.idle() && by_number_.erase(known.second.number()) > 0;
-    });
+    std::erase_if(
+        peers_, [&](const auto& known) { return known.second.idle() && by_number_.erase(known.second.number()) > 0; });
     if (peers_.size() >= kMostPeers) return nullptr;
   }
   auto& peer = peers_.try_emplace(place, place, next_number_++).first->second;
@@ -127,8 +126,7 @@ void Search::pump(Peer& peer) {
   schedule(peer);
 }
 
-std::optional<Reason> Search::dial(const Peer& peer, uint64_t id, const Endpoint& local,
-                                   const Endpoint& remote) {
+std::optional<Reason> Search::dial(const Peer& peer, uint64_t id, const Endpoint& local, const Endpoint& remote) {
   statistics.dials.add();
   wire::Greeting greeting;
   greeting.engine = engine_.identity;
@@ -136,15 +134,13 @@ std::optional<Reason> Search::dial(const Peer& peer, uint64_t id, const Endpoint
 }
 
 void Search::schedule(const Peer& peer) {
-  timers_.put({Due::dial, peer.number()},
-              peer.dialling() ? std::optional(peer.dial_ends()) : peer.next_dial());
+  timers_.put({Due::dial, peer.number()}, peer.dialling() ? std::optional(peer.dial_ends()) : peer.next_dial());
   timers_.put({Due::sweep, peer.number()}, peer.next_sweep());
 }
 
 Peer::Waiting Search::end_dial(Peer& peer) {
   const auto dialled = peer.end();
-  std::erase_if(by_dialled_,
-                [&](const auto& known) { return known.first == dialled.flow && known.second == &peer; });
+  std::erase_if(by_dialled_, [&](const auto& known) { return known.first == dialled.flow && known.second == &peer; });
   return dialled;
 }
 
@@ -170,15 +166,13 @@ void Search::failed(uint64_t id, Reason reason, const std::optional<wire::Greeti
   pump(peer);
 }
 
-void Search::refused(Peer& peer, Peer::Waiting dialled, Reason reason,
-                     const std::optional<wire::Greeting>& greeting) {
+void Search::refused(Peer& peer, Peer::Waiting dialled, Reason reason, const std::optional<wire::Greeting>& greeting) {
   const auto verdict = greeting ? greeting->verdict : wire::Verdict::welcome;
   if (greeting && (!greeting->common() || verdict == wire::Verdict::version)) {
     settle(dialled.flow, Reason::peer_version);
   } else if (verdict == wire::Verdict::linked) {
     if (!claim_linked(peer.place().lane, dialled.flow, *greeting)) peer.wait_again(dialled, now());
-  } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout ||
-             verdict == wire::Verdict::stranger) {
+  } else if (reason == Reason::plain_peer || reason == Reason::dial_timeout || verdict == wire::Verdict::stranger) {
     // A stranger to the point: it is another flow's, and the one that is sought has none yet.
     dialled.failure = verdict == wire::Verdict::stranger ? Reason::peer_declined : reason;
     peer.wait_again(dialled, now());
@@ -237,7 +231,8 @@ void Search::sweep_due(uint64_t number) {
 
 // Whether there is another lane for a flow that did not find its peer: then it is sought there, soon.
 bool Search::look_elsewhere(Flow& flow) {
-  if (flow.candidacy().sought() != Lane::shm || !flow.candidacy().wanted().rdma || !fabrics_.find(Lane::rdma)) return false;
+  if (flow.candidacy().sought() != Lane::shm || !flow.candidacy().wanted().rdma || !fabrics_.find(Lane::rdma))
+    return false;
   flow.candidacy().seek_in(Lane::rdma);
   engine_.orders.seek(flow.id());
   return true;
@@ -256,8 +251,7 @@ void Search::settle(uint64_t id, Reason reason) {
 }
 
 void Search::give_up() {
-  for (const auto& [flow, peer] : std::exchange(by_dialled_, {}))
-    fabrics_.find(peer->place().lane)->cancel_dial(flow);
+  for (const auto& [flow, peer] : std::exchange(by_dialled_, {})) fabrics_.find(peer->place().lane)->cancel_dial(flow);
   by_number_.clear();
   peers_.clear();
   for (const auto what : {Due::dial, Due::sweep}) timers_.cancel_all(what);

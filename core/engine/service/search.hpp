@@ -50,8 +50,7 @@ class Search {
   void pump(Peer& peer);
   std::optional<Reason> dial(const Peer& peer, uint64_t id, const Endpoint& local, const Endpoint& remote);
   Peer::Waiting end_dial(Peer& peer);
-  void refused(Peer& peer, Peer::Waiting dialled, Reason reason,
-               const std::optional<wire::Greeting>& greeting);
+  void refused(Peer& peer, Peer::Waiting dialled, Reason reason, const std::optional<wire::Greeting>& greeting);
   bool claim_linked(Lane lane, uint64_t id, const wire::Greeting& greeting);
   void schedule(const Peer& peer);
   bool look_elsewhere(Flow& flow);

@@ -69,8 +69,7 @@ std::unique_ptr<fabric::Dialler> Service::make_dialler(Lane lane, const fabric::
   const auto doubt = [this](uint64_t id, uid_t user) { return owners_.doubt(id, user); };
   const auto drain = [this] { (void)attending_.poll(); };
   if (lane == Lane::shm)
-    return fabric::shm::SocketDialler::make(engine_.lock, budget_, engine_.settings.max_pinned, announce,
-                                            doubt, why);
+    return fabric::shm::SocketDialler::make(engine_.lock, budget_, engine_.settings.max_pinned, announce, doubt, why);
   why = Reason::no_device;
   return fabric::verbs::CmDialler::make(engine_.lock, budget_, engine_.settings.device, announce, drain, why);
 }
@@ -87,9 +86,7 @@ void Service::watch(Flow& flow) {
                     Events::tag(Kind::shadow, flow.id()));
 }
 
-void Service::unwatch(Flow& flow) {
-  events_.remove(flow.shadow());
-}
+void Service::unwatch(Flow& flow) { events_.remove(flow.shadow()); }
 
 // A filter for all threads would kill one that is on its way out, however short that is.
 void Service::retire() {
@@ -159,19 +156,13 @@ bool Service::take_turn(Duration wait) {
 void Service::handle(uint64_t tag, uint32_t events) {
   const auto number = Events::number_of(tag);
   switch (Events::kind_of(tag)) {
-    case Kind::dialler:
-      return fabrics_.dispatch(static_cast<Lane>(number), rendezvous_);
-    case Kind::control:
-      control_->ready(number);
-      return timers_.put({Due::control}, control_->deadline());
-    case Kind::thread:
-      return last_thread_.watched_ended();
-    case Kind::child:
-      return children_.called(number);
+    case Kind::dialler: return fabrics_.dispatch(static_cast<Lane>(number), rendezvous_);
+    case Kind::control: control_->ready(number); return timers_.put({Due::control}, control_->deadline());
+    case Kind::thread: return last_thread_.watched_ended();
+    case Kind::child: return children_.called(number);
     case Kind::bell:
     case Kind::shadow:
-    case Kind::source:
-      break;
+    case Kind::source: break;
   }
   const std::lock_guard guard(engine_.lock);
   engine_.bury_flows();
@@ -195,8 +186,7 @@ void Service::take_orders() {
     // Half the time for a claim, which may have to be made elsewhere yet, and for a reader: the peer waits
     // all of it.
     for (const auto id : orders.in_cutover)
-      if (const auto flow = engine_.find_flow(id))
-        timers_.set({Due::cutover, id}, time + flow->cutover_limit());
+      if (const auto flow = engine_.find_flow(id)) timers_.set({Due::cutover, id}, time + flow->cutover_limit());
     for (const auto id : orders.again)
       if (const auto flow = engine_.find_flow(id)) rendezvous_.again(*flow);
     for (const auto id : orders.corked) timers_.set({Due::cork, id}, time + kCorkTime);
@@ -214,37 +204,26 @@ void Service::take_orders() {
 void Service::expire() {
   bool looked = false;
   timers_.expire(now(), [&](Timers::Name timer) {
-    if (timer.what == Due::retry && !std::exchange(looked, true))
-      kernel_rings_.flow_comes(), look_for_rings();
+    if (timer.what == Due::retry && !std::exchange(looked, true)) kernel_rings_.flow_comes(), look_for_rings();
     due(timer);
   });
 }
 
 void Service::due(Timers::Name timer) {
   switch (timer.what) {
-    case Due::tick:
-      return;  // looked at in each turn
-    case Due::rings:
-      return look_for_rings();
-    case Due::children:
-      return children_.answer();
-    case Due::probe:
-      return probe();
-    case Due::young:
-      return look_at_young();
-    case Due::room:
-      return room_.look();
-    case Due::control:
-      control_->expire();
-      return timers_.put(timer, control_->deadline());
+    case Due::tick: return;  // looked at in each turn
+    case Due::rings: return look_for_rings();
+    case Due::children: return children_.answer();
+    case Due::probe: return probe();
+    case Due::young: return look_at_young();
+    case Due::room: return room_.look();
+    case Due::control: control_->expire(); return timers_.put(timer, control_->deadline());
     case Due::point:
     case Due::dial:
     case Due::sweep:
-    case Due::retry:
-      return rendezvous_.due(timer);
+    case Due::retry: return rendezvous_.due(timer);
     case Due::cutover:
-    case Due::cork:
-      break;
+    case Due::cork: break;
   }
   const std::lock_guard guard(engine_.lock);
   const auto flow = engine_.find_flow(timer.id);
@@ -260,7 +239,8 @@ void Service::probe() {
   timers_.put({Due::probe}, any ? std::optional<Time>(now() + kProbe) : std::nullopt);
 }
 
-// Those that are there still are worth a lane. Where connections come and go all the time, it looks once for as long as one is young.
+// Those that are there still are worth a lane. Where connections come and go all the time, it looks once for as long as
+// one is young.
 void Service::look_at_young() {
   const std::lock_guard guard(engine_.lock);
   const auto age = engine_.settings.young;
@@ -341,12 +321,11 @@ bool Service::shut() {
 
 bool Service::open() {
   if (!events_.open(engine_.orders.summons())) return false;
-  control_ =
-      Control::open(events_.set(), Events::tag(Kind::control), [this](const auto& request, uid_t user) {
-        if (request.order == wire::Order::capture) return capturing_.begin(request, user);
-        return Control::Reply{.packet = asks_for_page(request.order) ? encode(survey(engine_, request))
-                                                                     : encode(operators_.obey(request))};
-      });
+  control_ = Control::open(events_.set(), Events::tag(Kind::control), [this](const auto& request, uid_t user) {
+    if (request.order == wire::Order::capture) return capturing_.begin(request, user);
+    return Control::Reply{.packet = asks_for_page(request.order) ? encode(survey(engine_, request))
+                                                                 : encode(operators_.obey(request))};
+  });
   last_thread_.watch_by(events_.set());
   kernel_rings_.open();
   return true;

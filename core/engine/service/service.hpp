@@ -97,8 +97,7 @@ class Service final : private Room::Premises {
 
  private:
   explicit Service(Engine& engine);
-  std::unique_ptr<fabric::Dialler> make_dialler(Lane lane, const fabric::Dialler::Announce& announce,
-                                                Reason& why);
+  std::unique_ptr<fabric::Dialler> make_dialler(Lane lane, const fabric::Dialler::Announce& announce, Reason& why);
   static void* entry(void* self);
   void run();
   bool take_turn(Duration wait);
@@ -128,8 +127,8 @@ class Service final : private Room::Premises {
   LastThread last_thread_;
   uint64_t programs_mask_ = 0;  // of the thread that started this one
   pthread_t thread_{};
-  bool called_ = false;               // in this turn
-  bool in_need_ = false;              // of memory, in the last turn: the next comes at once
+  bool called_ = false;   // in this turn
+  bool in_need_ = false;  // of memory, in the last turn: the next comes at once
   Capturing capturing_;
   std::unique_ptr<Control> control_;  // if there was a descriptor for it
   KernelRings kernel_rings_;

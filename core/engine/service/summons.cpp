@@ -33,8 +33,7 @@ bool Summons::close() {
   constexpr auto kPatience = milliseconds(50);
   constexpr timespec kTurn{0, 100'000};
   number_ = -1;
-  for (const auto deadline = now() + kPatience; begun_ != ended_;
-       kernel.syscall(SYS_nanosleep, &kTurn, nullptr)) {
+  for (const auto deadline = now() + kPatience; begun_ != ended_; kernel.syscall(SYS_nanosleep, &kTurn, nullptr)) {
     if (now() < deadline) continue;
     number_ = bell_.get();
     return false;

@@ -20,14 +20,10 @@ constexpr size_t kMostRows = 48;     // more have no room on a page
 
 std::string_view name(Stage stage, Lane lane) {
   switch (stage) {
-    case Stage::tcp:
-      return kLaneNames[static_cast<size_t>(Lane::tcp)];
-    case Stage::entering:
-      return "entering";
-    case Stage::leaving:
-      return "leaving";
-    case Stage::lane:
-      return kLaneNames[static_cast<size_t>(lane)];
+    case Stage::tcp: return kLaneNames[static_cast<size_t>(Lane::tcp)];
+    case Stage::entering: return "entering";
+    case Stage::leaving: return "leaving";
+    case Stage::lane: return kLaneNames[static_cast<size_t>(lane)];
   }
   return {};
 }
@@ -54,16 +50,16 @@ struct FlowSeen {
 };
 
 ordered_json row(const FlowSeen& seen) {
-  ordered_json row{{"id", seen.id},
-                   {"lane", name(seen.stage, seen.lane)},
-                   {"role", seen.role == Role::acceptor ? "accepted" : "connected"},
-                   {"local", to_string(seen.local)},
-                   {"peer", to_string(seen.remote)},
-                   {"bytes_in", seen.traffic.in},
-                   {"bytes_out", seen.traffic.out},
-                   {"full", seen.traffic.full},
-                   {"age_seconds",
-                    static_cast<double>(std::chrono::duration_cast<milliseconds>(seen.age).count()) / 1000}};
+  ordered_json row{
+      {"id", seen.id},
+      {"lane", name(seen.stage, seen.lane)},
+      {"role", seen.role == Role::acceptor ? "accepted" : "connected"},
+      {"local", to_string(seen.local)},
+      {"peer", to_string(seen.remote)},
+      {"bytes_in", seen.traffic.in},
+      {"bytes_out", seen.traffic.out},
+      {"full", seen.traffic.full},
+      {"age_seconds", static_cast<double>(std::chrono::duration_cast<milliseconds>(seen.age).count()) / 1000}};
   if (seen.link != 0) {
     row["link"] = seen.link;
     row["ring_in"] = seen.traffic.ring_in;
@@ -111,8 +107,7 @@ ControlPage page_of(const std::vector<Seen>& all, uint64_t last, bool rest) {
 }
 
 bool concerns(const Flow& flow, uint16_t port) {
-  return flow.selected() && !flow.finished() &&
-         (port == 0 || flow.local().port == port || flow.remote().port == port);
+  return flow.selected() && !flow.finished() && (port == 0 || flow.local().port == port || flow.remote().port == port);
 }
 
 ControlPage flows(Engine& engine, const ControlRequest& request) {
@@ -129,9 +124,8 @@ ControlPage flows(Engine& engine, const ControlRequest& request) {
       const auto& flow = *at->second;
       last = at->first;
       if (!concerns(flow, request.port)) continue;
-      found.push_back({flow.id(), flow.stage(), flow.lane(), flow.role(), flow.local(), flow.remote(),
-                       flow.traffic(), flow.link() ? flow.link()->id() : 0, time - flow.since(),
-                       why_on_tcp(engine, flow)});
+      found.push_back({flow.id(), flow.stage(), flow.lane(), flow.role(), flow.local(), flow.remote(), flow.traffic(),
+                       flow.link() ? flow.link()->id() : 0, time - flow.since(), why_on_tcp(engine, flow)});
     }
     rest = at != engine.flows().end();
   }
@@ -146,8 +140,7 @@ ControlPage links(Engine& engine, const ControlRequest& request) {
     for (const auto& link : engine.links()) {
       if (link->id() <= request.number || !link->alive()) continue;
       if (rest = found.size() == kMostRows; rest) break;
-      found.push_back(
-          {link->id(), link->lane(), to_string(link->peer()), link->load(), link->connection().holding()});
+      found.push_back({link->id(), link->lane(), to_string(link->peer()), link->load(), link->connection().holding()});
     }
   }
   return page_of(found, found.empty() ? 0 : found.back().id, rest);

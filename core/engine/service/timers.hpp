@@ -70,9 +70,7 @@ class Timers {
     Time time;
     uint64_t order;
     Name name;
-    bool operator<(const Entry& other) const {
-      return time != other.time ? time < other.time : order < other.order;
-    }
+    bool operator<(const Entry& other) const { return time != other.time ? time < other.time : order < other.order; }
   };
   // Unless it was set anew meanwhile.
   void drop(const Entry& entry);

@@ -3,8 +3,8 @@
 // order in which they came. Most end before anybody looks: so they cost nobody a call of the service, but the
 // first.
 //
-// The acceptor's are looked at when they are twice as old as the connector's, from connect(2) and from the first use: the connector is to
-// wait before it is dialled, and may be looked at later by as much.
+// The acceptor's are looked at when they are twice as old as the connector's, from connect(2) and from the first use:
+// the connector is to wait before it is dialled, and may be looked at later by as much.
 //
 // Under the engine's lock; no clock is read.
 

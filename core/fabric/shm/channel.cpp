@@ -8,8 +8,9 @@ namespace {
 
 constexpr int kBatch = 32;
 
-// How many rings fit for certain into what the peer may have in the socket: it has the same defaults (net.core.wmem_default), and the
-// kernel charges less than a page for a byte. Rings beyond the first few dozen would save nothing more.
+// How many rings fit for certain into what the peer may have in the socket: it has the same defaults
+// (net.core.wmem_default), and the kernel charges less than a page for a byte. Rings beyond the first few dozen would
+// save nothing more.
 int rings_that_fit(int socket) {
   constexpr int kMost = 32, kCharged = 4096;
   int room = 0;
@@ -20,8 +21,8 @@ int rings_that_fit(int socket) {
 
 }  // namespace
 
-Channel::Channel(Hub& hub, PinnedBudget& budget, uint64_t number, Segment own, Segment peer, ExposedFd bell, uint32_t called,
-                 uid_t user)
+Channel::Channel(Hub& hub, PinnedBudget& budget, uint64_t number, Segment own, Segment peer, ExposedFd bell,
+                 uint32_t called, uid_t user)
     : hub_(hub),
       number_(number),
       called_(called),
@@ -32,16 +33,18 @@ Channel::Channel(Hub& hub, PinnedBudget& budget, uint64_t number, Segment own, S
       most_unheard_(rings_that_fit(bell_.get())),
       reader_(own_.queue()),
       writer_(peer_.queue()),
-      rings_(budget, {.map =
-                          [this](size_t size) {
-                            auto* memory = own_.rings(next_ring_, size);
-                            if (memory) next_ring_ += size;
-                            return memory;
-                          },
-                      .unmap = [](std::byte*, size_t) {}},
-             // The peer knows our memory by its offset in the segment.
-             [this](flow::Block& chunk) { return chunk.bias = -reinterpret_cast<uintptr_t>(own_.base()), true; },
-             [](const flow::Block&) {}) {}
+      rings_(
+          budget,
+          {.map =
+               [this](size_t size) {
+                 auto* memory = own_.rings(next_ring_, size);
+                 if (memory) next_ring_ += size;
+                 return memory;
+               },
+           .unmap = [](std::byte*, size_t) {}},
+          // The peer knows our memory by its offset in the segment.
+          [this](flow::Block& chunk) { return chunk.bias = -reinterpret_cast<uintptr_t>(own_.base()), true; },
+          [](const flow::Block&) {}) {}
 
 Channel::~Channel() { hub_.strike(*this); }
 

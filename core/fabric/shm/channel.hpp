@@ -1,10 +1,12 @@
 #pragma once
-// A connection to a process on this host: our segment, which the peer writes into, and the peer's, which we do. The sender's
-// mirror of a ring is the ring itself, so that a write is a post and nothing else, and is complete when it is made.
+// A connection to a process on this host: our segment, which the peer writes into, and the peer's, which we do. The
+// sender's mirror of a ring is the ring itself, so that a write is a post and nothing else, and is complete when it is
+// made.
 //
-// The socket by which both met is the bell: one byte is a ring. To send it cannot block, whatever the peer does to its end, and a
-// socket that is full has rung. A ring wakes whoever sleeps by arriving: the bytes are taken later, many at once, long before the
-// socket is full. Descriptors that came with them are the end of the link, which the dialler hears of from the socket.
+// The socket by which both met is the bell: one byte is a ring. To send it cannot block, whatever the peer does to its
+// end, and a socket that is full has rung. A ring wakes whoever sleeps by arriving: the bytes are taken later, many at
+// once, long before the socket is full. Descriptors that came with them are the end of the link, which the dialler
+// hears of from the socket.
 
 #include "core/base/exposed.hpp"
 #include "core/fabric/arena.hpp"
@@ -15,9 +17,10 @@ namespace rsock::fabric::shm {
 
 class Channel final : public Connection {
  public:
-  // `number` is the dialler's for this connection, `bell` the socket, `called` what the kernel calls that of who dialled, `user` the
-  // peer's.
-  Channel(Hub& hub, PinnedBudget& budget, uint64_t number, Segment own, Segment peer, ExposedFd bell, uint32_t called, uid_t user);
+  // `number` is the dialler's for this connection, `bell` the socket, `called` what the kernel calls that of who
+  // dialled, `user` the peer's.
+  Channel(Hub& hub, PinnedBudget& budget, uint64_t number, Segment own, Segment peer, ExposedFd bell, uint32_t called,
+          uid_t user);
   ~Channel() override;
 
   void attach(Sink& sink) override { sink_ = &sink; }
@@ -46,7 +49,8 @@ class Channel final : public Connection {
   // For the hub. How many posts of the peer's were taken.
   int take();
   void sleep() { reader_.sleep(); }
-  // For the hub, when a ring has come: once in a while takes all rings off the socket. False if there is something else, for good.
+  // For the hub, when a ring has come: once in a while takes all rings off the socket. False if there is something
+  // else, for good.
   bool hear();
   void hang_up();
 

@@ -42,20 +42,23 @@ socklen_t name_of(const Endpoint& connector, const Endpoint& acceptor, sockaddr_
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
-Result<UniqueFd> make_socket() { return out_of_the_way([] { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }); }
+Result<UniqueFd> make_socket() {
+  return out_of_the_way([] { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); });
+}
 
 // Whoever connected, or listens, as the user that it was then.
 Result<uid_t> user_at(int socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  if (const auto told = sys::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, size); !told) return Errno{told.error()};
+  if (const auto told = sys::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, size); !told)
+    return Errno{told.error()};
   return peer.uid;
 }
 
 }  // namespace
 
-// What one end says to the other, in one piece: its bytes, and the segment that came with them. It is taken off the socket only if
-// that is all.
+// What one end says to the other, in one piece: its bytes, and the segment that came with them. It is taken off the
+// socket only if that is all.
 struct SocketDialler::Packet {
   explicit Packet(size_t most) : size(most) {}
   std::array<uint8_t, std::max(wire::kHelloSize, wire::kAnswerSize)> bytes{};
@@ -77,7 +80,8 @@ struct SocketDialler::Packet {
       const numbers::Taken taken;  // by what is passed
       seen = sys::recvmsg(socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
       if (!seen) return seen;
-      if (const auto* part = CMSG_FIRSTHDR(&message); part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+      if (const auto* part = CMSG_FIRSTHDR(&message);
+          part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
         int fd;
         std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
         packet.memory = UniqueFd(sys::move_high(fd));
@@ -108,7 +112,8 @@ std::unique_ptr<SocketDialler> SocketDialler::make(Lock& lock, PinnedBudget& bud
     why = reason_of(epoll ? bells.error() : epoll.error());
     return nullptr;
   }
-  std::unique_ptr<SocketDialler> made(new SocketDialler(lock, budget, rings, std::move(doubt), std::move(*epoll), std::move(*bells)));
+  std::unique_ptr<SocketDialler> made(
+      new SocketDialler(lock, budget, rings, std::move(doubt), std::move(*epoll), std::move(*bells)));
   announce(made->hub_);
   if (auto spare = make_socket()) made->spare_ = std::move(*spare);
   return made;
@@ -130,7 +135,8 @@ SocketDialler::Socket* SocketDialler::add(Role role, uint64_t cookie, ExposedFd 
 }
 
 void SocketDialler::drop(Role role, uint64_t cookie) {
-  std::erase_if(sockets_, [&](const auto& known) { return known.second.role == role && known.second.cookie == cookie; });
+  std::erase_if(sockets_,
+                [&](const auto& known) { return known.second.role == role && known.second.cookie == cookie; });
 }
 
 std::optional<Reason> SocketDialler::open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) {
@@ -225,8 +231,8 @@ std::unique_ptr<Channel> SocketDialler::make_channel(uint64_t number, Socket& so
   bool enlisted = false;
   {
     const std::lock_guard guard(lock_);
-    made = std::make_unique<Channel>(hub_, budget_, number, std::move(own), std::move(theirs), std::move(socket.fd), *name,
-                                     socket.user);
+    made = std::make_unique<Channel>(hub_, budget_, number, std::move(own), std::move(theirs), std::move(socket.fd),
+                                     *name, socket.user);
     enlisted = static_cast<bool>(hub_.enlist(*made));
   }
   if (!enlisted) discard(std::move(made));
@@ -292,7 +298,9 @@ bool SocketDialler::welcome(uint64_t point) {
 }
 
 void SocketDialler::make_room(uint64_t cookie) {
-  const auto visits = [&](const auto& known) { return known.second.role == Role::visitor && known.second.cookie == cookie; };
+  const auto visits = [&](const auto& known) {
+    return known.second.role == Role::visitor && known.second.cookie == cookie;
+  };
   if (static_cast<size_t>(std::count_if(sockets_.begin(), sockets_.end(), visits)) < kMostVisitors) return;
   sockets_.erase(std::find_if(sockets_.begin(), sockets_.end(), visits));
 }
@@ -342,8 +350,7 @@ void SocketDialler::answer(Meeting& meeting, uint64_t dial) {
   // Closed before it was heard: as if nobody had been there.
   if (!got || *got == 0) return failed(Reason::plain_peer);
   if (!greeting) return failed(Reason::protocol);
-  if (greeting->verdict != wire::Verdict::welcome || !greeting->common())
-    return failed(Reason::peer_declined);
+  if (greeting->verdict != wire::Verdict::welcome || !greeting->common()) return failed(Reason::peer_declined);
   const auto with_no_greeting = [&](Reason reason) { meeting.dial_failed(socket.cookie, reason, {}); };
   if (greeting->receives > kDepth) return with_no_greeting(Reason::protocol);
   auto theirs = packet.segment();

@@ -1,12 +1,13 @@
 #pragma once
-// The search for peers on this host. A rendezvous point is an abstract unix socket named by both ends of the flow, so that
-// processes meet that share a network namespace, and only those, and no two flows want one name. Both ends send one packet each: a greeting with one
-// descriptor, their segment. The socket then stays open as the bell of the link, and its end says that the peer has gone.
+// The search for peers on this host. A rendezvous point is an abstract unix socket named by both ends of the flow, so
+// that processes meet that share a network namespace, and only those, and no two flows want one name. Both ends send
+// one packet each: a greeting with one descriptor, their segment. The socket then stays open as the bell of the link,
+// and its end says that the peer has gone.
 //
 //   dialler: connect, hello{greeting, its end of the flow} + segment     point: asked; answer{greeting} + segment
 //
-// Neither end gives anything to a process that the engine doubts (Doubt), nor reads what it says. Whoever comes may send any descriptor:
-// see ExposedFd. Service thread only; the engine's lock is taken where channels come and go.
+// Neither end gives anything to a process that the engine doubts (Doubt), nor reads what it says. Whoever comes may
+// send any descriptor: see ExposedFd. Service thread only; the engine's lock is taken where channels come and go.
 
 #include <array>
 #include <map>
@@ -40,10 +41,10 @@ class SocketDialler final : public Dialler {
   struct Socket {
     Role role;
     uint64_t cookie;
-    ExposedFd fd;               // a link's is its channel's
-    uid_t user = 0;             // of the process there, but for a point
-    Address peer;               // of a dial
-    Segment segment;            // ours, of a dial
+    ExposedFd fd;                // a link's is its channel's
+    uid_t user = 0;              // of the process there, but for a point
+    Address peer;                // of a dial
+    Segment segment;             // ours, of a dial
     Channel* channel = nullptr;  // of a link; the engine's
   };
   using Sockets = std::map<uint64_t, Socket>;
@@ -59,8 +60,8 @@ class SocketDialler final : public Dialler {
   // The socket of a visitor or a dial becomes the bell of a channel. nullptr if the kernel has no room to watch it.
   std::unique_ptr<Channel> make_channel(uint64_t number, Socket& socket, Segment own, Segment theirs);
   void discard(std::unique_ptr<Channel> channel);
-  void join(Meeting& meeting, Sockets::node_type socket, std::unique_ptr<Channel> channel, bool dialled, const Address& peer,
-            const wire::Greeting& greeting);
+  void join(Meeting& meeting, Sockets::node_type socket, std::unique_ptr<Channel> channel, bool dialled,
+            const Address& peer, const wire::Greeting& greeting);
   // `segment`: -1 to pass none, in a refusal.
   static bool send(int socket, std::span<const uint8_t> bytes, int segment);
 
@@ -70,7 +71,8 @@ class SocketDialler final : public Dialler {
   const Doubt doubt_;
   const UniqueFd epoll_;
   Hub hub_;
-  UniqueFd spare_;  // for the next dial; it stays while nobody answers, as plain peers do not: no number is taken for them
+  UniqueFd
+      spare_;  // for the next dial; it stays while nobody answers, as plain peers do not: no number is taken for them
   Sockets sockets_;  // by the number that is their mark in epoll_
   uint64_t next_ = 1;
 };

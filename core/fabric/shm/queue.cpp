@@ -20,8 +20,8 @@ void QueueWriter::post_message(std::span<const uint8_t> bytes) {
   publish(entry, Posted::message, static_cast<uint32_t>(bytes.size()), 0);
 }
 
-// The other half of Dekker's protocol: each side writes its own word, fences, and reads the other's. So either we see that the
-// receiver sleeps, or its last look before sleeping sees what was posted.
+// The other half of Dekker's protocol: each side writes its own word, fences, and reads the other's. So either we see
+// that the receiver sleeps, or its last look before sleeping sees what was posted.
 bool QueueWriter::must_wake() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (memory_.sleeping.load(std::memory_order_relaxed) == 0) return false;

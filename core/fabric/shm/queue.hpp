@@ -1,6 +1,7 @@
 #pragma once
-// One direction of a link over shared memory: what its sender has posted, in order, in memory of the receiver that the sender
-// has mapped. One writer, one reader. There is no cursor to be lied about: each entry says by its stamp that it is complete.
+// One direction of a link over shared memory: what its sender has posted, in order, in memory of the receiver that the
+// sender has mapped. One writer, one reader. There is no cursor to be lied about: each entry says by its stamp that it
+// is complete.
 //
 //   entry n lives at n % kDepth, n = 1, 2, 3, … modulo 2^32
 //
@@ -10,10 +11,10 @@
 //    12   4   immediate, of data
 //    16  48   the message, if it fits; else it is at n % kDepth of the bodies, kMessageMax bytes each
 //
-// An entry is written again only after a credit for it came back (see link.hpp): the queue cannot overflow, and if a peer
-// returns credits for what it never took, it spoils its own memory. The reader takes each field once, copies messages before
-// they are looked at, and believes nothing: an entry that cannot be is a fault of the peer. The engine's lock guards
-// either end in its process.
+// An entry is written again only after a credit for it came back (see link.hpp): the queue cannot overflow, and if a
+// peer returns credits for what it never took, it spoils its own memory. The reader takes each field once, copies
+// messages before they are looked at, and believes nothing: an entry that cannot be is a fault of the peer. The
+// engine's lock guards either end in its process.
 
 #include <array>
 #include <atomic>

@@ -31,7 +31,8 @@ Result<uint32_t> name_of_dialler(int socket, Dialled dialled) {
   const auto told = system_call(dialled == Dialled::here ? SYS_getsockname : SYS_getpeername, socket, &name, &size);
   if (is_error(told)) return Errno{static_cast<int>(-told)};
   const auto* const digits = name.sun_path + 1;
-  const bool made_up = size == kBefore + kDigits && name.sun_path[0] == 0 && std::all_of(digits, digits + kDigits, is_digit);
+  const bool made_up =
+      size == kBefore + kDigits && name.sun_path[0] == 0 && std::all_of(digits, digits + kDigits, is_digit);
   if (!made_up) return Errno{EPROTO};
   uint32_t number = 0;
   std::from_chars(digits, digits + kDigits, number, 16);

@@ -1,6 +1,7 @@
 #pragma once
-// The name of a unix socket that the kernel makes up: a zero and five hexadecimal digits. No other socket of the network namespace has it as
-// long as this one is open, and both ends of its connection see it, whatever else they see differently. Any thread; nothing blocks.
+// The name of a unix socket that the kernel makes up: a zero and five hexadecimal digits. No other socket of the
+// network namespace has it as long as this one is open, and both ends of its connection see it, whatever else they see
+// differently. Any thread; nothing blocks.
 
 #include <cstdint>
 

@@ -59,8 +59,8 @@ void Device::let_go(int inert) {
   if (vacant() || !removed_) return;
   if (std::any_of(queue_pairs_.begin(), queue_pairs_.end(), [](const auto* pair) { return pair != nullptr; })) return;
   log::info("the device {} is let go of", context_->device->name);
-  // rdma-core closes the context when it meets another device: from then on the numbers are nobody's. So they come before the witness,
-  // whose end may be the occasion.
+  // rdma-core closes the context when it meets another device: from then on the numbers are nobody's. So they come
+  // before the witness, whose end may be the occasion.
   const int descriptors[] = {context_->cmd_fd, context_->async_fd};
   auto* witness = std::exchange(witness_, nullptr);
   close();
@@ -105,7 +105,8 @@ void Device::check_health() {
     library_.ibv_ack_async_event(&event);
     log::info("asynchronous event {} of the device", static_cast<int>(kind));
     const bool one = kind == IBV_EVENT_QP_FATAL || kind == IBV_EVENT_QP_REQ_ERR || kind == IBV_EVENT_QP_ACCESS_ERR;
-    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR, whole_port = kind == IBV_EVENT_PORT_ERR;
+    const bool all = kind == IBV_EVENT_DEVICE_FATAL || kind == IBV_EVENT_CQ_ERR,
+               whole_port = kind == IBV_EVENT_PORT_ERR;
     if (!one && !all && !whole_port) continue;
     for (size_t i = 0; i < queue_pairs_.size(); ++i) {
       auto* const known = queue_pairs_[i];

@@ -2,9 +2,10 @@
 // One RDMA device of the process: its completion channel, and completion queues shared by the connections on it.
 // A completion queue takes as many connections as its entries can never overflow for; then another is made.
 //
-// A device may go, and another come. The kernel removes one only when nobody has it open, so all that is on it is let go of at once;
-// what stays is a source of completions that is vacant, until it serves another device. Threads sleep on an epoll set with the
-// completion channel in it: as somebody who polls a descriptor keeps what is behind it, they may not know the channel itself.
+// A device may go, and another come. The kernel removes one only when nobody has it open, so all that is on it is let
+// go of at once; what stays is a source of completions that is vacant, until it serves another device. Threads sleep on
+// an epoll set with the completion channel in it: as somebody who polls a descriptor keeps what is behind it, they may
+// not know the channel itself.
 
 #include <cstdint>
 #include <vector>
@@ -29,11 +30,12 @@ class Device final : public Completions {
   void acknowledge() override;
   int fd() const override { return source_.get(); }
 
-  // Serves the device of `context`, which rdma-core has opened and keeps open. `witness`: an identifier bound to it and of no other
-  // use, by which its removal is heard of; destroyed with the rest. False, and vacant still, if it cannot be.
+  // Serves the device of `context`, which rdma-core has opened and keeps open. `witness`: an identifier bound to it and
+  // of no other use, by which its removal is heard of; destroyed with the rest. False, and vacant still, if it cannot
+  // be.
   bool open(ibv_context* context, rdma_cm_id* witness);
-  // Lets go of a device that was removed as soon as no queue pair is left on it: `inert`, an eventfd, takes the place of the descriptors
-  // by which rdma-core has it open. Vacant then.
+  // Lets go of a device that was removed as soon as no queue pair is left on it: `inert`, an eventfd, takes the place
+  // of the descriptors by which rdma-core has it open. Vacant then.
   void let_go(int inert);
   bool vacant() const { return !context_; }
   void remove() { removed_ = true; }

@@ -19,8 +19,8 @@ namespace rsock::fabric::verbs {
 namespace {
 
 constexpr int kResolveTimeoutMs = 1000;
-// 4.096 us * 2^15 = 134 ms for an acknowledgement; with five retries a dead path is known within a second, by devices that take
-// the time at its word. Not seven retries, the most: Soft-RoCE takes that for no end of them.
+// 4.096 us * 2^15 = 134 ms for an acknowledgement; with five retries a dead path is known within a second, by devices
+// that take the time at its word. Not seven retries, the most: Soft-RoCE takes that for no end of them.
 constexpr uint8_t kAckTimeout = 15;
 constexpr uint8_t kRetries = 5;
 constexpr int kBacklog = 4;
@@ -109,8 +109,8 @@ std::unique_ptr<CmDialler> CmDialler::make(Lock& lock, PinnedBudget& budget, con
   auto inert = out_of_the_way([] { return sys::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); });
   const bool complete = events && inert && watch(events->get(), channel->fd);
   std::unique_ptr<CmDialler> made(new CmDialler(*loaded, channel, events ? std::move(*events) : UniqueFd(),
-                                                inert ? std::move(*inert) : UniqueFd(), lock, budget, device, std::move(announce),
-                                                std::move(drain)));
+                                                inert ? std::move(*inert) : UniqueFd(), lock, budget, device,
+                                                std::move(announce), std::move(drain)));
   if (complete) return made;
   why = Reason::descriptors;
   return nullptr;
@@ -283,9 +283,9 @@ Device* CmDialler::device_of(rdma_cm_id* id) {
   return device && !device->removed() ? device : nullptr;
 }
 
-// A device that is met for the first time. rdma-core has opened it, and keeps it open, while the kernel removes it only when nobody
-// has; but who has no identifier on it is not told. Those of points and links come and go: at the removal of a device a link's may
-// be gone, with the news for it, since the peer was told first, and ended the link.
+// A device that is met for the first time. rdma-core has opened it, and keeps it open, while the kernel removes it only
+// when nobody has; but who has no identifier on it is not told. Those of points and links come and go: at the removal
+// of a device a link's may be gone, with the news for it, since the peer was told first, and ended the link.
 Device* CmDialler::watched(rdma_cm_id* id) {
   rdma_cm_id* witness = nullptr;
   if (library_.rdma_create_id(channel_, &witness, nullptr, RDMA_PS_UDP) != 0) return nullptr;
@@ -381,8 +381,8 @@ void CmDialler::failed(Meeting& meeting, rdma_cm_id* id, Reason reason, std::opt
   if (call.dialled) meeting.dial_failed(call.cookie, reason, greeting);
 }
 
-// A device goes away. The kernel waits until nobody has it open: all that is on it is let go of, whichever of its identifiers
-// the event is for.
+// A device goes away. The kernel waits until nobody has it open: all that is on it is let go of, whichever of its
+// identifiers the event is for.
 void CmDialler::removed(Meeting& meeting, rdma_cm_id* id) {
   auto* context = id->verbs;
   auto* device = serving(context);

@@ -1,7 +1,7 @@
 #pragma once
-// The search for peers over RDMA-CM. A rendezvous point is a listener on (local IP, local TCP port) in the RDMA port space,
-// which is separate from TCP's. Everything here runs on the service thread; the engine's lock is taken only where a
-// queue pair is made, since completions may arrive for it at once.
+// The search for peers over RDMA-CM. A rendezvous point is a listener on (local IP, local TCP port) in the RDMA port
+// space, which is separate from TCP's. Everything here runs on the service thread; the engine's lock is taken only
+// where a queue pair is made, since completions may arrive for it at once.
 
 #include <map>
 #include <string>
@@ -15,8 +15,8 @@ namespace rsock::fabric::verbs {
 class CmDialler final : public Dialler {
  public:
   // A reason if there is no RDMA on this host. `lock` is the engine's; `device`: the only one to use, any if empty.
-  static std::unique_ptr<CmDialler> make(Lock& lock, PinnedBudget& budget, const std::string& device,
-                                         Announce announce, Drain drain, Reason& why);
+  static std::unique_ptr<CmDialler> make(Lock& lock, PinnedBudget& budget, const std::string& device, Announce announce,
+                                         Drain drain, Reason& why);
   ~CmDialler() override;
 
   std::optional<Reason> open_point(uint64_t cookie, const Endpoint& local, const Endpoint& remote) override;
@@ -39,8 +39,8 @@ class CmDialler final : public Dialler {
     QueuePair* established = nullptr;       // once the engine owns it
   };
 
-  CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock, PinnedBudget& budget,
-            std::string device, Announce announce, Drain drain);
+  CmDialler(const Library& library, rdma_event_channel* channel, UniqueFd events, UniqueFd inert, Lock& lock,
+            PinnedBudget& budget, std::string device, Announce announce, Drain drain);
   Device* device_of(rdma_cm_id* id);
   Device* watched(rdma_cm_id* id);
   Device* serving(const ibv_context* context);

@@ -13,7 +13,8 @@ namespace rsock::fabric::verbs {
 
 static_assert(kLinkMessage == wire::kMessageMax);
 
-std::unique_ptr<QueuePair> QueuePair::make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget, Shortage& shortage) {
+std::unique_ptr<QueuePair> QueuePair::make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget,
+                                           Shortage& shortage) {
   std::unique_ptr<QueuePair> made(new QueuePair(device, id, lock, budget));
   shortage = made->open();
   if (shortage == Shortage::none) return made;
@@ -27,12 +28,15 @@ QueuePair::QueuePair(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& b
     : device_(device),
       lock_(lock),
       id_(id),
-      rings_(budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE); },
-             [this](const flow::Block& b) { remove_region(b); }),
-      mirrors_(budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE); },
-               [this](const flow::Block& b) { remove_region(b); }),
-      buffers_(budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE); },
-               [this](const flow::Block& b) { remove_region(b); }) {}
+      rings_(
+          budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE); },
+          [this](const flow::Block& b) { remove_region(b); }),
+      mirrors_(
+          budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE); },
+          [this](const flow::Block& b) { remove_region(b); }),
+      buffers_(
+          budget, [this](flow::Block& b) { return add_region(b, IBV_ACCESS_LOCAL_WRITE); },
+          [this](const flow::Block& b) { remove_region(b); }) {}
 
 Shortage QueuePair::open() {
   const auto& library = device_.library();
@@ -69,8 +73,8 @@ Shortage QueuePair::open() {
   return Shortage::none;
 }
 
-// The order that verbs asks for: the queue pair, then what it refers to, then the identifier of the connection. Completions are nobody's
-// before that, and their room is free only afterwards.
+// The order that verbs asks for: the queue pair, then what it refers to, then the identifier of the connection.
+// Completions are nobody's before that, and their room is free only afterwards.
 QueuePair::~QueuePair() {
   const auto& library = device_.library();
   if (number_ != kUnlisted) {
@@ -154,7 +158,8 @@ bool QueuePair::post_write(const flow::TxRing::Write& write, uint32_t immediate,
   return post(request, piece, signaled);
 }
 
-// A write of nothing: it needs no memory there (no key is looked at) and no receive, but is acknowledged like any other.
+// A write of nothing: it needs no memory there (no key is looked at) and no receive, but is acknowledged like any
+// other.
 std::array<uint32_t, 2> QueuePair::numbers() const {
   ibv_qp_attr attributes{};
   ibv_qp_init_attr initial{};

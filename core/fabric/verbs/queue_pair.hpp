@@ -33,9 +33,10 @@ enum class Shortage { none, memory, queue };
 
 class QueuePair final : public Connection {
  public:
-  // Takes `id` over if it succeeds. Service thread, like the destructor, and neither with the engine's lock, `lock`: to make or destroy
-  // a queue pair takes the device a while. It is taken where the device's tables are changed.
-  static std::unique_ptr<QueuePair> make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget, Shortage& shortage);
+  // Takes `id` over if it succeeds. Service thread, like the destructor, and neither with the engine's lock, `lock`: to
+  // make or destroy a queue pair takes the device a while. It is taken where the device's tables are changed.
+  static std::unique_ptr<QueuePair> make(Device& device, rdma_cm_id* id, Lock& lock, PinnedBudget& budget,
+                                         Shortage& shortage);
   ~QueuePair() override;
 
   void attach(Sink& sink) override { sink_ = &sink; }
@@ -66,7 +67,7 @@ class QueuePair final : public Connection {
   Device& device() const { return device_; }
 
  private:
-  static constexpr uint32_t kDepth = kLinkDepth;  // work requests in each direction
+  static constexpr uint32_t kDepth = kLinkDepth;              // work requests in each direction
   static constexpr uint32_t kBufferSize = wire::kMessageMax;  // of a receive, and of a staged message
   static constexpr uint32_t kInline = 220;
 

@@ -46,7 +46,8 @@ TEST_CASE("write, read: every size up to 300, and those around powers of two", "
 
 TEST_CASE("write, read: small pieces in, large ones out, and the other way round", "[write][read]") {
   const auto pair = connected({.nonblocking = true});
-  for (const auto& [out, in] : {std::pair<size_t, size_t>(7, 100'000), {100'000, 7}, {1, 4096}, {4096, 13}, {65'537, 65'535}}) {
+  for (const auto& [out, in] :
+       {std::pair<size_t, size_t>(7, 100'000), {100'000, 7}, {1, 4096}, {4096, 13}, {65'537, 65'535}}) {
     INFO(out << " out, " << in << " in");
     // Some times round the first ring; not so many calls that an emulated processor takes a minute for them.
     const auto text = pattern(std::min(out, in) < 16 ? 60'000 : 300'000);
@@ -75,9 +76,12 @@ TEST_CASE("write, read: both directions at once, in one thread", "[write][read]"
   while (got[0].size() < texts[1].size() || got[1].size() < texts[0].size())
     for (const int i : {0, 1}) {
       if (sent[i] < texts[i].size())
-        if (const auto n = write(ends[i], texts[i].data() + sent[i], std::min<size_t>(70'000, texts[i].size() - sent[i])); n > 0)
+        if (const auto n =
+                write(ends[i], texts[i].data() + sent[i], std::min<size_t>(70'000, texts[i].size() - sent[i]));
+            n > 0)
           sent[i] += static_cast<size_t>(n);
-      if (const auto n = read(ends[i], buffer.data(), buffer.size()); n > 0) got[i].append(buffer, 0, static_cast<size_t>(n));
+      if (const auto n = read(ends[i], buffer.data(), buffer.size()); n > 0)
+        got[i].append(buffer, 0, static_cast<size_t>(n));
     }
   CHECK(got[0] == texts[1]);
   CHECK(got[1] == texts[0]);
@@ -118,7 +122,8 @@ TEST_CASE("send: SO_SNDTIMEO ends it with what was taken, then with EAGAIN", "[s
   CHECK(sent < static_cast<ssize_t>(text.size()));
   // What the peer has taken in meanwhile may have made room.
   size_t total = static_cast<size_t>(sent);
-  for (ssize_t more; (more = send(pair.client, text.data() + total, text.size() - total, 0)) > 0;) total += static_cast<size_t>(more);
+  for (ssize_t more; (more = send(pair.client, text.data() + total, text.size() - total, 0)) > 0;)
+    total += static_cast<size_t>(more);
   CHECK(errno == EAGAIN);
   CHECK(receive(pair.server, total) == text.substr(0, total));
 }
@@ -132,7 +137,8 @@ TEST_CASE("write: non-blocking, it takes what fits, then EAGAIN, then goes on on
     // A ring may have to grow first.
     pollfd room{pair.client, POLLOUT, 0};
     const auto patience = [&] { return total < 64 << 10 ? 10'000 : 50; };
-    for (ssize_t n; (n = way.give(pair.client, text.data() + total, text.size() - total)) > 0 || poll(&room, 1, patience()) == 1;)
+    for (ssize_t n;
+         (n = way.give(pair.client, text.data() + total, text.size() - total)) > 0 || poll(&room, 1, patience()) == 1;)
       if (n > 0) total += static_cast<size_t>(n);
     CHECK(errno == EAGAIN);
     CHECK(total >= 64 << 10);
@@ -177,7 +183,8 @@ TEST_CASE("read: many readers and writers of one socket lose no byte", "[read][w
   for (size_t i = 0; i < kThreads; ++i) CHECK(counts['a' + i] == kEach);
 }
 
-TEST_CASE("__read_chk and kin: more than the object holds ends the program", "[no-statistics][tcp][read][recv][recvfrom]") {
+TEST_CASE("__read_chk and kin: more than the object holds ends the program",
+          "[no-statistics][tcp][read][recv][recvfrom]") {
   const auto pair = connected();
   for (int way = 0; way < 3; ++way) {
     const pid_t child = fork();

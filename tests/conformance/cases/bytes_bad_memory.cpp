@@ -30,7 +30,8 @@ struct Edge {
 
 // Nothing may be written there; and nothing read, unless a `readable` one is wanted, too.
 std::vector<void*> bad_pointers(bool readable) {
-  std::vector<void*> all{nullptr, bad_pointer(), reinterpret_cast<void*>(1), reinterpret_cast<void*>(-1), reinterpret_cast<void*>(-4096)};
+  std::vector<void*> all{nullptr, bad_pointer(), reinterpret_cast<void*>(1), reinterpret_cast<void*>(-1),
+                         reinterpret_cast<void*>(-4096)};
   if (readable) all.push_back(mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   return all;
 }
@@ -175,7 +176,8 @@ TEST_CASE("writev: a bad piece after good ones spoils them all, if they are smal
   CHECK(polled(pair.server, POLLIN) == 0);
 }
 
-TEST_CASE("write: of a large buffer with a bad end, what is before it may be sent, and is then counted", "[write][send]") {
+TEST_CASE("write: of a large buffer with a bad end, what is before it may be sent, and is then counted",
+          "[write][send]") {
   const auto pair = connected();
   const Edge edge(40);
   const auto text = pattern(edge.good);
@@ -191,7 +193,8 @@ TEST_CASE("write: of a large buffer with a bad end, what is before it may be sen
 TEST_CASE("write, read: a hole in the middle of a large buffer is found", "[write][read]") {
   const auto pair = connected({.nonblocking = true});
   constexpr size_t kPages = 256, kHole = 100;
-  char* pages = static_cast<char*>(mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  char* pages =
+      static_cast<char*>(mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(pages != MAP_FAILED);
   std::memset(pages, 'x', kPages * kPage);
   REQUIRE(munmap(pages + kHole * kPage, kPage) == 0);
@@ -209,7 +212,8 @@ TEST_CASE("write, read: a hole in the middle of a large buffer is found", "[writ
   CHECK(receive(pair.server, 5) == "hello");
 }
 
-TEST_CASE("readv, recvmsg and kin: bad arrays and headers", "[readv][writev][recvmsg][sendmsg][recvmmsg][sendmmsg][syscall]") {
+TEST_CASE("readv, recvmsg and kin: bad arrays and headers",
+          "[readv][writev][recvmsg][sendmsg][recvmmsg][sendmmsg][syscall]") {
   const auto pair = connected();
   send_all(pair.client, "x");
   arrived(pair.server, 1);
@@ -263,7 +267,9 @@ TEST_CASE("recvfrom: a bad size of the address is found after the bytes were tak
   arrived(pair.server, 3);
   sockaddr_storage name;
   char byte;
-  CHECK_FAILS(recvfrom(pair.server, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), static_cast<socklen_t*>(bad_pointer())), EFAULT);
+  CHECK_FAILS(
+      recvfrom(pair.server, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), static_cast<socklen_t*>(bad_pointer())),
+      EFAULT);
   CHECK_FAILS(recvfrom(pair.server, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), nullptr), EFAULT);
   CHECK(receive(pair.server, 1) == "c");
 }

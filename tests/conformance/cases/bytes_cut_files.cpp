@@ -123,8 +123,7 @@ TEST_CASE("readv, writev and kin: a piece in a file that was cut, after good one
   CHECK(polled(pair.server, POLLIN) == 0);
 }
 
-TEST_CASE("sendmsg: what is in front of a file that was cut may be sent, and is then counted",
-          "[sendmsg][writev]") {
+TEST_CASE("sendmsg: what is in front of a file that was cut may be sent, and is then counted", "[sendmsg][writev]") {
   const auto pair = connected();
   const Mapped memory(1);
   used(pair, memory);
@@ -176,16 +175,16 @@ TEST_CASE(
   sigset_t all, before;
   sigfillset(&all);
   const auto bus = only(SIGBUS);
-  const std::vector<std::function<void()>> blocks{
-      [&] { pthread_sigmask(SIG_BLOCK, &bus, &before); }, [&] { sigprocmask(SIG_SETMASK, &all, &before); },
-      [&] { syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, 8); },
-      [&] {
-        sigprocmask(SIG_SETMASK, nullptr, &before);
+  const std::vector<std::function<void()>> blocks{[&] { pthread_sigmask(SIG_BLOCK, &bus, &before); },
+                                                  [&] { sigprocmask(SIG_SETMASK, &all, &before); },
+                                                  [&] { syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, 8); },
+                                                  [&] {
+                                                    sigprocmask(SIG_SETMASK, nullptr, &before);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-        sighold(SIGBUS);
+                                                    sighold(SIGBUS);
 #pragma GCC diagnostic pop
-      }};
+                                                  }};
   for (const auto& block : blocks) {
     fails_both_ways(pair, (memory.cut(), memory));
     memory.mend();
@@ -239,8 +238,7 @@ TEST_CASE("execve, posix_spawn, system: a new program ignores SIGBUS where this 
   const auto pair = connected();
   const Action ignored(SIGBUS, SIG_IGN);
   // Without its environment, which would preload what this one has. The digit of SIGBUS in the set.
-  char grep[] = "/bin/grep", quiet[] = "-q", ignores[] = "SigIgn:.*[4-7c-f].$",
-       status[] = "/proc/self/status";
+  char grep[] = "/bin/grep", quiet[] = "-q", ignores[] = "SigIgn:.*[4-7c-f].$", status[] = "/proc/self/status";
   char* const arguments[] = {grep, quiet, ignores, status, nullptr};
   char* const environment[] = {nullptr};
   const auto found = [](pid_t child) {
@@ -276,14 +274,11 @@ const Pair* handlers_pair;
 const Mapped* handlers_memory;
 int handlers_error;
 
-void write_in_handler(int) {
-  handlers_error = write(handlers_pair->client, handlers_memory->bytes, 5) < 0 ? errno : 0;
-}
+void write_in_handler(int) { handlers_error = write(handlers_pair->client, handlers_memory->bytes, 5) < 0 ? errno : 0; }
 
 }  // namespace
 
-TEST_CASE("write: EFAULT from a file that was cut, in a handler that no other interrupts",
-          "[write][sigaction]") {
+TEST_CASE("write: EFAULT from a file that was cut, in a handler that no other interrupts", "[write][sigaction]") {
   const auto pair = connected();
   const Mapped memory(1);
   used(pair, memory);
@@ -336,8 +331,7 @@ void leave_fault(int, siginfo_t* siginfo, void*) {
 
 }  // namespace
 
-TEST_CASE("a program's own fault is its own, before and after a call met one",
-          "[write][siglongjmp][sigaction]") {
+TEST_CASE("a program's own fault is its own, before and after a call met one", "[write][siglongjmp][sigaction]") {
   const auto pair = connected();
   const Mapped memory(1);
   used(pair, memory);
@@ -439,8 +433,7 @@ TEST_CASE("arrays, headers and options in a file that was cut: EFAULT",
   CHECK_FAILS(getsockopt(pair.server, SOL_SOCKET, SO_RCVLOWAT, number, &size), EFAULT);
   CHECK_FAILS(getsockopt(pair.server, SOL_SOCKET, SO_ERROR, &size, &memory.as<socklen_t>()), EFAULT);
   sockaddr_storage name;
-  CHECK_FAILS(recvfrom(pair.server, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), &memory.as<socklen_t>()),
-              EFAULT);
+  CHECK_FAILS(recvfrom(pair.server, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), &memory.as<socklen_t>()), EFAULT);
   CHECK(receive(pair.server, 2) == "yz");
   CHECK(polled(pair.client, POLLIN) == 0);
 }
@@ -474,8 +467,7 @@ class Cutter {
 
 // Each message has a head in good memory, which tells its number, and a body in a file that another thread
 // cuts. Of every call it is known how many bytes it sent, so it is known where the heads are.
-TEST_CASE("sendmsg: from a file that is cut at any time, what is counted is what is sent",
-          "[sendmsg][writev]") {
+TEST_CASE("sendmsg: from a file that is cut at any time, what is counted is what is sent", "[sendmsg][writev]") {
   const auto pair = connected();
   const Mapped memory(12);
   std::string all;

@@ -7,7 +7,8 @@
 
 using namespace conformance;
 
-TEST_CASE("shutdown of the writing half: the peer reads what was sent, then the end; the other way goes on", "[read][shutdown]") {
+TEST_CASE("shutdown of the writing half: the peer reads what was sent, then the end; the other way goes on",
+          "[read][shutdown]") {
   const auto pair = connected();
   send_all(pair.client, "request");
   REQUIRE(shutdown(pair.client, SHUT_WR) == 0);
@@ -26,7 +27,8 @@ TEST_CASE("shutdown of the writing half: much that was sent before still comes",
   CHECK(receive(pair.server, total + 1).size() == total);
 }
 
-TEST_CASE("shutdown of the reading half: what is there can be read, then 0; writing goes on", EVERY_WAY_IN "[shutdown]") {
+TEST_CASE("shutdown of the reading half: what is there can be read, then 0; writing goes on",
+          EVERY_WAY_IN "[shutdown]") {
   const auto pair = connected();
   send_all(pair.client, "before");
   arrived(pair.server, 6);
@@ -143,7 +145,8 @@ TEST_CASE("close with unread bytes: the peer's read fails once with ECONNRESET, 
   }
 }
 
-TEST_CASE("close with unread bytes: the peer's write fails once with ECONNRESET, then with EPIPE", EVERY_WAY_OUT "[close]") {
+TEST_CASE("close with unread bytes: the peer's write fails once with ECONNRESET, then with EPIPE",
+          EVERY_WAY_OUT "[close]") {
   signal(SIGPIPE, SIG_IGN);
   for (const auto& way : ways_out()) {
     INFO(way.name);

@@ -173,7 +173,8 @@ TEST_CASE("splice: much of it, both ways, by number too", "[splice][syscall]") {
   Pipe pipe;
   const auto text = pattern(1 << 20);
   std::thread writer([&] {
-    for (size_t at = 0; at < text.size();) at += static_cast<size_t>(std::max<ssize_t>(0, write(pair.client, text.data() + at, text.size() - at)));
+    for (size_t at = 0; at < text.size();)
+      at += static_cast<size_t>(std::max<ssize_t>(0, write(pair.client, text.data() + at, text.size() - at)));
     shutdown(pair.client, SHUT_WR);
   });
   std::string got;
@@ -248,7 +249,8 @@ TEST_CASE("dprintf: what is printed comes, after what was sent", "[dprintf][vdpr
   CHECK(receive(pair.server, 23) == "first second 2 third ff");
 }
 
-TEST_CASE("aio: bytes both ways, in order with the others", "[aio_read][aio_write][lio_listio][aio_read64][aio_write64][lio_listio64][tcp]") {
+TEST_CASE("aio: bytes both ways, in order with the others",
+          "[aio_read][aio_write][lio_listio][aio_read64][aio_write64][lio_listio64][tcp]") {
   const auto pair = connected();
   const auto result = [](aiocb& control) {
     const aiocb* list[] = {&control};

@@ -121,7 +121,8 @@ TEST_CASE("every way to read: byte by byte", EVERY_WAY_IN) {
   }
 }
 
-TEST_CASE("every way to read: EBADF on a descriptor that is none, EISDIR or EINVAL or ENOTSOCK elsewhere", "[no-lane]" EVERY_WAY_IN) {
+TEST_CASE("every way to read: EBADF on a descriptor that is none, EISDIR or EINVAL or ENOTSOCK elsewhere",
+          "[no-lane]" EVERY_WAY_IN) {
   char byte;
   const Fd memory(memfd_create("no socket", MFD_CLOEXEC));
   for (const auto& way : ways_in()) {
@@ -259,7 +260,8 @@ TEST_CASE("recvfrom: the size of the address is 0, and the address is left alone
     socklen_t size = sizeof address;
     char byte;
     auto* name = reinterpret_cast<sockaddr*>(&address);
-    CHECK((fortified ? __recvfrom_chk(pair.server, &byte, 1, 1, 0, name, &size) : recvfrom(pair.server, &byte, 1, 0, name, &size)) == 1);
+    CHECK((fortified ? __recvfrom_chk(pair.server, &byte, 1, 1, 0, name, &size)
+                     : recvfrom(pair.server, &byte, 1, 0, name, &size)) == 1);
     CHECK(size == 0);
     CHECK(address.ss_family == 0x5555);
   }
@@ -276,7 +278,8 @@ TEST_CASE("recvfrom: without an address its size is left alone", "[recvfrom]") {
 
 TEST_CASE("recv: flags that mean nothing for TCP are let pass", "[recv]") {
   const auto pair = connected();
-  for (const int flag : {MSG_DONTROUTE, MSG_NOSIGNAL, MSG_CONFIRM, MSG_EOR, MSG_FIN, MSG_SYN, MSG_RST, MSG_MORE, MSG_CMSG_CLOEXEC}) {
+  for (const int flag :
+       {MSG_DONTROUTE, MSG_NOSIGNAL, MSG_CONFIRM, MSG_EOR, MSG_FIN, MSG_SYN, MSG_RST, MSG_MORE, MSG_CMSG_CLOEXEC}) {
     INFO("flag " << flag);
     send_all(pair.client, "x");
     char byte = 0;

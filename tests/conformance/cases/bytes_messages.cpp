@@ -271,7 +271,8 @@ TEST_CASE("sendmmsg: ends at the message that was taken in part", "[sendmmsg]") 
   const auto text = pattern(64 << 20);
   iovec parts[] = {{const_cast<char*>(text.data()), text.size()}, {const_cast<char*>("after"), 5}};
   mmsghdr messages[2]{};
-  for (int i = 0; i < 2; ++i) messages[i].msg_hdr.msg_iov = &parts[i], messages[i].msg_hdr.msg_iovlen = 1, messages[i].msg_len = 99;
+  for (int i = 0; i < 2; ++i)
+    messages[i].msg_hdr.msg_iov = &parts[i], messages[i].msg_hdr.msg_iovlen = 1, messages[i].msg_len = 99;
   CHECK(sendmmsg(pair.client, messages, 2, 0) == 1);
   CHECK(messages[0].msg_len > 0);
   CHECK(messages[0].msg_len < text.size());

@@ -159,7 +159,8 @@ TEST_CASE("every way to write: EBADF, ENOTSOCK, and EPIPE or ENOTCONN before con
   signal(SIGPIPE, SIG_DFL);
 }
 
-TEST_CASE("pwrite and its kin: ESPIPE, and nothing is sent", "[pwrite][pwrite64][pwritev][pwritev64][pwritev2][pwritev64v2]") {
+TEST_CASE("pwrite and its kin: ESPIPE, and nothing is sent",
+          "[pwrite][pwrite64][pwritev][pwritev64][pwritev2][pwritev64v2]") {
   const auto pair = connected();
   const iovec one{const_cast<char*>("x"), 1};
   CHECK_FAILS(pwrite(pair.client, "x", 1, 0), ESPIPE);
@@ -192,7 +193,8 @@ TEST_CASE("sendto: the address of a connected socket is ignored, unless it is ba
 
 TEST_CASE("send: flags that mean little for TCP are let pass", "[send]") {
   const auto pair = connected();
-  for (const int flag : {MSG_DONTROUTE, MSG_CONFIRM, MSG_EOR, MSG_FIN, MSG_SYN, MSG_RST, MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_ERRQUEUE}) {
+  for (const int flag : {MSG_DONTROUTE, MSG_CONFIRM, MSG_EOR, MSG_FIN, MSG_SYN, MSG_RST, MSG_PEEK, MSG_WAITALL,
+                         MSG_TRUNC, MSG_ERRQUEUE}) {
     INFO("flag " << flag);
     CHECK(send(pair.client, "x", 1, flag) == 1);
     CHECK(receive(pair.server, 1) == "x");
@@ -223,7 +225,8 @@ TEST_CASE("send: MSG_MORE of more than a ring", "[send]") {
   std::thread reader([&] { got = receive(pair.server, text.size()); });
   for (size_t at = 0; at < text.size(); at += 10'000) {
     const auto size = std::min<size_t>(10'000, text.size() - at);
-    REQUIRE(send(pair.client, text.data() + at, size, at + size < text.size() ? MSG_MORE : 0) == static_cast<ssize_t>(size));
+    REQUIRE(send(pair.client, text.data() + at, size, at + size < text.size() ? MSG_MORE : 0) ==
+            static_cast<ssize_t>(size));
   }
   reader.join();
   CHECK(got == text);

@@ -152,7 +152,8 @@ TEST_CASE("recv: MSG_PEEK with MSG_WAITALL waits for all", "[recv][tcp]") {
   CHECK(receive(pair.server, 5) == "hello");
 }
 
-TEST_CASE("recv: MSG_PEEK with MSG_WAITALL gives what there is when the stream ends or the time is over", "[recv][tcp]") {
+TEST_CASE("recv: MSG_PEEK with MSG_WAITALL gives what there is when the stream ends or the time is over",
+          "[recv][tcp]") {
   const auto pair = connected();
   const timeval limit{0, 20'000};
   REQUIRE(setsockopt(pair.server, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);

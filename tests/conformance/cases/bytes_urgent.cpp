@@ -140,7 +140,8 @@ TEST_CASE("send: MSG_ZEROCOPY without SO_ZEROCOPY is as without it", "[send][tcp
   CHECK((polled(pair.client, 0) & POLLERR) == 0);
 }
 
-TEST_CASE("send: MSG_ZEROCOPY tells on the error queue when the bytes are gone", "[send][sendmsg][recvmsg][poll][tcp]") {
+TEST_CASE("send: MSG_ZEROCOPY tells on the error queue when the bytes are gone",
+          "[send][sendmsg][recvmsg][poll][tcp]") {
   const auto pair = connected();
   set_option(pair.client, SOL_SOCKET, SO_ZEROCOPY, 1);
   const auto text = pattern(20'000);
@@ -166,7 +167,8 @@ TEST_CASE("send: MSG_ZEROCOPY tells on the error queue when the bytes are gone",
 }
 
 // The kernel begins to stamp a moment after it was asked to.
-TEST_CASE("recvmsg: a time stamp, once SO_TIMESTAMP is set; MSG_CTRUNC where there is no room for it", "[recvmsg][setsockopt][tcp]") {
+TEST_CASE("recvmsg: a time stamp, once SO_TIMESTAMP is set; MSG_CTRUNC where there is no room for it",
+          "[recvmsg][setsockopt][tcp]") {
   const auto pair = connected();
   set_option(pair.server, SOL_SOCKET, SO_TIMESTAMP, 1);
   alignas(cmsghdr) char control[256];
@@ -288,7 +290,8 @@ TEST_CASE("recv: what SO_RCVLOWAT asks for is not waited for across the mark", "
   CHECK(recv(pair.server, buffer, sizeof buffer, 0) == 5);
 }
 
-TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, wherever they are", "[ioctl][sockatmark][recv][tcp]") {
+TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, wherever they are",
+          "[ioctl][sockatmark][recv][tcp]") {
   const auto pair = connected();
   send_all(pair.client, "unread");
   arrived(pair.server, 6);
@@ -304,7 +307,8 @@ TEST_CASE("ioctl: SIOCATMARK is 0 as long as bytes come before the mark, whereve
   CHECK(sockatmark(pair.server) == 1);
 }
 
-TEST_CASE("recv: into nothing leaves the mark behind it, also while the connection enters its lane", "[recv][tcp][no-lane]") {
+TEST_CASE("recv: into nothing leaves the mark behind it, also while the connection enters its lane",
+          "[recv][tcp][no-lane]") {
   // The one end is back on TCP when the other is still on its way, for a moment.
   for (int i = 0; i < 300; ++i) {
     const auto pair = connected({.enter = false});

@@ -148,7 +148,8 @@ TEST_CASE("readv: sizes that together are more than a call can move", "[readv][r
   const auto pair = connected();
   std::string buffer(100, '.');
   // The kernel looks at no more of the memory than there are bytes.
-  std::vector<iovec> parts{part(buffer.data(), 10), part(buffer.data() + 10, 0x7fffffff), part(buffer.data() + 10, 0x7fffffff)};
+  std::vector<iovec> parts{part(buffer.data(), 10), part(buffer.data() + 10, 0x7fffffff),
+                           part(buffer.data() + 10, 0x7fffffff)};
   auto message = message_of(parts);
   send_all(pair.client, "0123456789abcdef");
   arrived(pair.server, 16);
@@ -169,7 +170,8 @@ TEST_CASE("writev: a non-blocking one may end within a piece, and goes on from t
   while (got.size() < text.size()) {
     if (sent < text.size()) {
       const auto half = (text.size() - sent) / 2;
-      const iovec parts[] = {part(text.data() + sent, half), part(text.data() + sent + half, text.size() - sent - half)};
+      const iovec parts[] = {part(text.data() + sent, half),
+                             part(text.data() + sent + half, text.size() - sent - half)};
       const auto n = writev(pair.client, parts, 2);
       if (n < 0)
         REQUIRE(errno == EAGAIN);

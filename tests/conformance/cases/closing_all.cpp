@@ -1,4 +1,5 @@
-// close_range, closefrom and loops of close(): programs that close everything they do not know, with flows in their lanes.
+// close_range, closefrom and loops of close(): programs that close everything they do not know, with flows in their
+// lanes.
 
 #include <dirent.h>
 #include <linux/close_range.h>
@@ -55,7 +56,8 @@ void by_proc(int first) {
 }
 
 using CloseAll = void (*)(int first);
-const CloseAll kWays[] = {with_close_range, with_closefrom, with_close_range_by_number, in_a_loop, in_a_loop_by_number, by_proc};
+const CloseAll kWays[] = {with_close_range, with_closefrom,      with_close_range_by_number,
+                          in_a_loop,        in_a_loop_by_number, by_proc};
 
 void talk(const Pair& pair) {
   for (const auto& [from, to] : {std::pair(+pair.client, +pair.server), std::pair(+pair.server, +pair.client)}) {
@@ -100,7 +102,8 @@ TEST_CASE("close_range, closefrom, close: flows below the range go on", "[close_
   }
 }
 
-TEST_CASE("close_range, closefrom, close: the flow's other end sees the end", "[close_range][closefrom][close][syscall]") {
+TEST_CASE("close_range, closefrom, close: the flow's other end sees the end",
+          "[close_range][closefrom][close][syscall]") {
   for (const auto close_all : kWays) {
     auto pair = connected();
     const Fd moved(dup2(pair.client, 60));
@@ -159,9 +162,7 @@ TEST_CASE("close_range: CLOSE_RANGE_UNSHARE leaves the flows of other threads", 
   const auto pair = connected();
   auto other = moved_up(connected(), 60, 61);
   bool closed = false;
-  std::thread([&] {
-    closed = close_range(60, ~0U, CLOSE_RANGE_UNSHARE) == 0 && !is_open(60);
-  }).join();
+  std::thread([&] { closed = close_range(60, ~0U, CLOSE_RANGE_UNSHARE) == 0 && !is_open(60); }).join();
   CHECK(closed);
   CHECK(is_open(60));
   talk(other);
@@ -233,7 +234,8 @@ TEST_CASE("close: all numbers where the limits leave no room above", "[close][cl
   }
 }
 
-TEST_CASE("fork: a child that closes everything does not disturb its parent", "[fork][close_range][closefrom][no-statistics]") {
+TEST_CASE("fork: a child that closes everything does not disturb its parent",
+          "[fork][close_range][closefrom][no-statistics]") {
   const auto pair = connected();
   for (const auto close_all : {with_close_range, with_closefrom, in_a_loop}) {
     const auto child = fork();
@@ -264,7 +266,8 @@ TEST_CASE("vfork: a child that closes everything does not disturb its parent", "
   talk(connected());
 }
 
-TEST_CASE("close_range, closefrom: up to any number, with no socket ever: at once", "[close_range][closefrom][syscall][no-lane]") {
+TEST_CASE("close_range, closefrom: up to any number, with no socket ever: at once",
+          "[close_range][closefrom][syscall][no-lane]") {
   const auto begun = std::chrono::steady_clock::now();
   const unsigned first = 1000, numbers[] = {first, INT_MAX - 1, INT_MAX, INT_MAX + 1U, UINT_MAX - 1, UINT_MAX};
   const int open = fcntl(0, F_DUPFD_CLOEXEC, 3);
@@ -310,7 +313,8 @@ TEST_CASE("closefrom: where close_range is not to be had", "[closefrom][tcp]") {
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = 500;  // what is above it is open still
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(1);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      _exit(1);
     closefrom(900);
     _exit(!is_open(1000) && !is_open(1001) && is_open(0) ? 7 : 2);
   }

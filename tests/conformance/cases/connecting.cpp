@@ -82,7 +82,8 @@ TEST_CASE("connect: non-blocking, again when it is done: EISCONN", "[connect]") 
   enter_lane(client, server);
 }
 
-TEST_CASE("connect: to a refused port, blocking: ECONNREFUSED, and the socket can be used again", "[connect][no-lane]") {
+TEST_CASE("connect: to a refused port, blocking: ECONNREFUSED, and the socket can be used again",
+          "[connect][no-lane]") {
   const auto refused = refused_port();
   const auto client = stream_socket();
   CHECK_FAILS(connect(client, refused.name(), refused.size), ECONNREFUSED);
@@ -168,7 +169,8 @@ TEST_CASE("connect: blocking, SO_SNDTIMEO bounds it: EINPROGRESS", "[connect][se
 }
 
 TEST_CASE("connect: interrupted by a signal: EINTR, and it goes on", "[connect][no-lane]") {
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = [](int) {};
   REQUIRE(sigaction(SIGALRM, &action, &before) == 0);
   const auto listener = listening(Family::v4, 0);
@@ -287,8 +289,8 @@ TEST_CASE("connect: a client that binds first", "[connect][bind]") {
   enter_lane(client, server);
 }
 
-// A local port may be shared by connections to different peers; what names one of them does not name the others. The first is
-// left alone by whoever accepts it, so that it goes on waiting for its lane.
+// A local port may be shared by connections to different peers; what names one of them does not name the others. The
+// first is left alone by whoever accepts it, so that it goes on waiting for its lane.
 TEST_CASE("connect: from one address and port to two listeners", "[connect][bind]") {
   const Listener listeners[] = {listening(), listening()};
   sockaddr_storage from = listeners[0].address;
@@ -319,7 +321,8 @@ TEST_CASE("connect: to the unspecified address, which is this host", "[connect]"
   to.sin_addr.s_addr = INADDR_ANY;
   from.sin_port = 0;
   for (const bool bound : {true, false}) {
-    if (!bound && from.sin_addr.s_addr != htonl(INADDR_LOOPBACK)) continue;  // it would be from loopback, where nobody listens
+    if (!bound && from.sin_addr.s_addr != htonl(INADDR_LOOPBACK))
+      continue;  // it would be from loopback, where nobody listens
     const auto client = stream_socket();
     if (bound) REQUIRE(bind(client, reinterpret_cast<sockaddr*>(&from), sizeof from) == 0);
     REQUIRE(connect(client, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);

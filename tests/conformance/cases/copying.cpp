@@ -181,7 +181,8 @@ TEST_CASE("dup2: onto every number, those that the program does not have as well
   REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
   const auto pair = connected();
   const auto end = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 4096));
-  for (int fd = std::max(+pair.client, +pair.server) + 1; fd < end; ++fd) REQUIRE((dup2(0, fd) == fd || (getenv("LD_PRELOAD") && (errno == EBADF || errno == EBUSY))));
+  for (int fd = std::max(+pair.client, +pair.server) + 1; fd < end; ++fd)
+    REQUIRE((dup2(0, fd) == fd || (getenv("LD_PRELOAD") && (errno == EBADF || errno == EBUSY))));
   talk(pair.client, pair.server);
 }
 

@@ -193,9 +193,9 @@ TEST_CASE("ioctl: FIOASYNC: SIGIO when bytes come", "[ioctl][tcp]") {
 TEST_CASE("fcntl: O_ASYNC set before a connection is used: SIGIO", "[fcntl][no-lane]") {
   const Counted counted(SIGIO);
   const auto pair = connected({.enter = false, .prepare = [](int fd) {
-    REQUIRE(fcntl(fd, F_SETOWN, getpid()) == 0);
-    REQUIRE(fcntl(fd, F_SETFL, O_ASYNC) == 0);
-  }});
+                                 REQUIRE(fcntl(fd, F_SETOWN, getpid()) == 0);
+                                 REQUIRE(fcntl(fd, F_SETFL, O_ASYNC) == 0);
+                               }});
   for (int i = 0; i < 200; ++i) {
     talk(pair);
     signals = 0;
@@ -309,7 +309,8 @@ TEST_CASE("fstat, isatty, lseek, ftruncate, fsync: a socket, whatever its lane",
     CHECK_FAILS(fsync(fd), EINVAL);
     CHECK_FAILS(fchdir(fd), ENOTDIR);
   }
-  struct stat one {}, other {};
+  struct stat one {
+  }, other{};
   const Fd copy(dup(pair.client));
   CHECK(fstat(pair.client, &one) == 0);
   CHECK(fstat(copy, &other) == 0);

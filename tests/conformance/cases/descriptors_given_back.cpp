@@ -151,8 +151,7 @@ Passed passed(const int (&ends)[2], const std::array<int, kCount>& sent) {
 }  // namespace
 
 // No call that fails could be made again: the kernel has dropped what it could not deliver.
-TEST_CASE("descriptor limit: near it, received descriptors and what libc opens itself",
-          "[open][recvmsg][tcp]") {
+TEST_CASE("descriptor limit: near it, received descriptors and what libc opens itself", "[open][recvmsg][tcp]") {
   Program program;
   constexpr int kLeft = 6, kSent = 4;
   int ends[2];

@@ -39,9 +39,7 @@ void at_limit(int numbers, Call call) {
   program.talk();
 }
 
-bool good(int fd) {
-  return fd >= 0;
-}
+bool good(int fd) { return fd >= 0; }
 
 }  // namespace
 
@@ -224,8 +222,7 @@ TEST_CASE("descriptor limit: as many connections as numbers", "[accept][socket][
         close(client);
         break;
       }
-      if (!put(client, "hello") || take(server, 5) != "hello" || !put(server, "you") ||
-          take(client, 3) != "you")
+      if (!put(client, "hello") || take(server, 5) != "hello" || !put(server, "you") || take(client, 3) != "you")
         return 3;
       pairs.emplace_back(client, server);
       constexpr size_t kFirst = 2;  // their lanes are waited for
@@ -235,8 +232,7 @@ TEST_CASE("descriptor limit: as many connections as numbers", "[accept][socket][
     if (static_cast<int>(pairs.size()) != (limit - own - 1) / 2) return 5;
     for (int round = 0; round < 3; ++round)
       for (const auto& [client, server] : pairs)
-        if (!put(server, "again") || take(client, 5) != "again" || !put(client, "yes") ||
-            take(server, 3) != "yes")
+        if (!put(server, "again") || take(client, 5) != "again" || !put(client, "yes") || take(server, 3) != "yes")
           return 6;
     for (int i = 0; i < 4; ++i)
       close(pairs[static_cast<size_t>(i)].first);  // numbers for what a library writes at the end

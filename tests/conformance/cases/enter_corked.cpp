@@ -20,9 +20,8 @@ constexpr auto kNoTime = 120ms;
 // Of most of them.
 bool short_ones(std::vector<Clock::duration> times) {
   std::nth_element(times.begin(), times.begin() + kRounds / 2, times.end());
-  UNSCOPED_INFO(
-      "most take up to " << std::chrono::duration_cast<std::chrono::milliseconds>(times[kRounds / 2]).count()
-                         << " ms");
+  UNSCOPED_INFO("most take up to " << std::chrono::duration_cast<std::chrono::milliseconds>(times[kRounds / 2]).count()
+                                   << " ms");
   return times[kRounds / 2] < kNoTime;
 }
 
@@ -43,8 +42,7 @@ Clock::duration longest_pause(int fd, size_t bytes) {
 
 }  // namespace
 
-TEST_CASE("send: a stream goes on while its connection enters, however it is held back",
-          "[send][setsockopt]") {
+TEST_CASE("send: a stream goes on while its connection enters, however it is held back", "[send][setsockopt]") {
   constexpr size_t kStream = 4 << 20, kAtATime = 50'000;
   const auto bytes = pattern(kStream);
   for (const bool server : {true, false})
@@ -60,8 +58,8 @@ TEST_CASE("send: a stream goes on while its connection enters, however it is hel
         std::thread sender([&] {
           for (size_t done = 0; done < kStream;) {
             const auto size = std::min(kStream - done, kAtATime);
-            const auto sent = send(from, bytes.data() + done, size,
-                                   MSG_NOSIGNAL | (corks || done + size == kStream ? 0 : MSG_MORE));
+            const auto sent =
+                send(from, bytes.data() + done, size, MSG_NOSIGNAL | (corks || done + size == kStream ? 0 : MSG_MORE));
             if (sent <= 0) break;
             done += static_cast<size_t>(sent);
           }
@@ -94,8 +92,7 @@ TEST_CASE("send: a corked connection goes back to TCP at once", "[send][setsocko
   }
 }
 
-TEST_CASE("send: a few bytes that MSG_MORE holds when their connection enters come with those that follow",
-          "[send]") {
+TEST_CASE("send: a few bytes that MSG_MORE holds when their connection enters come with those that follow", "[send]") {
   std::vector<Clock::duration> times;
   for (int round = 0; round < kRounds; ++round) {
     const auto pair = connected({.enter = false});

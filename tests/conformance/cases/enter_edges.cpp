@@ -37,8 +37,7 @@ constexpr Reader kReaders[] = {
     {"what FIONREAD says",
      [](int fd, char* to, size_t) {
        size_t done = 0;
-       for (const auto all = there(fd); done < all;)
-         done += taken(fd, to + done, std::min<size_t>(all - done, 20480));
+       for (const auto all = there(fd); done < all;) done += taken(fd, to + done, std::min<size_t>(all - done, 20480));
        return done;
      }},
     {"once, with room for more", [](int fd, char* to, size_t left) { return taken(fd, to, left); }},
@@ -55,8 +54,8 @@ constexpr Writer kWriters[] = {
      [](int fd, std::string_view bytes) {
        size_t done = 0;
        while (done < bytes.size()) {
-         const auto sent = send(fd, bytes.data() + done, std::min<size_t>(bytes.size() - done, 65536),
-                                MSG_DONTWAIT | MSG_NOSIGNAL);
+         const auto sent =
+             send(fd, bytes.data() + done, std::min<size_t>(bytes.size() - done, 65536), MSG_DONTWAIT | MSG_NOSIGNAL);
          if (sent < 0) break;
          done += static_cast<size_t>(sent);
        }
@@ -71,8 +70,8 @@ constexpr Writer kWriters[] = {
      [](int fd, std::string_view bytes) {
        size_t done = 0;
        while (done < bytes.size() && (polled(fd, POLLOUT) & POLLOUT)) {
-         const auto sent = send(fd, bytes.data() + done, std::min<size_t>(bytes.size() - done, 4096),
-                                MSG_DONTWAIT | MSG_NOSIGNAL);
+         const auto sent =
+             send(fd, bytes.data() + done, std::min<size_t>(bytes.size() - done, 4096), MSG_DONTWAIT | MSG_NOSIGNAL);
          if (sent < 0) break;
          done += static_cast<size_t>(sent);
        }
@@ -115,8 +114,7 @@ Peer peer(const Listener& listener, Does does) {
 
 }  // namespace
 
-TEST_CASE("epoll_wait: edge, a reader hears of all that comes while its connection enters",
-          "[epoll_wait][recv]") {
+TEST_CASE("epoll_wait: edge, a reader hears of all that comes while its connection enters", "[epoll_wait][recv]") {
   const auto listener = listening();
   for (const auto& reader : kReaders)
     for (int round = 0; round < kRounds; ++round) {
@@ -157,8 +155,7 @@ TEST_CASE("epoll_wait: edge, a writer hears of room while its connection enters"
 
 // The socket was full, and is empty again, before the connection enters: nobody has asked for the edge of
 // that yet.
-TEST_CASE("epoll_wait: edge, room that TCP made is reported after the connection entered",
-          "[epoll_wait][send]") {
+TEST_CASE("epoll_wait: edge, room that TCP made is reported after the connection entered", "[epoll_wait][send]") {
   const auto bytes = pattern(64 << 20);  // more than any socket takes
   for (const auto& writer : kWriters)
     for (const bool server : {true, false}) {
@@ -202,8 +199,7 @@ TEST_CASE("epoll_wait: edge, one thread sleeps, another comes later: both hear o
   }
 }
 
-TEST_CASE("epoll_wait: edge, what is ready when a connection enters is reported once more at most",
-          "[epoll_wait]") {
+TEST_CASE("epoll_wait: edge, what is ready when a connection enters is reported once more at most", "[epoll_wait]") {
   const auto pair = connected({.enter = false});
   const EpollSet set, oneshot;
   set.add(pair.client, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
@@ -244,8 +240,7 @@ TEST_CASE("epoll_wait: edge, bytes behind an unread one are heard of, wherever t
   }
 }
 
-TEST_CASE("epoll_wait: edge, a full connection that goes back to TCP tells of room",
-          "[epoll_wait][send][tcp]") {
+TEST_CASE("epoll_wait: edge, a full connection that goes back to TCP tells of room", "[epoll_wait][send][tcp]") {
   for (const bool server : {true, false}) {
     const auto pair = connected();
     const int from = server ? pair.server : pair.client, to = server ? pair.client : pair.server;
@@ -260,8 +255,7 @@ TEST_CASE("epoll_wait: edge, a full connection that goes back to TCP tells of ro
     std::thread reader([&] {
       std::string all(sent, '\0');
       for (size_t done = 0; done < sent;)
-        if (const auto got = recv(to, all.data() + done, sent - done, 0); got > 0)
-          done += static_cast<size_t>(got);
+        if (const auto got = recv(to, all.data() + done, sent - done, 0); got > 0) done += static_cast<size_t>(got);
     });
     REQUIRE(send(to, "!", 1, MSG_OOB) == 1);
     reader.join();

@@ -13,8 +13,8 @@ namespace {
 
 // Connections that enter with a stream, and that urgent data takes back to TCP, corked. They last for a
 // moment only: the link is there before.
-void enter_and_go_back(const std::function<void(const Pair&)>& begins,
-                       const std::function<void(int fd)>& has_sent, const std::function<void()>& ends) {
+void enter_and_go_back(const std::function<void(const Pair&)>& begins, const std::function<void(int fd)>& has_sent,
+                       const std::function<void()>& ends) {
   const auto bytes = pattern(200'000);
   const auto in_its_lane = connected();
   exchange(in_its_lane.client, in_its_lane.server);
@@ -106,7 +106,6 @@ TEST_CASE("setsockopt: SO_RCVLOWAT is what the program made it, while connection
     return setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value) == 0 &&
            getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &answer, &size) == 0 && answer == value;
   });
-  enter_and_go_back([&](const Pair& pair) { asker.ask_of(pair.server); }, [](int) {},
-                    [&] { asker.ask_of(-1); });
+  enter_and_go_back([&](const Pair& pair) { asker.ask_of(pair.server); }, [](int) {}, [&] { asker.ask_of(-1); });
   CHECK(asker.was_well());
 }

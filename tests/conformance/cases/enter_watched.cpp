@@ -1,5 +1,5 @@
-// Connections that enter their lane, or go back to TCP, while they are watched: no event is lost, none comes twice. But for edges, of
-// which enter_edges.cpp tells more: at entering, what is ready may be reported once more.
+// Connections that enter their lane, or go back to TCP, while they are watched: no event is lost, none comes twice. But
+// for edges, of which enter_edges.cpp tells more: at entering, what is ready may be reported once more.
 
 #include "../sets.hpp"
 
@@ -167,7 +167,8 @@ TEST_CASE("epoll_wait: edge, bytes after the way back to TCP are reported once",
   }
 }
 
-TEST_CASE("epoll_wait: one-shot, a shot that was fired stays fired on the way back to TCP", "[epoll_wait][epoll_ctl][tcp]") {
+TEST_CASE("epoll_wait: one-shot, a shot that was fired stays fired on the way back to TCP",
+          "[epoll_wait][epoll_ctl][tcp]") {
   const auto pair = connected();
   const EpollSet set;
   set.add(pair.client, EPOLLOUT | EPOLLONESHOT);

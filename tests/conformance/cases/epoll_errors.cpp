@@ -44,7 +44,8 @@ TEST_CASE("epoll_create: a set serves sockets whichever call made it", "[epoll_c
 
 namespace {
 
-// A number that is given to nobody for a while: the lowest one may be the library's for a moment, which is looking for the peer.
+// A number that is given to nobody for a while: the lowest one may be the library's for a moment, which is looking for
+// the peer.
 int high_number_of(int fd) {
   constexpr int kHigh = 700;
   return fcntl(fd, F_DUPFD_CLOEXEC, kHigh);
@@ -175,7 +176,8 @@ TEST_CASE("epoll_ctl: EINVAL from EPOLLEXCLUSIVE where it may not be", "[epoll_c
   CHECK_FAILS(sets.empty.control(EPOLL_CTL_ADD, sets.used, EPOLLIN | EPOLLEXCLUSIVE, 0), EINVAL);
 }
 
-TEST_CASE("epoll_wait, epoll_pwait, epoll_pwait2: EINVAL from no room or too much", "[epoll_wait][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("epoll_wait, epoll_pwait, epoll_pwait2: EINVAL from no room or too much",
+          "[epoll_wait][epoll_pwait][epoll_pwait2]") {
   const Sets sets;
   send_all(sets.pair.server, "x");
   arrived(sets.pair.client, 1);
@@ -253,7 +255,8 @@ TEST_CASE("epoll_wait: room that is not all there is used as far as it goes", "[
   set.add(pair.client, EPOLLOUT);
   set.add(pair.server, EPOLLOUT);
   // Room for two, says the mapping; more, says the program.
-  auto* const pages = static_cast<char*>(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* const pages =
+      static_cast<char*>(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(pages != MAP_FAILED);
   REQUIRE(mprotect(pages + 4096, 4096, PROT_NONE) == 0);
   volatile int room = INT_MAX / static_cast<int>(sizeof(epoll_event));
@@ -261,7 +264,8 @@ TEST_CASE("epoll_wait: room that is not all there is used as far as it goes", "[
   munmap(pages, 8192);
 }
 
-TEST_CASE("epoll_ctl, epoll_wait: the same by number", "[epoll_ctl][epoll_wait][epoll_pwait][epoll_pwait2][epoll_create1][syscall]") {
+TEST_CASE("epoll_ctl, epoll_wait: the same by number",
+          "[epoll_ctl][epoll_wait][epoll_pwait][epoll_pwait2][epoll_create1][syscall]") {
   const auto pair = connected();
   const EpollSet set{Fd(static_cast<int>(syscall(SYS_epoll_create1, EPOLL_CLOEXEC)))};
   epoll_event event{};

@@ -1,4 +1,5 @@
-// Sets in sets, several sets, sets that are polled, copied and closed; descriptors that are copied, closed and used again.
+// Sets in sets, several sets, sets that are polled, copied and closed; descriptors that are copied, closed and used
+// again.
 
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -52,7 +53,9 @@ TEST_CASE("epoll_ctl: a set in a set before it has its first socket", "[epoll_ct
 TEST_CASE("epoll_ctl: a set in a set before its socket is connected", "[epoll_ctl][epoll_wait]") {
   const EpollSet outer, inner;
   outer.add(inner, EPOLLIN);
-  const auto pair = connected({.prepare = [&](int fd) { if (inner.control(EPOLL_CTL_ADD, fd, EPOLLIN, static_cast<uint64_t>(fd)) != 0) FAIL("ADD"); }});
+  const auto pair = connected({.prepare = [&](int fd) {
+    if (inner.control(EPOLL_CTL_ADD, fd, EPOLLIN, static_cast<uint64_t>(fd)) != 0) FAIL("ADD");
+  }});
   inner.remove(pair.server);
   check_nested(outer, inner, pair);
 }

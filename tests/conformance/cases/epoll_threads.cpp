@@ -13,7 +13,9 @@ namespace {
 // A thread that sleeps in the set until one event comes; what it was.
 class Sleeper {
  public:
-  explicit Sleeper(int set) : caller_([this, set] { return epoll_wait(set, &event_, 1, 10'000); }) { REQUIRE(caller_.asleep()); }
+  explicit Sleeper(int set) : caller_([this, set] { return epoll_wait(set, &event_, 1, 10'000); }) {
+    REQUIRE(caller_.asleep());
+  }
   std::string seen() { return caller_.join().value == 1 ? names(event_.events) : ""; }
   uint64_t data() const { return event_.data.u64; }
 
@@ -165,7 +167,8 @@ TEST_CASE("epoll_wait: writability wakes who sleeps", "[epoll_wait]") {
   CHECK(sleeper.seen() == "OUT");
 }
 
-TEST_CASE("epoll_wait: EPOLLEXCLUSIVE wakes at least one of those who sleep in several sets", "[epoll_wait][epoll_ctl]") {
+TEST_CASE("epoll_wait: EPOLLEXCLUSIVE wakes at least one of those who sleep in several sets",
+          "[epoll_wait][epoll_ctl]") {
   const auto pair = connected();
   const auto pipe = a_pipe();
   std::atomic<int> woken{0};
@@ -221,7 +224,9 @@ int taken_by_threads(uint32_t flags, int rounds) {
 
 }  // namespace
 
-TEST_CASE("epoll_wait: several threads in a set, each edge is for one", "[epoll_wait]") { CHECK(taken_by_threads(EPOLLET, 50) == 50); }
+TEST_CASE("epoll_wait: several threads in a set, each edge is for one", "[epoll_wait]") {
+  CHECK(taken_by_threads(EPOLLET, 50) == 50);
+}
 
 TEST_CASE("epoll_wait: several threads in a set, each shot is for one", "[epoll_wait][epoll_ctl]") {
   CHECK(taken_by_threads(EPOLLONESHOT, 50) == 50);
@@ -251,13 +256,15 @@ TEST_CASE("poll: bytes for any of many sockets wake who sleeps", "[poll][ppoll][
       fd_set reads;
       FD_ZERO(&reads);
       int most = 0;
-      for (size_t i = 0; i < 4; ++i) fds[i] = {pairs[i].client, POLLIN, 0}, FD_SET(fds[i].fd, &reads), most = std::max(most, fds[i].fd);
+      for (size_t i = 0; i < 4; ++i)
+        fds[i] = {pairs[i].client, POLLIN, 0}, FD_SET(fds[i].fd, &reads), most = std::max(most, fds[i].fd);
       timeval time{10, 0};
       const timespec precise{10, 0};
       if (call == 0) found = poll(fds, 4, 10'000);
       if (call == 1) found = ppoll(fds, 4, &precise, nullptr);
       if (call == 2) found = select(most + 1, &reads, nullptr, nullptr, &time) == 1 && FD_ISSET(ready.client, &reads);
-      if (call == 3) found = pselect(most + 1, &reads, nullptr, nullptr, &precise, nullptr) == 1 && FD_ISSET(ready.client, &reads);
+      if (call == 3)
+        found = pselect(most + 1, &reads, nullptr, nullptr, &precise, nullptr) == 1 && FD_ISSET(ready.client, &reads);
       if (call < 2 && fds[call].revents != POLLIN) found = -1;
     });
     send_all(ready.server, "x");

@@ -1,5 +1,5 @@
-// What programs made from seeds (tests/differential) did otherwise in a lane: each kind of difference that was found there, as short
-// as it can be shown.
+// What programs made from seeds (tests/differential) did otherwise in a lane: each kind of difference that was found
+// there, as short as it can be shown.
 
 #include <signal.h>
 
@@ -148,7 +148,8 @@ TEST_CASE("shutdown: ENOTCONN once both streams have ended, and after a reset", 
   });
 }
 
-TEST_CASE("close: with bytes unread after the peer's end of stream, the peer learns of the reset", "[close][shutdown][recv]") {
+TEST_CASE("close: with bytes unread after the peer's end of stream, the peer learns of the reset",
+          "[close][shutdown][recv]") {
   from_both_sides([](Fd& one, Fd& other) {
     send_all(one, "nobody reads this");
     arrived(other, 17);
@@ -192,7 +193,8 @@ TEST_CASE("recvmmsg: an error comes before what can be read", "[recvmmsg]") {
   });
 }
 
-TEST_CASE("writev: nothing can be written even where no more may be, which a send of nothing may not", "[writev][send][write]") {
+TEST_CASE("writev: nothing can be written even where no more may be, which a send of nothing may not",
+          "[writev][send][write]") {
   from_both_sides([](Fd& one, Fd&) {
     REQUIRE(shutdown(one, SHUT_WR) == 0);
     char none;
@@ -252,7 +254,8 @@ TEST_CASE("splice: what lay unread when the peer reset, and then the error", "[s
   });
 }
 
-TEST_CASE("splice: to a peer that closed, it succeeds, and the next is a broken pipe and leaves the bytes", "[splice][close]") {
+TEST_CASE("splice: to a peer that closed, it succeeds, and the next is a broken pipe and leaves the bytes",
+          "[splice][close]") {
   static volatile sig_atomic_t pipes = 0;
   signal(SIGPIPE, [](int) { pipes = pipes + 1; });
   from_both_sides([](Fd& one, Fd& other) {
@@ -409,7 +412,8 @@ TEST_CASE("recv: MSG_WAITALL leaves the error behind what it took to the next ca
   });
 }
 
-TEST_CASE("epoll: an edge comes again with the end of the stream, a shutdown after it, and a lower SO_RCVLOWAT", "[epoll_wait][shutdown]") {
+TEST_CASE("epoll: an edge comes again with the end of the stream, a shutdown after it, and a lower SO_RCVLOWAT",
+          "[epoll_wait][shutdown]") {
   from_both_sides([](Fd& one, Fd& other) {
     const Fd set(epoll_create1(EPOLL_CLOEXEC));
     epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.u32 = 7}};
@@ -438,7 +442,8 @@ TEST_CASE("epoll: an edge comes again with the end of the stream, a shutdown aft
   });
 }
 
-TEST_CASE("epoll: an edge of a connection that is no more comes once, and again with a shutdown", "[epoll_wait][bind][shutdown][tcp]") {
+TEST_CASE("epoll: an edge of a connection that is no more comes once, and again with a shutdown",
+          "[epoll_wait][bind][shutdown][tcp]") {
   from_both_sides([](Fd& one, Fd& other) {
     const Fd set(epoll_create1(EPOLL_CLOEXEC));
     reset(one, other);
@@ -494,7 +499,8 @@ TEST_CASE("close: a reset behind bytes that came while the connection was new lo
   }
 }
 
-TEST_CASE("send: to a peer that closed while the connection was new loses none of what it sent", "[send][recv][close]") {
+TEST_CASE("send: to a peer that closed while the connection was new loses none of what it sent",
+          "[send][recv][close]") {
   const auto in_its_lane = connected();
   for (int round = 0; round < 50; ++round) {
     auto pair = connected({.enter = false});
@@ -556,7 +562,8 @@ TEST_CASE("epoll: what is ready still is no news to the set around, once it was 
   });
 }
 
-TEST_CASE("epoll: connect on what has ended is no edge, and a shutdown is, also where bytes are unread", "[epoll_wait][connect][shutdown][tcp]") {
+TEST_CASE("epoll: connect on what has ended is no edge, and a shutdown is, also where bytes are unread",
+          "[epoll_wait][connect][shutdown][tcp]") {
   for (const bool reads : {false, true}) {
     auto pair = connected();
     const Fd set(epoll_create1(EPOLL_CLOEXEC));

@@ -1,6 +1,5 @@
 // socket, bind, listen, accept, accept4; getsockname and getpeername.
 
-
 #include "../pair.hpp"
 
 using namespace conformance;
@@ -186,7 +185,8 @@ TEST_CASE("accept: bad pointers for the address, and short ones", "[accept][no-l
   CHECK(from.sin_addr.s_addr == 0xeeeeeeee);
   size = static_cast<socklen_t>(-1);
   CHECK_FAILS(accept(listener.fd, generic(from), &size), EINVAL);
-  CHECK_FAILS(accept(listener.fd, static_cast<sockaddr*>(bad_pointer()), static_cast<socklen_t*>(bad_pointer())), EFAULT);
+  CHECK_FAILS(accept(listener.fd, static_cast<sockaddr*>(bad_pointer()), static_cast<socklen_t*>(bad_pointer())),
+              EFAULT);
 }
 
 TEST_CASE("accept: many wait, and come in order", "[accept]") {
@@ -251,7 +251,8 @@ TEST_CASE("getsockname, getpeername: of both ends, in the lane", "[getsockname][
   }
 }
 
-TEST_CASE("getsockname, getpeername: bad pointers, short room, and the peer that has gone", "[getsockname][getpeername]") {
+TEST_CASE("getsockname, getpeername: bad pointers, short room, and the peer that has gone",
+          "[getsockname][getpeername]") {
   auto pair = connected();
   sockaddr_in name{};
   socklen_t size = sizeof name;

@@ -45,9 +45,7 @@ TEST_CASE("_Exit, the same by C's name: what was written arrives, then the end",
   arrives([] { _Exit(7); });
 }
 TEST_CASE("_exit: by a thread other than main", "[exit]") {
-  arrives([] {
-    std::thread([] { _exit(7); }).join();
-  });
+  arrives([] { std::thread([] { _exit(7); }).join(); });
 }
 TEST_CASE("exit: more than the peer takes now arrives when it does", "[exit]") {
   const Signal stuffed_it;

@@ -9,8 +9,8 @@ using namespace conformance;
 
 namespace {
 
-// In threads that never sleep for long, both ends being this process's: one writes, one reads, one waits. Each says so if a call tells it
-// that the other end has gone.
+// In threads that never sleep for long, both ends being this process's: one writes, one reads, one waits. Each says so
+// if a call tells it that the other end has gone.
 void use(int one, int other, int witness) {
   const auto unless = [witness](const char* who, auto goes_on) {
     std::thread([=] {

@@ -1,5 +1,5 @@
-// A process that may write no files, as OpenSSH's unprivileged child: beyond RLIMIT_FSIZE a write to a file is a SIGXFSZ. What it did not
-// write itself is no reason for one.
+// A process that may write no files, as OpenSSH's unprivileged child: beyond RLIMIT_FSIZE a write to a file is a
+// SIGXFSZ. What it did not write itself is no reason for one.
 
 #include <sys/resource.h>
 

@@ -1,5 +1,5 @@
-// A process that a signal ends: what it wrote arrives, and then the end of the stream, as if it had called exit; and who asks sees that it was
-// the signal.
+// A process that a signal ends: what it wrote arrives, and then the end of the stream, as if it had called exit; and
+// who asks sees that it was the signal.
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -12,7 +12,8 @@
 
 using namespace conformance;
 
-extern "C" [[noreturn]] void __assert_fail(const char* what, const char* file, unsigned line, const char* function) noexcept;
+extern "C" [[noreturn]] void __assert_fail(const char* what, const char* file, unsigned line,
+                                           const char* function) noexcept;
 
 namespace {
 
@@ -78,9 +79,7 @@ TEST_CASE("raise: a signal whose default is the end, after what was written", "[
     arrives_before(signal, [=](int) { raise(signal); });
 }
 TEST_CASE("raise: by a thread other than main", "[signal]") {
-  arrives_before(SIGTERM, [](int) {
-    std::thread([] { raise(SIGTERM); }).join();
-  });
+  arrives_before(SIGTERM, [](int) { std::thread([] { raise(SIGTERM); }).join(); });
 }
 TEST_CASE("raise: after a handler that gave the default back", "[signal][sigaction]") {
   arrives_before(SIGTERM, [](int) {
@@ -113,12 +112,16 @@ TEST_CASE("a fault ends the process, after what was written", "[signal]") {
       *static_cast<volatile char*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)) = 'x';
     });
   }
-  SECTION("SIGILL") { arrives_before(SIGILL, [](int) { __builtin_trap(); }); }
+  SECTION("SIGILL") {
+    arrives_before(SIGILL, [](int) { __builtin_trap(); });
+  }
 #if defined(__x86_64__)
   SECTION("SIGFPE") {
     arrives_before(SIGFPE, [](int) { asm volatile("xorl %%ecx, %%ecx\n\tidivl %%ecx" ::: "eax", "ecx", "edx", "cc"); });
   }
-  SECTION("SIGTRAP") { arrives_before(SIGTRAP, [](int) { asm volatile("int3"); }); }
+  SECTION("SIGTRAP") {
+    arrives_before(SIGTRAP, [](int) { asm volatile("int3"); });
+  }
 #endif
 }
 
@@ -183,7 +186,8 @@ TEST_CASE("kill: a peer that never reads does not hold the process up", "[signal
 
 TEST_CASE("sigaction: the default is told as it is", "[sigaction]") {
   const auto pair = connected();
-  struct sigaction was {}, wanted {};
+  struct sigaction was {
+  }, wanted{};
   REQUIRE(sigaction(SIGUSR1, nullptr, &was) == 0);
   CHECK(was.sa_handler == SIG_DFL);
   CHECK((was.sa_flags & (SA_SIGINFO | SA_RESTART | SA_ONSTACK)) == 0);

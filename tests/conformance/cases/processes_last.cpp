@@ -1,12 +1,13 @@
-// The last thread ends, and with it the process: main by pthread_exit or by the bare system call, others later. What was written arrives,
-// then the end of the stream; libc's own last end is an exit(0), and the bare one gives its status and runs no handlers.
+// The last thread ends, and with it the process: main by pthread_exit or by the bare system call, others later. What
+// was written arrives, then the end of the stream; libc's own last end is an exit(0), and the bare one gives its status
+// and runs no handlers.
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <ucontext.h>
 
 #include <vector>
@@ -29,7 +30,8 @@ template <class Work>
   getcontext(&there);
   there.uc_stack.ss_sp = stack.data();
   there.uc_stack.ss_size = stack.size();
-  makecontext(&there, [] { (*what)(); }, 0);
+  makecontext(
+      &there, [] { (*what)(); }, 0);
   swapcontext(&here, &there);
   abort();
 }
@@ -125,8 +127,7 @@ TEST_CASE("the last thread ends: it was cancelled", "[exit]") {
 TEST_CASE("the last thread ends: many did before, in no order", "[exit]") {
   ends(
       [](int fd) {
-        for (int i = 0; i < 20; ++i)
-          std::thread([i] { std::this_thread::sleep_for(i * 7 % 20 * 1ms); }).detach();
+        for (int i = 0; i < 20; ++i) std::thread([i] { std::this_thread::sleep_for(i * 7 % 20 * 1ms); }).detach();
         another(fd, by_return);
         main_ends();
       },
@@ -214,7 +215,8 @@ TEST_CASE("the last thread ends: behind a filter of system calls", "[exit][prctl
       [](int) {
         sock_filter all = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
         const sock_fprog program{1, &all};
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(1);
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+          _exit(1);
         main_ends();
       },
       "", 0);

@@ -84,7 +84,8 @@ TEST_CASE("seccomp: buffers that were not used before the filter", "[syscall][tc
   const bool unread = GENERATE(false, true);  // what is read came before the filter
   const Signal sent;
   auto peer = peer_that([&](int fd) {
-    auto* fresh = static_cast<char*>(mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* fresh =
+        static_cast<char*>(mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (fresh == MAP_FAILED) return 1;
     if (unread && !sent.wait()) return 2;
     while (unread && polled(fd, POLLIN) == 0) {
@@ -170,7 +171,8 @@ long locked_memory() {
 
 }  // namespace
 
-TEST_CASE("mlockall: a process that locks whatever it maps has connections for as little memory as others", "[mlockall]") {
+TEST_CASE("mlockall: a process that locks whatever it maps has connections for as little memory as others",
+          "[mlockall]") {
   const auto child = child_that([] {
     if (mlockall(MCL_FUTURE) != 0) return 1;
     const auto before = locked_memory();

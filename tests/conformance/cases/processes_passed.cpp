@@ -74,7 +74,8 @@ void go_on_elsewhere(bool unread) {
 
 }  // namespace
 
-TEST_CASE("sendmsg: SCM_RIGHTS, the receiver goes on with the connection and the sender closes at once", "[sendmsg][recvmsg][tcp]") {
+TEST_CASE("sendmsg: SCM_RIGHTS, the receiver goes on with the connection and the sender closes at once",
+          "[sendmsg][recvmsg][tcp]") {
   const auto receiver = receiver_that_answers(5);
   auto pair = connected();
   exchange(pair.client, pair.server);
@@ -97,7 +98,8 @@ TEST_CASE("sendmsg: SCM_RIGHTS, bytes that came and nobody read are the receiver
   CHECK(status_of(receiver.child) == 7);
 }
 
-TEST_CASE("sendmsg: SCM_RIGHTS, the sender reads the head of a new connection, and the rest is the receiver's", "[sendmsg][recvmsg][tcp]") {
+TEST_CASE("sendmsg: SCM_RIGHTS, the sender reads the head of a new connection, and the rest is the receiver's",
+          "[sendmsg][recvmsg][tcp]") {
   const auto in_its_lane = connected();
   for (int round = 0; round < 20; ++round) {
     const auto receiver = receiver_that_answers(5);
@@ -149,7 +151,8 @@ TEST_CASE("sendmsg: SCM_RIGHTS, to the process itself", "[sendmsg][recvmsg][tcp]
   exchange(again, pair.client);
 }
 
-TEST_CASE("sendmsg: SCM_RIGHTS of an epoll set, which tells of its sockets under either number", "[sendmsg][recvmsg][epoll_wait][tcp]") {
+TEST_CASE("sendmsg: SCM_RIGHTS of an epoll set, which tells of its sockets under either number",
+          "[sendmsg][recvmsg][epoll_wait][tcp]") {
   int ends[2];
   REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
   const Fd one(ends[0]), other(ends[1]);
@@ -244,7 +247,8 @@ TEST_CASE("sendmmsg: SCM_RIGHTS, the receiver goes on with the connection", "[se
   CHECK(status_of(receiver.child) == 7);
 }
 
-TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's standard stream", "[posix_spawn_file_actions_adddup2][posix_spawn][tcp]") {
+TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's standard stream",
+          "[posix_spawn_file_actions_adddup2][posix_spawn][tcp]") {
   auto pair = connected();
   send_all(pair.client, "early ");
   arrived(pair.server, 6);
@@ -252,7 +256,8 @@ TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's
   REQUIRE(posix_spawn_file_actions_init(&actions) == 0);
   REQUIRE(posix_spawn_file_actions_adddup2(&actions, pair.server, 0) == 0);
   REQUIRE(posix_spawn_file_actions_adddup2(&actions, pair.server, 1) == 0);
-  char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("read line; echo $line"), nullptr};
+  char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("read line; echo $line"),
+                         nullptr};
   pid_t child = -1;
   REQUIRE(posix_spawn(&child, "/bin/sh", &actions, nullptr, words, environ) == 0);
   posix_spawn_file_actions_destroy(&actions);
@@ -265,7 +270,8 @@ TEST_CASE("posix_spawn_file_actions_adddup2: the connection is the new program's
 
 namespace {
 
-// A child that is there before `make` makes a listener; it gets that in one of the ways, and says back to whoever connects what it hears.
+// A child that is there before `make` makes a listener; it gets that in one of the ways, and says back to whoever
+// connects what it hears.
 enum class Way { recvmsg, recvmmsg, by_number, pidfd_getfd };
 
 int received_by(Way way, int socket) {
@@ -279,7 +285,8 @@ int received_by(Way way, int socket) {
     mmsghdr messages[2] = {{parcel.message, 0}, {}};
     if (recvmmsg(socket, messages, 1, 0, nullptr) != 1) return -1;
     parcel.message = messages[0].msg_hdr;
-  } else if ((way == Way::recvmsg ? recvmsg(socket, &parcel.message, 0) : syscall(SYS_recvmsg, socket, &parcel.message, 0)) != 1) {
+  } else if ((way == Way::recvmsg ? recvmsg(socket, &parcel.message, 0)
+                                  : syscall(SYS_recvmsg, socket, &parcel.message, 0)) != 1) {
     return -1;
   }
   return parcel.unpacked();
@@ -319,8 +326,10 @@ void accepts_from_received(Way way, Make make) {
 
 }  // namespace
 
-TEST_CASE("recvmsg, recvmmsg: a listener by SCM_RIGHTS: what is accepted there enters its lane", "[recvmsg][recvmmsg][accept][syscall]") {
-  for (const auto way : {Way::recvmsg, Way::recvmmsg, Way::by_number}) accepts_from_received(way, [] { return listening(); });
+TEST_CASE("recvmsg, recvmmsg: a listener by SCM_RIGHTS: what is accepted there enters its lane",
+          "[recvmsg][recvmmsg][accept][syscall]") {
+  for (const auto way : {Way::recvmsg, Way::recvmmsg, Way::by_number})
+    accepts_from_received(way, [] { return listening(); });
 }
 
 TEST_CASE("pidfd_getfd: a listener: what is accepted there enters its lane", "[pidfd_getfd][accept]") {

@@ -298,7 +298,8 @@ TEST_CASE("execl: the connection on its standard streams is the program's", "[ex
   CHECK(status_of(child) == 0);
 }
 
-TEST_CASE("execl: a connection that nobody used yet, on the program's standard streams", "[execl][dup2][fork][no-lane]") {
+TEST_CASE("execl: a connection that nobody used yet, on the program's standard streams",
+          "[execl][dup2][fork][no-lane]") {
   auto pair = connected({.enter = false});
   const pid_t child = child_that([&] {
     dup2(pair.server, 0), dup2(pair.server, 1);
@@ -312,14 +313,16 @@ TEST_CASE("execl: a connection that nobody used yet, on the program's standard s
   CHECK(status_of(child) == 0);
 }
 
-TEST_CASE("execl: a connection whose close-on-exec a child took off, by its number", "[execl][fcntl][ioctl][fork][tcp]") {
+TEST_CASE("execl: a connection whose close-on-exec a child took off, by its number",
+          "[execl][fcntl][ioctl][fork][tcp]") {
   for (const bool by_ioctl : {false, true}) {
     auto pair = connected();
     send_all(pair.client, "early ");
     arrived(pair.server, 6);
     const pid_t child = child_that([&] {
       if ((by_ioctl ? ioctl(pair.server, FIONCLEX) : fcntl(pair.server, F_SETFD, 0)) != 0) return 1;
-      const auto script = "read line <&" + std::to_string(pair.server) + "; echo $line >&" + std::to_string(pair.server);
+      const auto script =
+          "read line <&" + std::to_string(pair.server) + "; echo $line >&" + std::to_string(pair.server);
       execl("/bin/bash", "bash", "-c", script.c_str(), nullptr);
       return 1;
     });
@@ -345,7 +348,8 @@ TEST_CASE("execl: the parent goes on with the connection that a program had", "[
 
 TEST_CASE("vfork: the connection on the next program's standard streams", "[vfork][execve][dup2][tcp]") {
   auto pair = connected();
-  char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("read line; echo $line"), nullptr};
+  char* const words[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("read line; echo $line"),
+                         nullptr};
   const int server = pair.server;
   const pid_t child = vfork();
   if (child == 0) {

@@ -1,5 +1,5 @@
-// A call that no lane serves, while the peer's process is stopped. In a lane its flow cannot come back to TCP, and is reset in the end:
-// what the peer has got by then is right, and in order.
+// A call that no lane serves, while the peer's process is stopped. In a lane its flow cannot come back to TCP, and is
+// reset in the end: what the peer has got by then is right, and in order.
 
 #include <aio.h>
 #include <signal.h>

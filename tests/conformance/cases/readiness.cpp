@@ -1,4 +1,5 @@
-// What is ready in each state of a connection, as poll, epoll and select tell it: all bits that the kernel sets, and no other.
+// What is ready in each state of a connection, as poll, epoll and select tell it: all bits that the kernel sets, and no
+// other.
 
 #include "../sets.hpp"
 
@@ -6,7 +7,8 @@ using namespace conformance;
 
 namespace {
 
-using Prepare = Fd (*)(Pair&);  // brings the connection into the state; a descriptor of another connection to look at, if any
+using Prepare =
+    Fd (*)(Pair&);  // brings the connection into the state; a descriptor of another connection to look at, if any
 
 Fd fresh(Pair&) { return {}; }
 
@@ -113,9 +115,12 @@ short ppolled(int fd) {
   return one.revents;
 }
 
-// By select's own rules: an error makes a descriptor readable and writable, a hang-up readable, and urgent data exceptional.
+// By select's own rules: an error makes a descriptor readable and writable, a hang-up readable, and urgent data
+// exceptional.
 std::string selection_of(const std::string& events) {
-  const auto has = [&](const char* name) { return (" " + events + " ").find(" " + std::string(name) + " ") != std::string::npos; };
+  const auto has = [&](const char* name) {
+    return (" " + events + " ").find(" " + std::string(name) + " ") != std::string::npos;
+  };
   std::string said;
   if (has("IN") || has("HUP") || has("ERR")) said += "r";
   if (has("OUT") || has("ERR")) said += "w";
@@ -168,9 +173,9 @@ void check_select(Prepare prepare, const char* expected) {
 
 }  // namespace
 
-#define READINESS(state, prepare, expected, tags)                                                                 \
-  TEST_CASE("poll, ppoll: " state, "[poll][ppoll]" tags) { check_poll(prepare, expected); }                       \
-  TEST_CASE("epoll_wait: " state, "[epoll_ctl][epoll_wait]" tags) { check_epoll(prepare, expected); }             \
+#define READINESS(state, prepare, expected, tags)                                                     \
+  TEST_CASE("poll, ppoll: " state, "[poll][ppoll]" tags) { check_poll(prepare, expected); }           \
+  TEST_CASE("epoll_wait: " state, "[epoll_ctl][epoll_wait]" tags) { check_epoll(prepare, expected); } \
   TEST_CASE("select, pselect: " state, "[select][pselect]" tags) { check_select(prepare, expected); }
 
 READINESS("a connection without bytes is writable", fresh, "OUT WRNORM", "")

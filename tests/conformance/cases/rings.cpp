@@ -1,5 +1,5 @@
-// Programs that ask for a ring of io_uring, and use epoll sets by it if they get one. A kernel may have none to give, and so may the
-// library: what a program then finds is the same.
+// Programs that ask for a ring of io_uring, and use epoll sets by it if they get one. A kernel may have none to give,
+// and so may the library: what a program then finds is the same.
 
 #include <dlfcn.h>
 #include <linux/io_uring.h>
@@ -89,7 +89,8 @@ void exchange(const Pair& pair) {
 
 }  // namespace
 
-TEST_CASE("io_uring_setup: members of an epoll set come by a ring, if there is one", "[io_uring_setup][syscall][epoll_wait]") {
+TEST_CASE("io_uring_setup: members of an epoll set come by a ring, if there is one",
+          "[io_uring_setup][syscall][epoll_wait]") {
   Ring ring;
   const EpollSet set;
   const auto pair = connected({.prepare = [&](int fd) {
@@ -132,7 +133,8 @@ TEST_CASE("io_uring_queue_init: liburing has a ring, or has none", "[io_uring_se
   exchange(pair);
 }
 
-TEST_CASE("io_uring_queue_init_params, io_uring_queue_init_mem: the same", "[io_uring_queue_init_params][io_uring_queue_init_mem]") {
+TEST_CASE("io_uring_queue_init_params, io_uring_queue_init_mem: the same",
+          "[io_uring_queue_init_params][io_uring_queue_init_mem]") {
   const auto pair = connected();
   io_uring_params parameters{};
   if (auto* init = liburings<int(unsigned, void*, io_uring_params*)>("io_uring_queue_init_params")) {
@@ -142,7 +144,8 @@ TEST_CASE("io_uring_queue_init_params, io_uring_queue_init_mem: the same", "[io_
     if (made == 0) liburings<void(void*)>("io_uring_queue_exit")(&ring);
   }
   // Which liburing has since its version 2.5.
-  if (auto* init = liburings<int(unsigned, void*, io_uring_params*, void*, size_t)>("io_uring_queue_init_mem"); init && anything_selected()) {
+  if (auto* init = liburings<int(unsigned, void*, io_uring_params*, void*, size_t)>("io_uring_queue_init_mem");
+      init && anything_selected()) {
     Room ring;
     parameters = {};
     CHECK(refused(-init(4, &ring, &parameters, nullptr, 0)));

@@ -1,8 +1,7 @@
 // shutdown: each half, both, twice, and what the other end sees.
 
-#include <csignal>
-
 #include <atomic>
+#include <csignal>
 
 #include "../pair.hpp"
 
@@ -32,8 +31,9 @@ TEST_CASE("shutdown: SHUT_WR: the other end reads what was sent, then the end", 
   });
 }
 
-TEST_CASE("shutdown: SHUT_WR: what was sent before is read, then the end, although the connection goes back to TCP meanwhile",
-          "[shutdown][send][recv][tcp]") {
+TEST_CASE(
+    "shutdown: SHUT_WR: what was sent before is read, then the end, although the connection goes back to TCP meanwhile",
+    "[shutdown][send][recv][tcp]") {
   for_each_role([](int one, int other) {
     send_all(one, "last");
     CHECK(shutdown(one, SHUT_WR) == 0);
@@ -62,7 +62,8 @@ TEST_CASE("shutdown: SHUT_WR: send gives EPIPE, and SIGPIPE", "[shutdown][send][
     CHECK_FAILS(send(one, "x", 1, MSG_NOSIGNAL), EPIPE);
     static std::atomic<int> raised;
     raised = 0;
-    struct sigaction action {}, before {};
+    struct sigaction action {
+    }, before{};
     action.sa_handler = [](int) { ++raised; };
     REQUIRE(sigaction(SIGPIPE, &action, &before) == 0);
     CHECK_FAILS(send(one, "x", 1, 0), EPIPE);

@@ -19,9 +19,7 @@ void keep_siginfo(int, siginfo_t* siginfo, void* context) {
   last_siginfo = *siginfo;
   if (context) ++handled;
 }
-void keep_mask(int) {
-  pthread_sigmask(SIG_SETMASK, nullptr, &mask_within);
-}
+void keep_mask(int) { pthread_sigmask(SIG_SETMASK, nullptr, &mask_within); }
 void raise_within(int signal) {
   deepest = std::max(deepest, ++depth);
   if (depth < 3) raise(signal);
@@ -45,7 +43,8 @@ struct InLane {
 
 TEST_CASE("sigaction: gives back the handler, the flags and the mask", "[sigaction]") {
   const InLane here;
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_sigaction = keep_siginfo;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   sigaddset(&action.sa_mask, SIGUSR2);
@@ -207,7 +206,8 @@ TEST_CASE("sigaction: a handler may change its own action, and others'", "[sigac
   CHECK(handled == 2);
 }
 
-TEST_CASE("sigaction: real-time signals all come, each with its value, into a thread that streams", "[sigaction][send][recv]") {
+TEST_CASE("sigaction: real-time signals all come, each with its value, into a thread that streams",
+          "[sigaction][send][recv]") {
   static std::vector<int> values;
   values.clear();
   values.reserve(1000);
@@ -238,7 +238,8 @@ TEST_CASE("sigaction: real-time signals all come, each with its value, into a th
   stop = true;
   CHECK(caller.join().value == 0);
   REQUIRE(values.size() == 500);
-  // In order on the kernel. In a call on a flow, one that was put off may come after its successors: a difference that stays.
+  // In order on the kernel. In a call on a flow, one that was put off may come after its successors: a difference that
+  // stays.
   if (anything_selected()) std::sort(values.begin(), values.end());
   for (int i = 0; i < 500; ++i) REQUIRE(values[static_cast<size_t>(i)] == i);
 }

@@ -66,7 +66,8 @@ char byte;
 
 }  // namespace
 
-TEST_CASE("pthread_cancel: in recv and its kin, no byte is lost", "[pthread_cancel][read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
+TEST_CASE("pthread_cancel: in recv and its kin, no byte is lost",
+          "[pthread_cancel][read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
   const auto pair = connected();
   for (const int type : kTypes)
     for (const auto& reader : readers) {
@@ -104,7 +105,8 @@ TEST_CASE("pthread_cancel: in send and its kin", "[pthread_cancel][write][writev
     }
 }
 
-TEST_CASE("pthread_cancel: in poll and its kin", "[pthread_cancel][poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("pthread_cancel: in poll and its kin",
+          "[pthread_cancel][poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
   const auto pair = connected();
   for (const int type : kTypes)
     for (const auto& waiter : waiters)
@@ -119,7 +121,8 @@ TEST_CASE("pthread_cancel: in poll and its kin", "[pthread_cancel][poll][ppoll][
   check_usable(pair);
 }
 
-TEST_CASE("pthread_cancel: one of several that wait for the same; the others go on", "[pthread_cancel][recv][epoll_wait]") {
+TEST_CASE("pthread_cancel: one of several that wait for the same; the others go on",
+          "[pthread_cancel][recv][epoll_wait]") {
   const auto pair = connected();
   const Fd set(epoll_create1(EPOLL_CLOEXEC));
   epoll_event event{};
@@ -163,13 +166,14 @@ TEST_CASE("pthread_cancel: where it is disabled the call goes on", "[pthread_can
   check_usable(pair);
 }
 
-TEST_CASE("pthread_cancel: one that is pending ends a call that would not wait", "[pthread_cancel][recv][send][poll][epoll_wait]") {
+TEST_CASE("pthread_cancel: one that is pending ends a call that would not wait",
+          "[pthread_cancel][recv][send][poll][epoll_wait]") {
   const auto pair = connected();
   send_all(pair.client, "there");
   arrived(pair.server, 5);
-  const std::vector<std::function<void()>> calls{[&] { recv(pair.server, &byte, 1, 0); }, [&] { send(pair.server, "x", 1, 0); },
-                                                 [&] { waiters[0].call(pair.server, POLLIN, 0); },
-                                                 [&] { waiters[4].call(pair.server, POLLIN, 0); }};
+  const std::vector<std::function<void()>> calls{
+      [&] { recv(pair.server, &byte, 1, 0); }, [&] { send(pair.server, "x", 1, 0); },
+      [&] { waiters[0].call(pair.server, POLLIN, 0); }, [&] { waiters[4].call(pair.server, POLLIN, 0); }};
   for (const auto& call : calls) {
     Victim victim([&] {
       pthread_cancel(pthread_self());
@@ -182,7 +186,8 @@ TEST_CASE("pthread_cancel: one that is pending ends a call that would not wait",
   CHECK(polled(pair.client, POLLIN) == 0);
 }
 
-TEST_CASE("pthread_cancel: shutdown, setsockopt and syscall are no cancellation points", "[pthread_cancel][shutdown][syscall]") {
+TEST_CASE("pthread_cancel: shutdown, setsockopt and syscall are no cancellation points",
+          "[pthread_cancel][shutdown][syscall]") {
   const auto pair = connected();
   Victim victim([&] {
     pthread_cancel(pthread_self());

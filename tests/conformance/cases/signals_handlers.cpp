@@ -91,8 +91,8 @@ void ping_pong(int) {
   const int saved = errno;
   char byte = 'h';
   pollfd one{handler_to, POLLIN, 0};
-  if (send(handler_from, &byte, 1, MSG_DONTWAIT) != 1 || poll(&one, 1, 1000) != 1 || recv(handler_to, &byte, 1, MSG_DONTWAIT) != 1 ||
-      byte != 'h')
+  if (send(handler_from, &byte, 1, MSG_DONTWAIT) != 1 || poll(&one, 1, 1000) != 1 ||
+      recv(handler_to, &byte, 1, MSG_DONTWAIT) != 1 || byte != 'h')
     ++wrong;
   ++handled;
   errno = saved;
@@ -111,10 +111,16 @@ char byte;
 
 }  // namespace
 
-TEST_CASE("storm: blocking streams with SA_RESTART lose nothing", "[send][recv]") { streams_in_storm(false, SA_RESTART, no_wait); }
+TEST_CASE("storm: blocking streams with SA_RESTART lose nothing", "[send][recv]") {
+  streams_in_storm(false, SA_RESTART, no_wait);
+}
 TEST_CASE("storm: blocking streams with EINTR lose nothing", "[send][recv]") { streams_in_storm(false, 0, no_wait); }
-TEST_CASE("storm: streams of a program that polls lose nothing", "[send][recv][poll]") { streams_in_storm(true, 0, by_poll); }
-TEST_CASE("storm: streams of a program with epoll lose nothing", "[send][recv][epoll_wait]") { streams_in_storm(true, SA_RESTART, by_epoll); }
+TEST_CASE("storm: streams of a program that polls lose nothing", "[send][recv][poll]") {
+  streams_in_storm(true, 0, by_poll);
+}
+TEST_CASE("storm: streams of a program with epoll lose nothing", "[send][recv][epoll_wait]") {
+  streams_in_storm(true, SA_RESTART, by_epoll);
+}
 
 TEST_CASE("storm: one thread that talks to itself", "[send][recv]") {
   const Action action(SIGALRM, count_signal, SA_RESTART);
@@ -129,7 +135,8 @@ TEST_CASE("storm: one thread that talks to itself", "[send][recv]") {
   }
 }
 
-TEST_CASE("handler: talks on another connection, whatever call it interrupts", "[send][recv][poll][epoll_wait][sigaction]") {
+TEST_CASE("handler: talks on another connection, whatever call it interrupts",
+          "[send][recv][poll][epoll_wait][sigaction]") {
   const Action action(SIGALRM, ping_pong, SA_RESTART);
   const auto pair = connected();
   const auto other = connected();
@@ -191,7 +198,8 @@ TEST_CASE("handler: feeds the recv that it interrupts", "[recv][sigaction]") {
 }
 
 TEST_CASE("handler: shuts down the connection whose recv it interrupts", "[recv][shutdown][sigaction]") {
-  const Action action(SIGUSR1, [](int) { shutdown(interrupted_fd, SHUT_RDWR); }, SA_RESTART);
+  const Action action(
+      SIGUSR1, [](int) { shutdown(interrupted_fd, SHUT_RDWR); }, SA_RESTART);
   const auto pair = connected();
   interrupted_fd = pair.server;
   Caller caller([&] { return recv(pair.server, &byte, 1, 0); });
@@ -201,7 +209,8 @@ TEST_CASE("handler: shuts down the connection whose recv it interrupts", "[recv]
 }
 
 TEST_CASE("handler: closes a connection while its thread waits for another", "[recv][close][sigaction]") {
-  const Action action(SIGUSR1, [](int) { close(interrupted_fd); }, SA_RESTART);
+  const Action action(
+      SIGUSR1, [](int) { close(interrupted_fd); }, SA_RESTART);
   const auto pair = connected();
   auto other = connected();
   interrupted_fd = other.server.release();
@@ -213,14 +222,18 @@ TEST_CASE("handler: closes a connection while its thread waits for another", "[r
   CHECK(caller.join().value == 1);
 }
 
-TEST_CASE("handler: waits for another connection, whose bytes come when all threads sleep", "[epoll_wait][recv][poll][sigaction]") {
+TEST_CASE("handler: waits for another connection, whose bytes come when all threads sleep",
+          "[epoll_wait][recv][poll][sigaction]") {
   static std::atomic<bool> waiting, heard;
   waiting = heard = false;
-  const Action action(SIGUSR1, [](int) {
-    waiting = true;
-    pollfd one{interrupted_fd, POLLIN, 0};
-    heard = poll(&one, 1, 5000) == 1;
-  }, 0);
+  const Action action(
+      SIGUSR1,
+      [](int) {
+        waiting = true;
+        pollfd one{interrupted_fd, POLLIN, 0};
+        heard = poll(&one, 1, 5000) == 1;
+      },
+      0);
   const auto pair = connected(), other = connected(), third = connected();
   interrupted_fd = other.server;
   const Fd set(epoll_create1(EPOLL_CLOEXEC));
@@ -247,7 +260,8 @@ TEST_CASE("handler: waits for another connection, whose bytes come when all thre
 TEST_CASE("handler: forks while its thread waits, and others do", "[fork][recv][sigaction]") {
   static std::atomic<pid_t> child;
   child = 0;
-  const Action action(SIGUSR1, [](int) { child = fork(); }, 0);
+  const Action action(
+      SIGUSR1, [](int) { child = fork(); }, 0);
   const auto pair = connected(), other = connected();
   for (const bool first : {true, false}) {
     INFO("the one that waited first: " << first);
@@ -278,16 +292,19 @@ TEST_CASE("handler: forks while its thread waits, and others do", "[fork][recv][
 TEST_CASE("handler: makes a connection of its own", "[connect][accept][socket][sigaction]") {
   static std::atomic<int> made{0};
   static Listener listener = listening();
-  const Action action(SIGUSR1, [](int) {
-    const int client = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(client, listener.name(), listener.size) == 0) {
-      const int server = accept(listener.fd, nullptr, nullptr);
-      char got = 0;
-      if (send(client, "x", 1, 0) == 1 && recv(server, &got, 1, 0) == 1) ++made;
-      close(server);
-    }
-    close(client);
-  }, SA_RESTART);
+  const Action action(
+      SIGUSR1,
+      [](int) {
+        const int client = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(client, listener.name(), listener.size) == 0) {
+          const int server = accept(listener.fd, nullptr, nullptr);
+          char got = 0;
+          if (send(client, "x", 1, 0) == 1 && recv(server, &got, 1, 0) == 1) ++made;
+          close(server);
+        }
+        close(client);
+      },
+      SA_RESTART);
   const auto pair = connected();
   Caller caller([&] { return recv(pair.server, &byte, 1, 0); });
   REQUIRE(caller.asleep());
@@ -302,11 +319,14 @@ TEST_CASE("handler: makes a connection of its own", "[connect][accept][socket][s
 TEST_CASE("handler: runs on a stack of its own of the least size", "[sigaltstack][send][recv][sigaction]") {
   static std::vector<char> memory(static_cast<size_t>(sysconf(_SC_MINSIGSTKSZ)) + 6 * 1024);
   const stack_t stack{memory.data(), 0, memory.size()};
-  const Action action(SIGUSR1, [](int) {
-    char got = 0;
-    if (send(handler_from, "h", 1, MSG_DONTWAIT) != 1 || recv(handler_to, &got, 1, 0) != 1 || got != 'h') ++wrong;
-    ++handled;
-  }, SA_ONSTACK | SA_RESTART);
+  const Action action(
+      SIGUSR1,
+      [](int) {
+        char got = 0;
+        if (send(handler_from, "h", 1, MSG_DONTWAIT) != 1 || recv(handler_to, &got, 1, 0) != 1 || got != 'h') ++wrong;
+        ++handled;
+      },
+      SA_ONSTACK | SA_RESTART);
   const auto pair = connected(), other = connected();
   handler_from = other.client, handler_to = other.server;
   handled = wrong = 0;

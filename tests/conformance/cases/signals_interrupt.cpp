@@ -40,12 +40,14 @@ void check_reads_end() {
 
 }  // namespace
 
-TEST_CASE("recv and its kin: EINTR when a handler interrupts them", "[read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
+TEST_CASE("recv and its kin: EINTR when a handler interrupts them",
+          "[read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
   const Action action(SIGUSR1, count_signal);
   check_reads_end();
 }
 
-TEST_CASE("recv and its kin: go on after a handler with SA_RESTART", "[read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
+TEST_CASE("recv and its kin: go on after a handler with SA_RESTART",
+          "[read][readv][recv][recvfrom][recvmsg][recvmmsg]") {
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   const auto pair = connected();
   for (const auto& reader : readers) {
@@ -70,7 +72,8 @@ Outcome interrupted_in_vain(const std::function<long()>& call) {
   }
 }
 
-TEST_CASE("send and its kin: EINTR when a handler interrupts them and nothing was taken", "[write][writev][send][sendto][sendmsg][sendmmsg]") {
+TEST_CASE("send and its kin: EINTR when a handler interrupts them and nothing was taken",
+          "[write][writev][send][sendto][sendmsg][sendmmsg]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   for (const auto& writer : writers) {
@@ -82,7 +85,8 @@ TEST_CASE("send and its kin: EINTR when a handler interrupts them and nothing wa
   }
 }
 
-TEST_CASE("send and its kin: go on after a handler with SA_RESTART", "[write][writev][send][sendto][sendmsg][sendmmsg]") {
+TEST_CASE("send and its kin: go on after a handler with SA_RESTART",
+          "[write][writev][send][sendto][sendmsg][sendmmsg]") {
   constexpr size_t kSize = 1 << 20;
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   for (const auto& writer : writers) {
@@ -139,7 +143,8 @@ TEST_CASE("recv: MSG_WAITALL gives what came before the handler, with SA_RESTART
 TEST_CASE("SO_RCVTIMEO: with a time limit recv is not restarted", "[recv][read][setsockopt]") {
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   const timeval limit{30, 0};
-  const auto pair = connected({.prepare = [&](int fd) { setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit); }});
+  const auto pair =
+      connected({.prepare = [&](int fd) { setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit); }});
   Caller caller([&] { return recv(pair.server, &one_byte(), 1, 0); });
   REQUIRE(caller.asleep());
   caller.signal_until(SIGUSR1);
@@ -151,7 +156,8 @@ TEST_CASE("SO_RCVTIMEO: with a time limit recv is not restarted", "[recv][read][
 TEST_CASE("SO_SNDTIMEO: with a time limit send is not restarted", "[send][write][setsockopt]") {
   const Action action(SIGUSR1, count_signal, SA_RESTART);
   const timeval limit{30, 0};
-  const auto pair = connected({.prepare = [&](int fd) { setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); }});
+  const auto pair =
+      connected({.prepare = [&](int fd) { setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); }});
   fill(pair.client);
   const auto outcome = interrupted_in_vain([&] { return send(pair.client, much().data(), kMuch, 0); });
   CHECK(outcome.value == -1);
@@ -173,7 +179,8 @@ TEST_CASE("sendfile: short when a handler interrupts it", "[sendfile][sendfile64
   CHECK(receive(pair.server, static_cast<size_t>(outcome.value)).size() == static_cast<size_t>(outcome.value));
 }
 
-TEST_CASE("poll and its kin: EINTR, whatever the handler's flags", "[poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("poll and its kin: EINTR, whatever the handler's flags",
+          "[poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
   const auto pair = connected();
   for (const int flags : {0, SA_RESTART}) {
     const Action action(SIGUSR1, count_signal, flags);
@@ -190,7 +197,8 @@ TEST_CASE("poll and its kin: EINTR, whatever the handler's flags", "[poll][ppoll
   }
 }
 
-TEST_CASE("poll and its kin: what is ready comes before EINTR", "[poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("poll and its kin: what is ready comes before EINTR",
+          "[poll][ppoll][select][pselect][epoll_wait][epoll_pwait][epoll_pwait2]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   send_all(pair.client, "x");
@@ -341,7 +349,8 @@ TEST_CASE("connect: EINTR when interrupted, and the connection is still being ma
 }
 
 TEST_CASE("alarm: one signal at any moment of a call ends it", "[recv][poll][epoll_wait][setitimer]") {
-  // The timer goes off at other moments of the call each time: on the way in, while it spins, before it sleeps, in its sleep.
+  // The timer goes off at other moments of the call each time: on the way in, while it spins, before it sleeps, in its
+  // sleep.
   const Action action(SIGALRM, count_signal);
   const auto pair = connected();
   const std::vector<std::function<long()>> calls{[&] { return recv(pair.server, &one_byte(), 1, 0); },

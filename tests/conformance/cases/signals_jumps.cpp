@@ -83,7 +83,8 @@ TEST_CASE("siglongjmp: out of poll and its kin, and the connection goes on",
   }
 }
 
-TEST_CASE("setcontext: out of recv and its kin, of poll and its kin, and the connection goes on", "[setcontext][recv][poll]") {
+TEST_CASE("setcontext: out of recv and its kin, of poll and its kin, and the connection goes on",
+          "[setcontext][recv][poll]") {
   const auto pair = connected();
   static ucontext_t before;
   const auto jumped = [](auto call) {
@@ -168,7 +169,8 @@ TEST_CASE("siglongjmp: by a handler on a stack of its own", "[siglongjmp][sigalt
   }
 }
 
-TEST_CASE("siglongjmp: out of a handler's call and of the call that it interrupted, both at once", "[siglongjmp][recv]") {
+TEST_CASE("siglongjmp: out of a handler's call and of the call that it interrupted, both at once",
+          "[siglongjmp][recv]") {
   const auto one = connected(), two = connected();
   static int other;
   other = two.client;

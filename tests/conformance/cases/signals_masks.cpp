@@ -48,7 +48,8 @@ const timespec kNow{};
 
 }  // namespace
 
-TEST_CASE("ppoll and its kin: the mask lets a pending signal in: EINTR", "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("ppoll and its kin: the mask lets a pending signal in: EINTR",
+          "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   const Blocked blocked(SIGUSR1);
@@ -69,7 +70,8 @@ TEST_CASE("ppoll and its kin: the mask lets a pending signal in: EINTR", "[ppoll
     }
 }
 
-TEST_CASE("ppoll and its kin: what is ready comes first, and the signal stays pending", "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("ppoll and its kin: what is ready comes first, and the signal stays pending",
+          "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   send_all(pair.client, "x");
@@ -85,7 +87,8 @@ TEST_CASE("ppoll and its kin: what is ready comes first, and the signal stays pe
   }
 }
 
-TEST_CASE("ppoll and its kin: a signal that comes while they sleep is let in by the mask", "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("ppoll and its kin: a signal that comes while they sleep is let in by the mask",
+          "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   for (const auto& waiter : masked_waiters) {
@@ -110,7 +113,8 @@ TEST_CASE("ppoll and its kin: a signal that comes while they sleep is let in by 
   }
 }
 
-TEST_CASE("ppoll and its kin: a signal that the mask blocks waits for the call's end", "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("ppoll and its kin: a signal that the mask blocks waits for the call's end",
+          "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();
   for (const auto& waiter : masked_waiters) {
@@ -129,7 +133,8 @@ TEST_CASE("ppoll and its kin: a signal that the mask blocks waits for the call's
   }
 }
 
-TEST_CASE("ppoll and its kin: a storm that the mask blocks never ends them", "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
+TEST_CASE("ppoll and its kin: a storm that the mask blocks never ends them",
+          "[ppoll][pselect][epoll_pwait][epoll_pwait2]") {
   // Signals meet the call awake as well, on its way in and while it spins.
   const Action action(SIGUSR1, count_signal);
   const auto pair = connected();

@@ -13,7 +13,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Of a limit of 30 ms: the kernel counts in ticks, which are 4 ms long where they are rare, and the first has begun already.
+// Of a limit of 30 ms: the kernel counts in ticks, which are 4 ms long where they are rare, and the first has begun
+// already.
 constexpr auto kLeast = 25ms;
 
 Clock::duration lasts(const std::function<void()>& call) {
@@ -174,7 +175,8 @@ TEST_CASE("setsockopt: SO_SNDTIMEO bounds send: EAGAIN, or a short count", "[set
   }
 }
 
-TEST_CASE("setsockopt: SO_RCVTIMEO: what is set is what is told, and impossible times are refused", "[setsockopt][getsockopt]") {
+TEST_CASE("setsockopt: SO_RCVTIMEO: what is set is what is told, and impossible times are refused",
+          "[setsockopt][getsockopt]") {
   const auto pair = connected();
   set_time(pair.client, SO_RCVTIMEO, 1'250'000us);
   timeval told{};
@@ -234,7 +236,8 @@ TEST_CASE("setsockopt: SO_SNDTIMEO: a negative time: no call waits", "[setsockop
   }
 }
 
-TEST_CASE("setsockopt: SO_RCVTIMEO: negative before the connection is made, and of the listener", "[setsockopt][recv][accept]") {
+TEST_CASE("setsockopt: SO_RCVTIMEO: negative before the connection is made, and of the listener",
+          "[setsockopt][recv][accept]") {
   const timeval negative{-1, 0};
   const auto listener = listening();
   REQUIRE(setsockopt(listener.fd, SOL_SOCKET, SO_RCVTIMEO, &negative, sizeof negative) == 0);
@@ -326,7 +329,8 @@ TEST_CASE("setsockopt: SO_RCVLOWAT: epoll waits for so many bytes", "[setsockopt
   CHECK(epoll_wait(set, &event, 1, 5000) == 1);
 }
 
-TEST_CASE("setsockopt: SO_RCVLOWAT: a blocking recv waits, one that does not wait takes what is there", "[setsockopt][recv]") {
+TEST_CASE("setsockopt: SO_RCVLOWAT: a blocking recv waits, one that does not wait takes what is there",
+          "[setsockopt][recv]") {
   const auto pair = connected();
   set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
   send_all(pair.client, "12345");
@@ -348,7 +352,9 @@ TEST_CASE("setsockopt: SO_RCVLOWAT: a blocking recv waits, one that does not wai
   later.join();
 }
 
-TEST_CASE("setsockopt: SO_RCVLOWAT: too little after a recv took a part does not wake it, and is taken when its time is up", "[setsockopt][recv]") {
+TEST_CASE(
+    "setsockopt: SO_RCVLOWAT: too little after a recv took a part does not wake it, and is taken when its time is up",
+    "[setsockopt][recv]") {
   const auto pair = connected();
   set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
   set_time(pair.server, SO_RCVTIMEO, 500ms);
@@ -364,7 +370,8 @@ TEST_CASE("setsockopt: SO_RCVLOWAT: too little after a recv took a part does not
   later.join();
 }
 
-TEST_CASE("setsockopt: SO_RCVLOWAT: the end of the stream is readable however little there is", "[setsockopt][poll][recv]") {
+TEST_CASE("setsockopt: SO_RCVLOWAT: the end of the stream is readable however little there is",
+          "[setsockopt][poll][recv]") {
   const auto pair = connected();
   set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 1000);
   send_all(pair.client, "few");
@@ -393,7 +400,8 @@ TEST_CASE("setsockopt: SO_RCVBUF and SO_SNDBUF are told doubled, and bytes still
 }
 
 TEST_CASE("setsockopt: small buffers bound what a sender has under way", "[setsockopt][send]") {
-  // How many bytes differs from the kernel's, whose packets count with all that is around them; that there is a bound does not.
+  // How many bytes differs from the kernel's, whose packets count with all that is around them; that there is a bound
+  // does not.
   const auto pair = connected({.prepare = [](int fd) {
     set_option(fd, SOL_SOCKET, SO_SNDBUF, 8192);
     set_option(fd, SOL_SOCKET, SO_RCVBUF, 8192);
@@ -494,7 +502,8 @@ TEST_CASE("setsockopt: TCP_INQ: recvmsg tells how many bytes are left", "[setsoc
   CHECK(left == 3);
 }
 
-TEST_CASE("setsockopt: SO_LINGER 0 that an accepted socket has from its listener: close resets", "[setsockopt][accept][close]") {
+TEST_CASE("setsockopt: SO_LINGER 0 that an accepted socket has from its listener: close resets",
+          "[setsockopt][accept][close]") {
   const auto listener = listening();
   const linger hard{1, 0};
   REQUIRE(setsockopt(listener.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard) == 0);
@@ -518,8 +527,9 @@ TEST_CASE("setsockopt: SO_ZEROCOPY is told as it was set", "[setsockopt][getsock
   talk(pair);
 }
 
-TEST_CASE("setsockopt: SO_RCVLOWAT before the connection is used: recv waits for so many bytes, or for all it asked for",
-          "[setsockopt][recv][no-lane]") {
+TEST_CASE(
+    "setsockopt: SO_RCVLOWAT before the connection is used: recv waits for so many bytes, or for all it asked for",
+    "[setsockopt][recv][no-lane]") {
   const auto pair = connected({.enter = false});
   set_option(pair.server, SOL_SOCKET, SO_RCVLOWAT, 10);
   set_time(pair.server, SO_RCVTIMEO, 300ms);  // the kernel does not wake who has taken some of them before that

@@ -30,7 +30,8 @@ int unread(int fd) {
 
 }  // namespace
 
-TEST_CASE("setsockopt: TCP_NODELAY: off at first, told as it was set, and small writes leave at once", "[setsockopt][getsockopt]") {
+TEST_CASE("setsockopt: TCP_NODELAY: off at first, told as it was set, and small writes leave at once",
+          "[setsockopt][getsockopt]") {
   const auto pair = connected();
   CHECK(option(pair.client, IPPROTO_TCP, TCP_NODELAY) == 0);
   set_option(pair.client, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -129,9 +130,9 @@ TEST_CASE("getsockopt: TCP_INFO: short room", "[getsockopt]") {
 
 TEST_CASE("setsockopt: options of TCP that programs set, told as they were set", "[setsockopt][getsockopt]") {
   const auto pair = connected();
-  const std::pair<int, int> settings[] = {{TCP_USER_TIMEOUT, 12345}, {TCP_QUICKACK, 1},       {TCP_NOTSENT_LOWAT, 16384},
-                                          {TCP_KEEPIDLE, 100},       {TCP_LINGER2, 10},       {TCP_SYNCNT, 5},
-                                          {TCP_WINDOW_CLAMP, 65536}, {TCP_THIN_LINEAR_TIMEOUTS, 1}};
+  const std::pair<int, int> settings[] = {
+      {TCP_USER_TIMEOUT, 12345}, {TCP_QUICKACK, 1}, {TCP_NOTSENT_LOWAT, 16384}, {TCP_KEEPIDLE, 100},
+      {TCP_LINGER2, 10},         {TCP_SYNCNT, 5},   {TCP_WINDOW_CLAMP, 65536},  {TCP_THIN_LINEAR_TIMEOUTS, 1}};
   for (const auto& [name, value] : settings) {
     INFO(name);
     CHECK(setsockopt(pair.client, IPPROTO_TCP, name, &value, sizeof value) == 0);
@@ -172,7 +173,8 @@ TEST_CASE("setsockopt: TCP_DEFER_ACCEPT: accepted once there are bytes", "[setso
   enter_lane(client, server);
 }
 
-TEST_CASE("setsockopt: TCP_ULP: unknown protocols are refused, as are known ones unless connected", "[setsockopt][tcp]") {
+TEST_CASE("setsockopt: TCP_ULP: unknown protocols are refused, as are known ones unless connected",
+          "[setsockopt][tcp]") {
   const auto pair = connected();
   CHECK_FAILS(setsockopt(pair.client, IPPROTO_TCP, TCP_ULP, "nothing", 7), ENOENT);
   talk(pair);

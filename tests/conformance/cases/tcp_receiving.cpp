@@ -68,8 +68,7 @@ TEST_CASE("recvmsg: TCP_INQ tells of each recvmsg what is left", "[recvmsg][sets
 }
 
 TEST_CASE("recvmsg: TCP_INQ set before a byte went, at both ends", "[recvmsg][setsockopt]") {
-  const auto pair =
-      connected({.enter = false, .prepare = [](int fd) { set_option(fd, IPPROTO_TCP, TCP_INQ, 1); }});
+  const auto pair = connected({.enter = false, .prepare = [](int fd) { set_option(fd, IPPROTO_TCP, TCP_INQ, 1); }});
   tells_all(pair.client, pair.server);
   enter_lane(pair.client, pair.server);
   tells_all(pair.client, pair.server);
@@ -194,8 +193,7 @@ TEST_CASE("getsockopt: TCP_ZEROCOPY_RECEIVE: a receiver that maps what it can an
     const auto bytes = pattern(4 << 20);
     std::thread sender([&] {
       for (size_t done = 0; done < bytes.size(); done += 64 << 10) {
-        if (!enter && done < (1 << 20))
-          std::this_thread::sleep_for(3ms);  // its lane may be entered meanwhile
+        if (!enter && done < (1 << 20)) std::this_thread::sleep_for(3ms);  // its lane may be entered meanwhile
         send_all(pair.client, std::string_view(bytes).substr(done, 64 << 10));
       }
       shutdown(pair.client, SHUT_WR);
@@ -243,9 +241,8 @@ TEST_CASE("getsockopt: TCP_ZEROCOPY_RECEIVE: what is there, an end, and what can
   CHECK_FAILS(getsockopt(pair.server, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &it, &size), EINVAL);
   size = sizeof it;
   CHECK_FAILS(getsockopt(pair.server, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, bad_pointer(), &size), EFAULT);
-  CHECK_FAILS(
-      getsockopt(pair.server, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &it, static_cast<socklen_t*>(bad_pointer())),
-      EFAULT);
+  CHECK_FAILS(getsockopt(pair.server, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &it, static_cast<socklen_t*>(bad_pointer())),
+              EFAULT);
   it = {};
   it.reserved = 1;
   CHECK_FAILS(getsockopt(pair.server, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &it, &size), EINVAL);

@@ -73,9 +73,7 @@ TEST_CASE("threads: full duplex, a reader and a writer on each end", "[send][rec
   };
   const auto drink = [](int fd, const std::string& bytes) {
     std::string got(bytes.size(), '\0');
-    return recv(fd, got.data(), got.size(), MSG_WAITALL) == static_cast<ssize_t>(got.size()) && got == bytes
-               ? 0L
-               : -1L;
+    return recv(fd, got.data(), got.size(), MSG_WAITALL) == static_cast<ssize_t>(got.size()) && got == bytes ? 0L : -1L;
   };
   Caller a([&] { return pour(pair.client, there); }), b([&] { return drink(pair.server, there); });
   Caller c([&] { return pour(pair.server, back); }), d([&] { return drink(pair.client, back); });

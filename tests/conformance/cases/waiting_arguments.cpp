@@ -30,8 +30,7 @@ fd_set only(int fd) {
 // A copy of `value` at the end of memory that cannot be written.
 template <class T>
 T* read_only(const T& value) {
-  auto* page =
-      static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* page = static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(page != MAP_FAILED);
   auto* copy = reinterpret_cast<T*>(page + kPage - sizeof value);
   memcpy(copy, &value, sizeof value);
@@ -190,8 +189,8 @@ TEST_CASE("epoll_wait: room for fewer events than it is told", "[epoll_wait][sys
   const EpollSet set;
   set.add(pair.client, EPOLLOUT);
   set.add(pair.server, EPOLLOUT);
-  auto* pages = static_cast<char*>(
-      mmap(nullptr, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* pages =
+      static_cast<char*>(mmap(nullptr, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(mprotect(pages + kPage, kPage, PROT_NONE) == 0);
   for (const size_t room : {1, 2}) {
     auto* events = reinterpret_cast<epoll_event*>(pages + kPage - room * sizeof(epoll_event));
@@ -210,8 +209,7 @@ TEST_CASE("recvmmsg: a time that cannot be written: EFAULT, and the bytes are go
   message.msg_hdr.msg_iov = &piece, message.msg_hdr.msg_iovlen = 1;
   CHECK_FAILS(recvmmsg(pair.client, &message, 1, 0, time), EFAULT);
   CHECK(receive(pair.client, 1) == "b");
-  CHECK_FAILS(recvmmsg(pair.client, &message, 1, MSG_DONTWAIT, static_cast<timespec*>(bad_pointer())),
-              EFAULT);
+  CHECK_FAILS(recvmmsg(pair.client, &message, 1, MSG_DONTWAIT, static_cast<timespec*>(bad_pointer())), EFAULT);
 }
 
 namespace {
@@ -219,8 +217,8 @@ namespace {
 // Sets for 1024 descriptors, behind which there is nothing, or bytes that are somebody else's.
 void old_program(int fd, int peer) {
   constexpr auto kSize = sizeof(fd_set);
-  auto* pages = static_cast<unsigned char*>(
-      mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* pages =
+      static_cast<unsigned char*>(mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(mprotect(pages + 3 * kPage, kPage, PROT_NONE) == 0);
   for (const int count : {getdtablesize(), 1025, 70'000, INT_MAX})
     for (const auto* at : {pages + 3 * kPage - kSize, pages + kPage})

@@ -15,9 +15,7 @@ namespace {
 
 enum class How { poll, ppoll, select, pselect };
 constexpr How kAll[] = {How::poll, How::ppoll, How::select, How::pselect};
-constexpr bool is_poll(How how) {
-  return how == How::poll || how == How::ppoll;
-}
+constexpr bool is_poll(How how) { return how == How::poll || how == How::ppoll; }
 
 // Waits for bytes from any of them: what poll says of each, or select, as poll's IN.
 std::vector<std::string> wait_by(How how, std::vector<int> fds, std::chrono::milliseconds limit) {
@@ -30,18 +28,10 @@ std::vector<std::string> wait_by(How how, std::vector<int> fds, std::chrono::mil
   timeval time{precise.tv_sec, precise.tv_nsec / 1000};
   int count = 0;
   switch (how) {
-    case How::poll:
-      count = poll(list.data(), list.size(), static_cast<int>(limit.count()));
-      break;
-    case How::ppoll:
-      count = ppoll(list.data(), list.size(), &precise, nullptr);
-      break;
-    case How::select:
-      count = select(end, &set, nullptr, nullptr, &time);
-      break;
-    case How::pselect:
-      count = pselect(end, &set, nullptr, nullptr, &precise, nullptr);
-      break;
+    case How::poll: count = poll(list.data(), list.size(), static_cast<int>(limit.count())); break;
+    case How::ppoll: count = ppoll(list.data(), list.size(), &precise, nullptr); break;
+    case How::select: count = select(end, &set, nullptr, nullptr, &time); break;
+    case How::pselect: count = pselect(end, &set, nullptr, nullptr, &precise, nullptr); break;
   }
   std::vector<std::string> said;
   for (const auto& one : list) {
@@ -73,9 +63,7 @@ class Waiting {
   std::future<std::vector<std::string>> result_;
 };
 
-std::string closed(How how) {
-  return is_poll(how) ? "NVAL" : "IN";
-}
+std::string closed(How how) { return is_poll(how) ? "NVAL" : "IN"; }
 
 }  // namespace
 
@@ -93,8 +81,7 @@ TEST_CASE("poll, select: closed meanwhile, and then bytes come", "[poll][ppoll][
   }
 }
 
-TEST_CASE("poll, select: closed meanwhile, and then the other end closes",
-          "[poll][ppoll][select][pselect][close]") {
+TEST_CASE("poll, select: closed meanwhile, and then the other end closes", "[poll][ppoll][select][pselect][close]") {
   for (const auto how : kAll) {
     auto pair = connected();
     Waiting waiting(how, {pair.client});

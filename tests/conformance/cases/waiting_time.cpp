@@ -13,7 +13,8 @@ using namespace conformance;
 namespace {
 
 enum class Wait { poll, ppoll, select, pselect, epoll_wait, epoll_pwait, epoll_pwait2 };
-constexpr Wait kAll[] = {Wait::poll, Wait::ppoll, Wait::select, Wait::pselect, Wait::epoll_wait, Wait::epoll_pwait, Wait::epoll_pwait2};
+constexpr Wait kAll[] = {Wait::poll,       Wait::ppoll,       Wait::select,      Wait::pselect,
+                         Wait::epoll_wait, Wait::epoll_pwait, Wait::epoll_pwait2};
 constexpr Wait kMasked[] = {Wait::ppoll, Wait::pselect, Wait::epoll_pwait, Wait::epoll_pwait2};
 
 // Waits by that call for bytes from `fd`, which is in `set`, too; a negative time is for ever.
@@ -270,7 +271,8 @@ TEST_CASE("poll, epoll_wait: what waits among idle sockets uses no CPU", "[poll]
   const auto used = [] {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_utime.tv_sec * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_sec * 1'000'000 + usage.ru_stime.tv_usec;
+    return usage.ru_utime.tv_sec * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_sec * 1'000'000 +
+           usage.ru_stime.tv_usec;
   };
   // A tenth of the time: on an emulated processor each tick of the service thread costs some milliseconds.
   auto before = used();

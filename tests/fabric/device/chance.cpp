@@ -30,8 +30,7 @@ const Chance::Name Chance::kNames[] = {
 std::string Chance::kinds() {
   std::string text;
   for (const auto& name : kNames)
-    text += std::string("  ") + name.word + std::string(10 - std::string(name.word).size(), ' ') +
-            name.meaning + "\n";
+    text += std::string("  ") + name.word + std::string(10 - std::string(name.word).size(), ' ') + name.meaning + "\n";
   return text;
 }
 
@@ -41,8 +40,7 @@ bool Chance::set(const std::string& word) {
   const char* value = end == std::string::npos ? nullptr : word.c_str() + end + 1;
   if (name == "seed" && value) return dice_.seed(std::strtoull(value, nullptr, 10)), true;
   for (size_t at = 0; at < std::size(kNames); ++at)
-    if (name == kNames[at].word)
-      return shares_[at] = value ? std::strtod(value, nullptr) : kNames[at].usual, true;
+    if (name == kNames[at].word) return shares_[at] = value ? std::strtod(value, nullptr) : kNames[at].usual, true;
   return false;
 }
 
@@ -52,9 +50,7 @@ bool Chance::happens(Kind kind) {
   return share > 0 && static_cast<double>(dice_() >> 11) * 0x1p-53 < share;
 }
 
-int Chance::refusal() {
-  return die(2) == 0 ? ENOMEM : EPERM;
-}
+int Chance::refusal() { return die(2) == 0 ? ENOMEM : EPERM; }
 
 uint32_t Chance::largest_inline() {
   constexpr std::array<uint32_t, 3> kSizes{0, 48, 96};

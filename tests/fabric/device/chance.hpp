@@ -19,9 +19,7 @@ class Chance {
   bool refuses() { return happens(Kind::refuse); }
   int refusal();  // an errno
   Duration slowness() { return happens(Kind::slow) ? milliseconds(10) : Duration::zero(); }
-  Duration lateness() {
-    return happens(Kind::late) ? std::chrono::microseconds(die(5000)) : Duration::zero();
-  }
+  Duration lateness() { return happens(Kind::late) ? std::chrono::microseconds(die(5000)) : Duration::zero(); }
   bool breaks() { return happens(Kind::breaks); }
   bool receive_fails() { return happens(Kind::receive); }
   Duration silence() { return happens(Kind::silent) ? milliseconds(die(1500)) : Duration::zero(); }

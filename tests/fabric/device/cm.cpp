@@ -160,9 +160,7 @@ int Manager::connect(Identifier& id, uint32_t queue_pair, const PrivateData& dat
   return 0;
 }
 
-Identifier* Manager::peer_of(const Identifier& id) {
-  return id.peer ? find(id.peer) : nullptr;
-}
+Identifier* Manager::peer_of(const Identifier& id) { return id.peer ? find(id.peer) : nullptr; }
 
 int Manager::accept(Identifier& id, uint32_t queue_pair, const PrivateData& data) {
   auto* peer = peer_of(id);
@@ -203,8 +201,7 @@ void Manager::refuse(Identifier& id, int status, const PrivateData& data) {
 }
 
 int Manager::disconnect(Identifier& id) {
-  if (id.state != State::connected && id.state != State::accepted && id.state != State::responded)
-    return EINVAL;
+  if (id.state != State::connected && id.state != State::accepted && id.state != State::responded) return EINVAL;
   if (auto* mine = wire_.find(id.queue_pair)) mine->break_off();
   leave(id);
   tell(id, RDMA_CM_EVENT_DISCONNECTED);
@@ -238,14 +235,9 @@ void Manager::leave(Identifier& id) {
 }
 
 // What carries private data has as much of it as there is room for, with zeros behind what was given.
-void Manager::tell(const Identifier& id, rdma_cm_event_type type, int status, const PrivateData& data,
-                   size_t size) {
-  CmEvent event{.type = type,
-                .status = status,
-                .id = id.number,
-                .source = id.local,
-                .destination = id.remote,
-                .data = data};
+void Manager::tell(const Identifier& id, rdma_cm_event_type type, int status, const PrivateData& data, size_t size) {
+  CmEvent event{
+      .type = type, .status = status, .id = id.number, .source = id.local, .destination = id.remote, .data = data};
   event.data.size = static_cast<uint32_t>(size);
   id.channel->send(event);
 }
@@ -271,35 +263,16 @@ Answer Channel::answer(const Request& request, Descriptors) {
   if (!id || id->channel != this) return {.error = EINVAL};
   const auto queue_pair = static_cast<uint32_t>(request.address);
   switch (request.verb) {
-    case Verb::bind:
-      answer.error = manager_.bind(*id, request.source);
-      break;
-    case Verb::listen:
-      answer.error = manager_.listen(*id, request.size);
-      break;
-    case Verb::resolve_address:
-      answer.error = manager_.resolve_address(*id, request);
-      break;
-    case Verb::resolve_route:
-      answer.error = manager_.resolve_route(*id);
-      break;
-    case Verb::connect:
-      answer.error = manager_.connect(*id, queue_pair, request.data);
-      break;
-    case Verb::establish:
-      answer.error = manager_.establish(*id);
-      break;
-    case Verb::accept:
-      answer.error = manager_.accept(*id, queue_pair, request.data);
-      break;
-    case Verb::reject:
-      answer.error = manager_.reject(*id, request.data);
-      break;
-    case Verb::disconnect:
-      answer.error = manager_.disconnect(*id);
-      break;
-    default:
-      answer.error = ENOSYS;
+    case Verb::bind: answer.error = manager_.bind(*id, request.source); break;
+    case Verb::listen: answer.error = manager_.listen(*id, request.size); break;
+    case Verb::resolve_address: answer.error = manager_.resolve_address(*id, request); break;
+    case Verb::resolve_route: answer.error = manager_.resolve_route(*id); break;
+    case Verb::connect: answer.error = manager_.connect(*id, queue_pair, request.data); break;
+    case Verb::establish: answer.error = manager_.establish(*id); break;
+    case Verb::accept: answer.error = manager_.accept(*id, queue_pair, request.data); break;
+    case Verb::reject: answer.error = manager_.reject(*id, request.data); break;
+    case Verb::disconnect: answer.error = manager_.disconnect(*id); break;
+    default: answer.error = ENOSYS;
   }
   answer.source = id->local;
   return answer;

@@ -24,16 +24,14 @@ void Queue::put(const Completion& completion) {
   auto& ring = memory_.as<CompletionQueue>();
   const auto tail = ring.tail.load(std::memory_order_relaxed);
   if (tail - ring.head.load(std::memory_order_acquire) >= ring.size) {
-    std::fprintf(stderr, "fabric: completion queue %llu has no room left\n",
-                 static_cast<unsigned long long>(number_));
+    std::fprintf(stderr, "fabric: completion queue %llu has no room left\n", static_cast<unsigned long long>(number_));
     return overrun_();
   }
   ring.at(tail) = completion;
   ring.tail.store(tail + 1);
   if (ring.armed.exchange(0) == 0 || !told_) return;
   // EPIPE: the process is about to be gone.
-  if (write(told_->get(), &number_, sizeof number_) < 0 && errno != EPIPE)
-    std::perror("fabric: a completion channel");
+  if (write(told_->get(), &number_, sizeof number_) < 0 && errno != EPIPE) std::perror("fabric: a completion channel");
 }
 
 }  // namespace fabric

@@ -15,8 +15,7 @@ class Queue : public std::enable_shared_from_this<Queue> {
  public:
   // `told`: where its number is written, if there is such a thing. `overrun`: more came than it has room for;
   // nothing comes any more.
-  Queue(Loop& loop, Chance& chance, uint64_t number, Mapping memory, std::shared_ptr<Descriptor> told,
-        Loop::Do overrun)
+  Queue(Loop& loop, Chance& chance, uint64_t number, Mapping memory, std::shared_ptr<Descriptor> told, Loop::Do overrun)
       : loop_(loop),
         chance_(chance),
         number_(number),

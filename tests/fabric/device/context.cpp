@@ -13,43 +13,24 @@ Answer Context::answer(const Request& request, Descriptors descriptors) {
   Answer answer;
   answer.handle = ++last_;
   switch (request.verb) {
-    case Verb::create_domain:
-      domains_.insert(last_);
-      break;
-    case Verb::destroy_domain:
-      domains_.erase(request.handle);
-      break;
+    case Verb::create_domain: domains_.insert(last_); break;
+    case Verb::destroy_domain: domains_.erase(request.handle); break;
     case Verb::create_region:
       if (!domains_.contains(request.domain)) return {.error = EINVAL};
       memory_->add({request.domain, request.address, request.size, request.access}, answer);
       break;
-    case Verb::destroy_region:
-      memory_->remove(request.handle);
-      break;
+    case Verb::destroy_region: memory_->remove(request.handle); break;
     case Verb::create_completion_channel:
       if (descriptors.empty()) return {.error = EINVAL};
       channels_[last_] = std::make_shared<Descriptor>(std::move(descriptors.front()));
       break;
-    case Verb::destroy_completion_channel:
-      channels_.erase(request.handle);
-      break;
-    case Verb::create_queue:
-      create_queue(request, descriptors, answer);
-      break;
-    case Verb::destroy_queue:
-      queues_.erase(request.handle);
-      break;
-    case Verb::create_queue_pair:
-      create_queue_pair(request, descriptors, answer);
-      break;
-    case Verb::destroy_queue_pair:
-      queue_pairs_.erase(request.handle);
-      break;
-    case Verb::query_queue_pair:
-      query_queue_pair(request, answer);
-      break;
-    default:
-      answer.error = ENOSYS;
+    case Verb::destroy_completion_channel: channels_.erase(request.handle); break;
+    case Verb::create_queue: create_queue(request, descriptors, answer); break;
+    case Verb::destroy_queue: queues_.erase(request.handle); break;
+    case Verb::create_queue_pair: create_queue_pair(request, descriptors, answer); break;
+    case Verb::destroy_queue_pair: queue_pairs_.erase(request.handle); break;
+    case Verb::query_queue_pair: query_queue_pair(request, answer); break;
+    default: answer.error = ENOSYS;
   }
   return answer;
 }
@@ -73,8 +54,7 @@ void Context::at_random() {
 
 void Context::tell(ibv_event_type type, uint64_t handle) {
   const AsyncEvent event{.type = static_cast<uint32_t>(type), .handle = handle};
-  if (write(events_.get(), &event, sizeof event) < 0 && errno != EPIPE)
-    std::perror("fabric: an asynchronous event");
+  if (write(events_.get(), &event, sizeof event) < 0 && errno != EPIPE) std::perror("fabric: an asynchronous event");
 }
 
 size_t Context::break_all() {
@@ -89,9 +69,9 @@ size_t Context::mute(Duration pause) {
 
 void Context::create_queue(const Request& request, const Descriptors& descriptors, Answer& answer) {
   const auto channel = channels_.find(request.queues[0]);
-  auto memory = descriptors.empty() ? Mapping()
-                                    : Mapping(descriptors.front(),
-                                              CompletionQueue::bytes(static_cast<uint32_t>(request.size)));
+  auto memory = descriptors.empty()
+                    ? Mapping()
+                    : Mapping(descriptors.front(), CompletionQueue::bytes(static_cast<uint32_t>(request.size)));
   if (!memory || (request.queues[0] != 0 && channel == channels_.end())) {
     answer.error = EINVAL;
     return;
@@ -111,9 +91,8 @@ void Context::overrun(uint64_t queue) {
 
 void Context::create_queue_pair(const Request& request, const Descriptors& descriptors, Answer& answer) {
   const auto sends = queues_.find(request.queues[0]), receives = queues_.find(request.queues[1]);
-  auto work = descriptors.empty()
-                  ? Mapping()
-                  : Mapping(descriptors.front(), WorkQueues::bytes(request.sends, request.receives));
+  auto work = descriptors.empty() ? Mapping()
+                                  : Mapping(descriptors.front(), WorkQueues::bytes(request.sends, request.receives));
   const auto most_inline = wire_.chance.largest_inline();
   if (!work || !domains_.contains(request.domain) || sends == queues_.end() || receives == queues_.end() ||
       request.largest_inline > most_inline) {
@@ -122,9 +101,9 @@ void Context::create_queue_pair(const Request& request, const Descriptors& descr
   }
   auto& made = queue_pairs_[last_];
   made = std::make_unique<QueuePair>(
-      wire_, QueuePair::Parts{memory_, request.domain, std::move(work), sends->second, receives->second,
-                              request.access != 0,
-                              [this](ibv_event_type type, uint32_t number) { tell(type, number); }});
+      wire_,
+      QueuePair::Parts{memory_, request.domain, std::move(work), sends->second, receives->second, request.access != 0,
+                       [this](ibv_event_type type, uint32_t number) { tell(type, number); }});
   answer.number = made->number();
   answer.largest_inline = std::min(most_inline, std::max(request.largest_inline, 64u));
 }

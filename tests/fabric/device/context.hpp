@@ -13,10 +13,7 @@ class Context : public Station {
  public:
   // `events`: the end of async_fd that is written to.
   Context(Loop& loop, Wire& wire, Descriptor memory, Descriptor events)
-      : loop_(loop),
-        wire_(wire),
-        memory_(std::make_shared<Memory>(std::move(memory))),
-        events_(std::move(events)) {}
+      : loop_(loop), wire_(wire), memory_(std::make_shared<Memory>(std::move(memory))), events_(std::move(events)) {}
   Answer answer(const Request& request, Descriptors descriptors) override;
   void bell() override;
   // One of the device's own events.

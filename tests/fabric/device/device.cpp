@@ -39,8 +39,7 @@ void Device::take_line() {
   });
 }
 
-std::unique_ptr<Station> Device::open(Line& line, const Request& request, Descriptors descriptors,
-                                      Answer& answer) {
+std::unique_ptr<Station> Device::open(Line& line, const Request& request, Descriptors descriptors, Answer& answer) {
   if (request.verb == Verb::open_channel) return std::make_unique<Channel>(manager_, line);
   answer.error = request.verb != Verb::open_context || descriptors.size() < 2 ? EINVAL
                  : !manager_.present()                                        ? ENODEV
@@ -51,8 +50,7 @@ std::unique_ptr<Station> Device::open(Line& line, const Request& request, Descri
     const auto memory = "/proc/" + std::to_string(line.process()) + "/mem";
     descriptors.emplace_back(::open(memory.c_str(), O_RDWR | O_CLOEXEC));
   }
-  auto context =
-      std::make_unique<Context>(loop_, wire_, std::move(descriptors[2]), std::move(descriptors[1]));
+  auto context = std::make_unique<Context>(loop_, wire_, std::move(descriptors[2]), std::move(descriptors[1]));
   contexts_[&line] = context.get();
   return context;
 }

@@ -33,9 +33,7 @@ Descriptors taken_from(msghdr& message, ucred& sender) {
 Line::Line(Loop& loop, Descriptor socket, Open open, Pause pause)
     : loop_(loop), socket_(std::move(socket)), open_(std::move(open)), pause_(std::move(pause)) {}
 
-Line::~Line() {
-  loop_.unwatch(socket_.get());
-}
+Line::~Line() { loop_.unwatch(socket_.get()); }
 
 pid_t Line::process() const {
   ucred peer{};

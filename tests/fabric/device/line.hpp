@@ -27,8 +27,8 @@ class Station {
 class Line : public std::enable_shared_from_this<Line> {
  public:
   // The station for a first request; nullptr, and an errno in the answer, if there is none.
-  using Open = std::function<std::unique_ptr<Station>(Line& line, const Request& request,
-                                                      Descriptors descriptors, Answer& answer)>;
+  using Open = std::function<std::unique_ptr<Station>(Line& line, const Request& request, Descriptors descriptors,
+                                                      Answer& answer)>;
   // How long an answer takes.
   using Pause = std::function<Duration(const Request& request)>;
 

@@ -22,9 +22,7 @@ void Loop::unwatch(int fd) noexcept {
   watched_.erase(fd);
 }
 
-void Loop::after(Duration pause, Do what) {
-  due_.emplace(Clock::now() + pause, std::move(what));
-}
+void Loop::after(Duration pause, Do what) { due_.emplace(Clock::now() + pause, std::move(what)); }
 
 int Loop::wait_ms() const {
   if (due_.empty()) return -1;

@@ -54,6 +54,4 @@ int run(int count, char** words) {
 }  // namespace
 }  // namespace fabric
 
-int main(int count, char** words) {
-  return fabric::run(count, words);
-}
+int main(int count, char** words) { return fabric::run(count, words); }

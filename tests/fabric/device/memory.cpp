@@ -13,8 +13,7 @@ constexpr uint32_t kStep = 0x101;  // so that a key that is off by one is nobody
 
 bool Memory::read(uint64_t address, std::span<uint8_t> to) const {
   for (size_t done = 0; done < to.size();) {
-    const auto got =
-        pread(file_.get(), to.data() + done, to.size() - done, static_cast<off_t>(address + done));
+    const auto got = pread(file_.get(), to.data() + done, to.size() - done, static_cast<off_t>(address + done));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     done += static_cast<size_t>(got);
@@ -24,8 +23,7 @@ bool Memory::read(uint64_t address, std::span<uint8_t> to) const {
 
 bool Memory::write(uint64_t address, std::span<const uint8_t> from) const {
   for (size_t done = 0; done < from.size();) {
-    const auto put =
-        pwrite(file_.get(), from.data() + done, from.size() - done, static_cast<off_t>(address + done));
+    const auto put = pwrite(file_.get(), from.data() + done, from.size() - done, static_cast<off_t>(address + done));
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) return false;
     done += static_cast<size_t>(put);

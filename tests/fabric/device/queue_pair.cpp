@@ -9,15 +9,9 @@ constexpr int kTurn = 64;  // work requests of one queue pair, before another ha
 // As long as a sender repeats what is not acknowledged.
 constexpr auto kPatience = milliseconds(1000);
 
-bool needs_receive(uint32_t opcode) {
-  return opcode != IBV_WR_RDMA_WRITE;
-}
-bool has_immediate(uint32_t opcode) {
-  return opcode == IBV_WR_RDMA_WRITE_WITH_IMM || opcode == IBV_WR_SEND_WITH_IMM;
-}
-bool is_write(uint32_t opcode) {
-  return opcode == IBV_WR_RDMA_WRITE || opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
-}
+bool needs_receive(uint32_t opcode) { return opcode != IBV_WR_RDMA_WRITE; }
+bool has_immediate(uint32_t opcode) { return opcode == IBV_WR_RDMA_WRITE_WITH_IMM || opcode == IBV_WR_SEND_WITH_IMM; }
+bool is_write(uint32_t opcode) { return opcode == IBV_WR_RDMA_WRITE || opcode == IBV_WR_RDMA_WRITE_WITH_IMM; }
 
 }  // namespace
 
@@ -40,8 +34,7 @@ void Wire::wake(uint32_t number) {
   });
 }
 
-QueuePair::QueuePair(Wire& wire, Parts parts)
-    : wire_(wire), parts_(std::move(parts)), number_(wire.enlist(*this)) {}
+QueuePair::QueuePair(Wire& wire, Parts parts) : wire_(wire), parts_(std::move(parts)), number_(wire.enlist(*this)) {}
 
 QueuePair::~QueuePair() {
   if (!wire_.chance.cleans()) flush();
@@ -81,12 +74,9 @@ bool QueuePair::progress() {
       return false;
     }
     switch (execute(work)) {
-      case Outcome::done:
-        ++sends_done_;
-        break;
+      case Outcome::done: ++sends_done_; break;
       case Outcome::waits:
-      case Outcome::failed:
-        return false;
+      case Outcome::failed: return false;
     }
   }
   return true;
@@ -144,8 +134,8 @@ QueuePair::Outcome QueuePair::deliver(QueuePair& to, const SendWork& work, std::
   return Outcome::done;
 }
 
-QueuePair::Outcome QueuePair::consume_receive(QueuePair& from, const SendWork& work,
-                                              std::span<const uint8_t> bytes, bool into_it) {
+QueuePair::Outcome QueuePair::consume_receive(QueuePair& from, const SendWork& work, std::span<const uint8_t> bytes,
+                                              bool into_it) {
   const auto& receive = parts_.work.as<WorkQueues>().receive(receives_done_);
   uint64_t room = 0;
   for (uint32_t at = 0; at < receive.count; ++at) room += receive.pieces[at].length;
@@ -235,8 +225,7 @@ void QueuePair::complete_receive(const ReceiveWork& work, Completion completion)
 void QueuePair::flush() {
   auto& queues = parts_.work.as<WorkQueues>();
   queues.starves.store(1);
-  for (; sends_done_ != queues.sent.load(); ++sends_done_)
-    complete_send(queues.send(sends_done_), IBV_WC_WR_FLUSH_ERR);
+  for (; sends_done_ != queues.sent.load(); ++sends_done_) complete_send(queues.send(sends_done_), IBV_WC_WR_FLUSH_ERR);
   for (; receives_done_ != queues.received.load(); ++receives_done_) {
     Completion completion;
     completion.status = IBV_WC_WR_FLUSH_ERR;

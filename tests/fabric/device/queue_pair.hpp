@@ -67,8 +67,7 @@ class QueuePair {
   Outcome await_end_of_silence(const QueuePair& peer, const SendWork& work);
   Outcome execute(SendWork& work);
   Outcome deliver(QueuePair& to, const SendWork& work, std::span<const uint8_t> bytes);
-  Outcome consume_receive(QueuePair& from, const SendWork& work, std::span<const uint8_t> bytes,
-                          bool into_it);
+  Outcome consume_receive(QueuePair& from, const SendWork& work, std::span<const uint8_t> bytes, bool into_it);
   Outcome fail(const SendWork& work, ibv_wc_status status);
   bool gather(const SendWork& work, std::vector<uint8_t>& bytes) const;
   bool scatter(const ReceiveWork& work, std::span<const uint8_t> bytes) const;

@@ -40,12 +40,8 @@ struct Event : rdma_cm_event {
   PrivateData data;
 };
 
-Identifier& of(rdma_cm_id* id) {
-  return static_cast<Identifier&>(*id);
-}
-Channel& of(rdma_event_channel* channel) {
-  return static_cast<Channel&>(*channel);
-}
+Identifier& of(rdma_cm_id* id) { return static_cast<Identifier&>(*id); }
+Channel& of(rdma_event_channel* channel) { return static_cast<Channel&>(*channel); }
 
 socklen_t size_of(const sockaddr* address) {
   return address->sa_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
@@ -57,9 +53,7 @@ sockaddr_storage stored(const sockaddr* address) {
   return storage;
 }
 
-sockaddr* generic(sockaddr_storage& address) {
-  return reinterpret_cast<sockaddr*>(&address);
-}
+sockaddr* generic(sockaddr_storage& address) { return reinterpret_cast<sockaddr*>(&address); }
 
 in_port_t& port_of(sockaddr_storage& address) {  // it is at the same place in both
   return reinterpret_cast<sockaddr_in&>(address).sin_port;
@@ -74,8 +68,7 @@ bool is_any(const sockaddr_storage& address) {
 // One that is no program's, for what the kernel knows of addresses.
 class Probe {
  public:
-  explicit Probe(int family)
-      : fd_(static_cast<int>(call(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0))) {}
+  explicit Probe(int family) : fd_(static_cast<int>(call(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0))) {}
   ~Probe() {
     const int error = errno;
     if (fd_ >= 0) call(SYS_close, fd_);
@@ -176,9 +169,7 @@ void become(Identifier& id, Event& event, const CmEvent& told) {
         event.status = -errno;
       }
       break;
-    case RDMA_CM_EVENT_ROUTE_RESOLVED:
-      id.route.num_paths = 1;
-      break;
+    case RDMA_CM_EVENT_ROUTE_RESOLVED: id.route.num_paths = 1; break;
     case RDMA_CM_EVENT_CONNECT_RESPONSE:
       event.event = RDMA_CM_EVENT_ESTABLISHED;
       if (ask(id, Verb::establish) != 0) {
@@ -189,8 +180,7 @@ void become(Identifier& id, Event& event, const CmEvent& told) {
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
       if (id.verbs) fabric::of(id.verbs).removed = true;
       break;
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -309,30 +299,23 @@ FABRIC_EXPORT int rdma_resolve_addr(rdma_cm_id* given, sockaddr* source, sockadd
   return ask(id, Verb::resolve_address, request, answer);
 }
 
-FABRIC_EXPORT int rdma_resolve_route(rdma_cm_id* id, int) {
-  return ask(of(id), Verb::resolve_route);
-}
+FABRIC_EXPORT int rdma_resolve_route(rdma_cm_id* id, int) { return ask(of(id), Verb::resolve_route); }
 
 FABRIC_EXPORT int rdma_connect(rdma_cm_id* id, rdma_conn_param* with) {
   return ask(of(id), Verb::connect, with->private_data, with->private_data_len, kRequestData);
 }
 
 FABRIC_EXPORT int rdma_accept(rdma_cm_id* id, rdma_conn_param* with) {
-  return ask(of(id), Verb::accept, with ? with->private_data : nullptr, with ? with->private_data_len : 0,
-             kAcceptData);
+  return ask(of(id), Verb::accept, with ? with->private_data : nullptr, with ? with->private_data_len : 0, kAcceptData);
 }
 
 FABRIC_EXPORT int rdma_reject(rdma_cm_id* id, const void* data, uint8_t size) {
   return ask(of(id), Verb::reject, data, size, kRejectData);
 }
 
-FABRIC_EXPORT int rdma_disconnect(rdma_cm_id* id) {
-  return ask(of(id), Verb::disconnect);
-}
+FABRIC_EXPORT int rdma_disconnect(rdma_cm_id* id) { return ask(of(id), Verb::disconnect); }
 
-FABRIC_EXPORT int rdma_set_option(rdma_cm_id*, int, int, void*, size_t) {
-  return 0;
-}
+FABRIC_EXPORT int rdma_set_option(rdma_cm_id*, int, int, void*, size_t) { return 0; }
 
 FABRIC_EXPORT int rdma_create_qp(rdma_cm_id* id, ibv_pd* domain, ibv_qp_init_attr* attributes) {
   if (id->qp || !id->verbs || (domain && domain->context != id->verbs)) return errno = EINVAL, -1;

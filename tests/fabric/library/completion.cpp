@@ -25,8 +25,7 @@ static void give_places(Context& context, const Completion& from) {
   auto& work = *queue_pair->memory.as<WorkQueues>();
   auto& tail = from.is_send ? work.sent : work.received;
   (from.is_send ? queue_pair->sends_free : queue_pair->receives_free) =
-      (from.is_send ? queue_pair->room.max_send_wr : queue_pair->room.max_recv_wr) -
-      (tail.load() - from.position - 1);
+      (from.is_send ? queue_pair->room.max_send_wr : queue_pair->room.max_recv_wr) - (tail.load() - from.position - 1);
 }
 
 int poll(ibv_cq* queue, int capacity, ibv_wc* completions) {
@@ -35,8 +34,7 @@ int poll(ibv_cq* queue, int capacity, ibv_wc* completions) {
   auto& ring = *static_cast<Queue*>(queue)->memory.as<CompletionQueue>();
   int found = 0;
   auto head = ring.head.load(std::memory_order_relaxed);
-  for (const auto tail = ring.tail.load(std::memory_order_acquire); head != tail && found < capacity;
-       ++head, ++found) {
+  for (const auto tail = ring.tail.load(std::memory_order_acquire); head != tail && found < capacity; ++head, ++found) {
     const auto& from = ring.at(head);
     auto& to = completions[found];
     to = {};
@@ -90,8 +88,7 @@ FABRIC_EXPORT int ibv_destroy_comp_channel(ibv_comp_channel* given) {
   return 0;
 }
 
-FABRIC_EXPORT ibv_cq* ibv_create_cq(ibv_context* context, int entries, void* named, ibv_comp_channel* channel,
-                                    int) {
+FABRIC_EXPORT ibv_cq* ibv_create_cq(ibv_context* context, int entries, void* named, ibv_comp_channel* channel, int) {
   auto* queue = made<Queue>();
   if (!queue) return nullptr;
   const auto size = std::bit_ceil(static_cast<uint32_t>(entries));
@@ -157,6 +154,4 @@ FABRIC_EXPORT int ibv_get_cq_event(ibv_comp_channel* channel, ibv_cq** queue, vo
   }
 }
 
-FABRIC_EXPORT void ibv_ack_cq_events(ibv_cq* queue, unsigned count) {
-  queue->comp_events_completed += count;
-}
+FABRIC_EXPORT void ibv_ack_cq_events(ibv_cq* queue, unsigned count) { queue->comp_events_completed += count; }

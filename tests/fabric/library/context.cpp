@@ -112,9 +112,7 @@ FABRIC_EXPORT int ibv_get_async_event(ibv_context* context, ibv_async_event* eve
   *event = {};
   event->event_type = static_cast<ibv_event_type>(told.type);
   switch (event->event_type) {
-    case IBV_EVENT_CQ_ERR:
-      event->element.cq = of(context).queue(told.handle);
-      break;
+    case IBV_EVENT_CQ_ERR: event->element.cq = of(context).queue(told.handle); break;
     case IBV_EVENT_QP_FATAL:
     case IBV_EVENT_QP_REQ_ERR:
     case IBV_EVENT_QP_ACCESS_ERR:
@@ -123,8 +121,7 @@ FABRIC_EXPORT int ibv_get_async_event(ibv_context* context, ibv_async_event* eve
     case IBV_EVENT_QP_LAST_WQE_REACHED:
       event->element.qp = of(context).queue_pair(static_cast<uint32_t>(told.handle));
       break;
-    default:
-      event->element.port_num = static_cast<int>(told.handle);
+    default: event->element.port_num = static_cast<int>(told.handle);
   }
   return 0;
 }

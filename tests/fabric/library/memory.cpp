@@ -59,8 +59,7 @@ FABRIC_EXPORT ibv_mr* ibv_reg_mr(ibv_pd* domain, void* address, size_t length, i
   return region;
 }
 
-FABRIC_EXPORT ibv_mr* ibv_reg_mr_iova2(ibv_pd* domain, void* address, size_t length, uint64_t,
-                                       unsigned access) {
+FABRIC_EXPORT ibv_mr* ibv_reg_mr_iova2(ibv_pd* domain, void* address, size_t length, uint64_t, unsigned access) {
   return ibv_reg_mr(domain, address, length, static_cast<int>(access));
 }
 

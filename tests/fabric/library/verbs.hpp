@@ -46,9 +46,7 @@ struct Context : ibv_context {
   ibv_pd* usual = nullptr;
 };
 
-inline Context& of(ibv_context* context) {
-  return static_cast<Context&>(*context);
-}
+inline Context& of(ibv_context* context) { return static_cast<Context&>(*context); }
 
 struct Domain : ibv_pd {
   uint64_t number = 0;

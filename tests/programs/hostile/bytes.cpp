@@ -23,7 +23,8 @@ Bytes random_bytes(size_t size) {
 }
 
 bool plain(std::span<const uint8_t> bytes) {
-  return std::none_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte <= ' ' || byte == '"' || byte == '\''; });
+  return std::none_of(bytes.begin(), bytes.end(),
+                      [](uint8_t byte) { return byte <= ' ' || byte == '"' || byte == '\''; });
 }
 
 void die(const char* what) {

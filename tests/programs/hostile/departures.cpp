@@ -8,7 +8,8 @@ namespace {
 
 const std::pair<std::string, Step> kSteps[] = {
     {"linked", Step::linked},     {"keyed", Step::keyed},         {"claimed", Step::claimed},
-    {"accepted", Step::accepted}, {"confirmed", Step::confirmed}, {"answered", Step::answered}, {"lane", Step::lane},
+    {"accepted", Step::accepted}, {"confirmed", Step::confirmed}, {"answered", Step::answered},
+    {"lane", Step::lane},
 };
 
 void leave_link(Play& play, Step step) {

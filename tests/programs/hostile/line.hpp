@@ -1,5 +1,6 @@
 #pragma once
-// One queue pair. Its memory: receives, staged messages, the ring that the victim writes to, and bytes that mean nothing.
+// One queue pair. Its memory: receives, staged messages, the ring that the victim writes to, and bytes that mean
+// nothing.
 
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
@@ -61,7 +62,8 @@ class Line {
   void blank(uint32_t size);
   // Words into a ring, as data of that slot.
   void put(const wire::RingPlace& to, std::string_view words, uint32_t slot);
-  void write(const wire::RingPlace& to, uint32_t size, uint32_t immediate, ibv_wr_opcode how = IBV_WR_RDMA_WRITE_WITH_IMM);
+  void write(const wire::RingPlace& to, uint32_t size, uint32_t immediate,
+             ibv_wr_opcode how = IBV_WR_RDMA_WRITE_WITH_IMM);
 
  private:
   uint64_t staged(std::span<const uint8_t> bytes);

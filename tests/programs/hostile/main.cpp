@@ -1,19 +1,22 @@
-// A peer that misbehaves, played by hand over RDMA-CM and verbs, for tests of what a live preloaded process makes of it.
+// A peer that misbehaves, played by hand over RDMA-CM and verbs, for tests of what a live preloaded process makes of
+// it.
 //
 //   hostile server ADDRESS PORT MISDEED...    a plain TCP server that dials the preloaded client which connects to it
 //   hostile client ADDRESS PORT MISDEED...    a plain TCP client that lets the preloaded server dial it
 //   hostile server|client list
-//   hostile relay-to-client ADDRESS PORT HALF-PORT        between a preloaded server and a preloaded client of its, which connects to
-//                                                         PORT as well, and may connect to the server when it is sent a byte there
+//   hostile relay-to-client ADDRESS PORT HALF-PORT        between a preloaded server and a preloaded client of its,
+//   which connects to
+//                                                         PORT as well, and may connect to the server when it is sent a
+//                                                         byte there
 //   hostile relay-to-server ADDRESS PORT HALF HALF-PORT   the other half of it, which finds the first at HALF
 //
 // One misdeed after the other, each on a connection of its own. Each prints
 //
 //   NAME: link refused|never|kept|lost, tcp works|over|silent, N dials
 //
-// `tcp works`: a PING on the connection was answered afterwards. After NAME+ the link stays up, if it is, and the connection;
-// else both are let go. The program says "done" at the end of the list, and waits for SIGTERM. The other program is a Redis
-// server, or one that sends back whatever comes.
+// `tcp works`: a PING on the connection was answered afterwards. After NAME+ the link stays up, if it is, and the
+// connection; else both are let go. The program says "done" at the end of the list, and waits for SIGTERM. The other
+// program is a Redis server, or one that sends back whatever comes.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -107,8 +110,10 @@ int main(int argc, char** argv) {
   }
   const bool to_client = role == "relay-to-client" && argc == 5, to_server = role == "relay-to-server" && argc == 6;
   if (!(known || to_client || to_server) || argc < 5)
-    return std::fprintf(stderr, "usage: hostile server|client ADDRESS PORT MISDEED... | server|client list | "
-                                "relay-to-client ADDRESS PORT HALF-PORT | relay-to-server ADDRESS PORT HALF HALF-PORT\n"), 2;
+    return std::fprintf(stderr,
+                        "usage: hostile server|client ADDRESS PORT MISDEED... | server|client list | "
+                        "relay-to-client ADDRESS PORT HALF-PORT | relay-to-server ADDRESS PORT HALF HALF-PORT\n"),
+           2;
   const auto name = name_of(argv[2], argv[3]);
   ::alarm(240);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);

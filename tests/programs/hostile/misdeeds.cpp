@@ -35,11 +35,13 @@ void starve(Play& play, const wire::Body& question) {
   }
 }
 
-// Redis has an answer to give in a few seconds, when the cutover has come as far as that. It is kept back until the connection ends.
+// Redis has an answer to give in a few seconds, when the cutover has come as far as that. It is kept back until the
+// connection ends.
 void withhold_witness(Play& play) {
   play.tcp.send(std::string_view("BLPOP nothing 3\r\n"));
   play.say(play.accept());
-  if (!play.goes_on(Step::confirmed) || !play.goes_on(Step::answered)) return void(std::puts("no-witness: not reached"));
+  if (!play.goes_on(Step::confirmed) || !play.goes_on(Step::answered))
+    return void(std::puts("no-witness: not reached"));
   const auto read = play.tcp.receive([](const auto&) { return false; }, 50s);
   play.until([] { return false; }, 100ms);
   std::printf("without a witness: %zu bytes on TCP, %zu in the ring\n", read.size(), play.line().landed());
@@ -260,7 +262,8 @@ void claim_ring_of_nobody(Play& play) {
 
 std::vector<Act> misdeeds() {
   std::vector<Act> acts{{"ring-of-nobody", Who::either, claim_ring_of_nobody}};
-  for (const auto& each : kMisdeeds) acts.push_back({each.name, each.who, [&each](Play& play) { play_part(each, play); }});
+  for (const auto& each : kMisdeeds)
+    acts.push_back({each.name, each.who, [&each](Play& play) { play_part(each, play); }});
   return acts;
 }
 

@@ -64,7 +64,8 @@ const char* Play::fate() {
 }
 
 bool Play::all_answered() const {
-  return std::none_of(lines_.begin(), lines_.end(), [](const auto& line) { return line->state == Line::State::pending; });
+  return std::none_of(lines_.begin(), lines_.end(),
+                      [](const auto& line) { return line->state == Line::State::pending; });
 }
 
 bool Play::holds() const {
@@ -97,7 +98,8 @@ Line& Play::dial(Bytes privately) {
   write(from, source);
   write(tcp.remote(), destination);
   if (rdma_create_id(channel_, &made.id, &made, RDMA_PS_TCP) != 0 ||
-      rdma_resolve_addr(made.id, reinterpret_cast<sockaddr*>(&source), reinterpret_cast<sockaddr*>(&destination), 1000) != 0)
+      rdma_resolve_addr(made.id, reinterpret_cast<sockaddr*>(&source), reinterpret_cast<sockaddr*>(&destination),
+                        1000) != 0)
     die("rdma_resolve_addr");
   ++dials;
   return made;
@@ -148,8 +150,8 @@ bool Play::reach(Step step) {
   constexpr const char* kSteps[] = {"linked", "keyed", "claimed", "accepted", "confirmed", "answered", "lane"};
   for (int at = 0; at <= static_cast<int>(step); ++at)
     if (!goes_on(static_cast<Step>(at)))
-      return std::printf("not %s: %llu bytes came, %llu before the mark\n", kSteps[at], static_cast<unsigned long long>(tcp.got()),
-                         static_cast<unsigned long long>(peer_offset)),
+      return std::printf("not %s: %llu bytes came, %llu before the mark\n", kSteps[at],
+                         static_cast<unsigned long long>(tcp.got()), static_cast<unsigned long long>(peer_offset)),
              false;
   return true;
 }
@@ -170,7 +172,8 @@ wire::Accept Play::accept(std::optional<uint64_t> told) {
 }
 
 bool Play::agree(const wire::PublicKey& peer) {
-  const auto made = keys::LinkKey::agree(own_keys(), peer, dials_ ? keys::End::dialler : keys::End::dialled, line().numbers());
+  const auto made =
+      keys::LinkKey::agree(own_keys(), peer, dials_ ? keys::End::dialler : keys::End::dialled, line().numbers());
   if (made) secret_ = *made;
   return static_cast<bool>(made);
 }
@@ -183,7 +186,8 @@ wire::Key Play::key() const {
   return {own_keys().own(), secret_->proof(dials_ ? keys::End::dialler : keys::End::dialled)};
 }
 
-keys::CutoverKey Play::marks_by(const keys::LinkKey& secret, const wire::Nonce& acceptor, const wire::Nonce& connector) const {
+keys::CutoverKey Play::marks_by(const keys::LinkKey& secret, const wire::Nonce& acceptor,
+                                const wire::Nonce& connector) const {
   const auto claim = wire::encode({0, claim_}), accept = wire::encode({0, accept_});
   return keys::CutoverKey::make(secret, acceptor, connector, claim.body(), accept.body());
 }

@@ -82,7 +82,9 @@ class Play {
   // Marks of this cutover: ours, which answers what was read of the victim's, and the victim's, once it was read.
   wire::Mark own_mark() const { return mark_that_answers(answered()); }
   wire::Mark peer_mark() const { return peer_mark_; }
-  wire::Mark mark_that_answers(const rsock::keys::Fresh& fresh) const { return marks_->mark(side(), offset, fresh_, fresh); }
+  wire::Mark mark_that_answers(const rsock::keys::Fresh& fresh) const {
+    return marks_->mark(side(), offset, fresh_, fresh);
+  }
   // A client has none: it is one of a server's in the place of its mark.
   wire::Mark no_that_answers(const rsock::keys::Fresh& fresh) const;
   wire::Mark no() const { return no_that_answers(rsock::keys::fresh_in(peer_mark_)); }
@@ -106,7 +108,8 @@ class Play {
   rsock::keys::Fresh answered() const { return dials_ ? rsock::keys::fresh_in(peer_mark_) : rsock::keys::Fresh{}; }
   bool agree(const wire::PublicKey& peer);
   bool is_proven(const wire::Key& its) const;
-  rsock::keys::CutoverKey marks_by(const rsock::keys::LinkKey& secret, const wire::Nonce& acceptor, const wire::Nonce& connector) const;
+  rsock::keys::CutoverKey marks_by(const rsock::keys::LinkKey& secret, const wire::Nonce& acceptor,
+                                   const wire::Nonce& connector) const;
   void listen();
   void attend();
   void handle(const rdma_cm_event& event);

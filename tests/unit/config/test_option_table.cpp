@@ -20,8 +20,7 @@ Options options(const std::string& lines) {
 /// All diagnostics of an [options] table, a line each. The first option is on line 2.
 std::string errors(const std::string& lines) {
   std::string out;
-  for (const Diagnostic& error : parse("[options]\n" + lines, "f", "p").errors)
-    out += to_string(error) + "\n";
+  for (const Diagnostic& error : parse("[options]\n" + lines, "f", "p").errors) out += to_string(error) + "\n";
   return out;
 }
 
@@ -46,8 +45,8 @@ TEST_CASE("defaults") {
 TEST_CASE("every member of Options has its row") {
   std::set<std::string_view> names;
   for (const Option& option : option_table()) names.insert(option.name);
-  [[maybe_unused]] const auto& [rendezvous, young, dial, spin, ring_min, ring_max, drain, pinned, check, device, io_uring, secret] =
-      Options();
+  [[maybe_unused]] const auto& [rendezvous, young, dial, spin, ring_min, ring_max, drain, pinned, check, device,
+                                io_uring, secret] = Options();
   CHECK(names.size() == 12);
   CHECK(option_table().size() == names.size());
 }
@@ -93,13 +92,11 @@ TEST_CASE("bounds are inclusive") {
   CHECK(options("ring_min = 4096").ring_min == 4096);
   CHECK(options("ring_max = '64M'").ring_max == 67108864);
   CHECK(errors("rendezvous_ms = 9") == "f:2:17: rendezvous_ms = 9 is out of range (10 to 60000 ms)\n");
-  CHECK(errors("rendezvous_ms = 60001") ==
-        "f:2:17: rendezvous_ms = 60001 is out of range (10 to 60000 ms)\n");
+  CHECK(errors("rendezvous_ms = 60001") == "f:2:17: rendezvous_ms = 60001 is out of range (10 to 60000 ms)\n");
   CHECK(errors("spin_us = -1") == "f:2:11: spin_us = -1 is out of range (0 to 100000 us)\n");
   CHECK(errors("spin_us = 100001") == "f:2:11: spin_us = 100001 is out of range (0 to 100000 us)\n");
   CHECK(errors("ring_min = 2048") == "f:2:12: ring_min = 2048 is out of range (4K to 64M, a power of two)\n");
-  CHECK(errors("ring_max = '128M'") ==
-        "f:2:12: ring_max = \"128M\" is out of range (4K to 64M, a power of two)\n");
+  CHECK(errors("ring_max = '128M'") == "f:2:12: ring_max = \"128M\" is out of range (4K to 64M, a power of two)\n");
   CHECK(errors("ring_max = 5000") == "f:2:12: ring_max = 5000 is out of range (4K to 64M, a power of two)\n");
   CHECK(errors("drain_ms = -9223372036854775808") ==
         "f:2:12: drain_ms = -9223372036854775808 is out of range (0 to 60000 ms)\n");
@@ -108,8 +105,7 @@ TEST_CASE("bounds are inclusive") {
 
 TEST_CASE("ring_max is at least ring_min") {
   CHECK(options("ring_min = '1M'\nring_max = '1M'").ring_min == 1048576);
-  CHECK(errors("ring_max = '64K'\nring_min = '128K'") ==
-        "f:2:12: ring_max (65536) is less than ring_min (131072)\n");
+  CHECK(errors("ring_max = '64K'\nring_min = '128K'") == "f:2:12: ring_max (65536) is less than ring_min (131072)\n");
   CHECK(errors("ring_max = '8K'") == "f:2:12: ring_max (8192) is less than ring_min (16384)\n");
   CHECK(errors("\nring_min = '2M'") == "f:3:12: ring_max (1048576) is less than ring_min (2097152)\n");
 }

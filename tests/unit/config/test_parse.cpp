@@ -79,13 +79,11 @@ TEST_CASE("rules of other programs are dropped, unless all are asked for") {
 }
 
 TEST_CASE("a mistake in another program's rule is still a mistake") {
-  CHECK(errors("[[rule]]\nprogram = 'other'\nlisten = '*'") ==
-        "f:3:10: \"*\" has no port; ADDRESS:* means any\n");
+  CHECK(errors("[[rule]]\nprogram = 'other'\nlisten = '*'") == "f:3:10: \"*\" has no port; ADDRESS:* means any\n");
 }
 
 TEST_CASE("unknown keys are placed at the key and name the nearest known one") {
-  CHECK(errors("[[rule]]\nlisten = '*:1'\n  lisen = 1") ==
-        "f:3:3: unknown key \"lisen\", did you mean \"listen\"?\n");
+  CHECK(errors("[[rule]]\nlisten = '*:1'\n  lisen = 1") == "f:3:3: unknown key \"lisen\", did you mean \"listen\"?\n");
   CHECK(errors("[[rule]]\nlisten = '*:1'\nport = 1") ==
         "f:3:1: unknown key \"port\"; known are: listen, connect, program, lane\n");
   CHECK(errors("[[rules]]\nlisten = '*:1'") == "f:1:3: unknown key \"rules\", did you mean \"rule\"?\n");
@@ -102,10 +100,8 @@ TEST_CASE("a misspelt listen is not also a missing listen") {
 TEST_CASE("a rule has exactly one of listen and connect") {
   CHECK(errors("\n  [[rule]]\nlane = 'rdma'") == "f:2:3: a rule needs listen or connect\n");
   CHECK(errors("rule = [{listen = '*:1'}, {}]") == "f:1:27: a rule needs listen or connect\n");
-  CHECK(errors("[[rule]]\nlisten = '*:1'\n connect = '*:1'") ==
-        "f:3:2: a rule has listen or connect, not both\n");
-  CHECK(errors("[[rule]]\nconnect = '*:1'\nlisten = '*:1'") ==
-        "f:3:1: a rule has listen or connect, not both\n");
+  CHECK(errors("[[rule]]\nlisten = '*:1'\n connect = '*:1'") == "f:3:2: a rule has listen or connect, not both\n");
+  CHECK(errors("[[rule]]\nconnect = '*:1'\nlisten = '*:1'") == "f:3:1: a rule has listen or connect, not both\n");
 }
 
 TEST_CASE("a key that is given twice is an error on the second line") {
@@ -186,8 +182,8 @@ TEST_CASE("what toml++ asserts or calls unreachable is an error like any other")
 TEST_CASE("NUL and bytes that are not UTF-8 are placed exactly") {
   CHECK(errors("\0"s) == "f:1:1: a configuration cannot contain a NUL byte\n");
   CHECK(errors("# \u00e9\n# \u00e9\0"s) == "f:2:4: a configuration cannot contain a NUL byte\n");
-  for (const char* bad : {"\xff", "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80",
-                          "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xc3"})
+  for (const char* bad : {"\xff", "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
+                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xc3"})
     CHECK(errors("\n# \u20ac"s + bad) == "f:2:4: not UTF-8\n");
   CHECK(errors("# \u00e9 \u20ac \U0001f600 \U0010ffff \ud7ff \ue000"s).empty());
 }
@@ -212,8 +208,7 @@ TEST_CASE("nesting as deep as the limits allow does not exhaust the stack") {
 
 TEST_CASE("any bytes at all give an answer") {
   std::mt19937 random(20240501);
-  const std::string seed =
-      "[[rule]]\nlisten = \"*:6379\"\nlane = 'rdma'\n[options]\nring_min = \"64K\"\nspin_us = 3\n";
+  const std::string seed = "[[rule]]\nlisten = \"*:6379\"\nlane = 'rdma'\n[options]\nring_min = \"64K\"\nspin_us = 3\n";
   for (int round = 0; round < 3000; ++round) {
     std::string text = seed;
     for (int edits = 0; edits < 4; ++edits) text[random() % text.size()] = static_cast<char>(random());

@@ -16,9 +16,7 @@ Rule connect(const char* endpoint, Lane lane = Lane::automatic) {
   return {Rule::Side::connect, std::get<Endpoint>(parse_endpoint(endpoint)), "", lane};
 }
 
-Rules rules(std::initializer_list<Rule> list) {
-  return Rules(std::vector<Rule>(list));
-}
+Rules rules(std::initializer_list<Rule> list) { return Rules(std::vector<Rule>(list)); }
 
 }  // namespace
 

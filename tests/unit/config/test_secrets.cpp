@@ -58,8 +58,7 @@ TEST_CASE("a file has one secret or two, in their order") {
 
 TEST_CASE("a file of secrets has one size or the other") {
   for (const std::size_t size : {0, 1, 31, 33, 63, 65})
-    CHECK(complaint(file(size)) ==
-          "f: secret = \"/s\" must hold 32 or 64 bytes: one or two secrets of 32 each");
+    CHECK(complaint(file(size)) == "f: secret = \"/s\" must hold 32 or 64 bytes: one or two secrets of 32 each");
 }
 
 TEST_CASE("a file of secrets is root's or its reader's") {
@@ -69,8 +68,7 @@ TEST_CASE("a file of secrets is root's or its reader's") {
 }
 
 TEST_CASE("a file of secrets is for nobody else") {
-  for (const mode_t mode : {0400, 0500, 0600, 0700, 04600})
-    CHECK(taken(file(32, S_IFREG | mode)).errors.empty());
+  for (const mode_t mode : {0400, 0500, 0600, 0700, 04600}) CHECK(taken(file(32, S_IFREG | mode)).errors.empty());
   for (mode_t bit = 1; bit <= 040; bit <<= 1)
     CHECK(complaint(file(32, S_IFREG | 0600 | bit)).ends_with(": group and others may have no permission"));
   CHECK(complaint(file(32, S_IFREG | 0644)).find("has mode 0644:") != std::string::npos);

@@ -61,8 +61,7 @@ TEST_CASE("a variable that is set but empty means no configuration") {
 }
 
 TEST_CASE("no configuration loads as nothing selected, without reading") {
-  const Parsed parsed = load(
-      {}, reading([](const std::string&) -> Result<File> { throw 1; }), "p");
+  const Parsed parsed = load({}, reading([](const std::string&) -> Result<File> { throw 1; }), "p");
   CHECK(parsed.errors.empty());
   CHECK(parsed.config.rules.all().empty());
 }
@@ -195,9 +194,10 @@ TEST_CASE("a mistake in conf.d names its file and its line, and nothing is selec
   host.add("20.toml", "[[rule]\n");
   host.add("30.toml", "x\0"s);
   const auto faults = host.faults();
-  CHECK(faults.starts_with("/a/conf.d/10.toml:3:11: spin_us = -1 is out of range (0 to 100000 us)\n"
-                           "/a/conf.d/10.toml:4:1: unknown key \"span_us\", did you mean \"spin_us\"?\n"
-                           "/a/conf.d/20.toml:1:"));
+  CHECK(
+      faults.starts_with("/a/conf.d/10.toml:3:11: spin_us = -1 is out of range (0 to 100000 us)\n"
+                         "/a/conf.d/10.toml:4:1: unknown key \"span_us\", did you mean \"spin_us\"?\n"
+                         "/a/conf.d/20.toml:1:"));
   CHECK(faults.ends_with("/a/conf.d/30.toml:1:2: a configuration cannot contain a NUL byte\n"));
 }
 
@@ -271,7 +271,8 @@ TEST_CASE("text of the environment has no conf.d") {
 }
 
 TEST_CASE("each option and rule has its place") {
-  const Parsed parsed = load({Source::Kind::text, "[[rule]]\nlisten = '*:1'\n[options]\n\nspin_us = 7", true}, failing(EIO), "p");
+  const Parsed parsed =
+      load({Source::Kind::text, "[[rule]]\nlisten = '*:1'\n[options]\n\nspin_us = 7", true}, failing(EIO), "p");
   REQUIRE(parsed.rules.size() == 1);
   CHECK(parsed.rules[0].file == "RSOCK_RULES");
   CHECK(parsed.rules[0].line == 1);

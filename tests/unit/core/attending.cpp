@@ -58,8 +58,7 @@ TEST_CASE("A thread that polls is left alone, without a look at the lock", "[att
   }
 }
 
-TEST_CASE("Where nobody has polled between two looks, the service sleeps on the sources itself",
-          "[attending]") {
+TEST_CASE("Where nobody has polled between two looks, the service sleeps on the sources itself", "[attending]") {
   World world;
   world.application_polls();
   world.attending.look();

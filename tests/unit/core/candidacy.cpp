@@ -84,8 +84,7 @@ TEST_CASE("a flow that lost its lane tries a few times, or as long as the device
   Candidacy it;
   it.lose_lane();
   int tries = 0;
-  while (tries < 100 && it.not_served(away ? Reason::no_device : Reason::link_failed, false) == Next::again)
-    ++tries;
+  while (tries < 100 && it.not_served(away ? Reason::no_device : Reason::link_failed, false) == Next::again) ++tries;
   CHECK(tries == (away ? 100 : 8));
 }
 

@@ -48,12 +48,9 @@ struct Memory {
     CaptureRecord record;
     std::span<const std::byte> taken;
     switch (reader.take(record, taken)) {
-      case Next::nothing:
-        return kNothing;
-      case Next::fault:
-        return "fault";
-      case Next::record:
-        break;
+      case Next::nothing: return kNothing;
+      case Next::fault: return "fault";
+      case Next::record: break;
     }
     return {reinterpret_cast<const char*>(taken.data()), taken.size()};
   }
@@ -127,12 +124,11 @@ TEST_CASE("a writer who lies is found out", "[capture]") {
 
 TEST_CASE("a ring has the size that is asked for, within bounds", "[capture]") {
   UniqueFd memory;
-  for (const uint64_t size : {uint64_t{0}, wire::kCaptureLeast / 2, wire::kCaptureLeast + 1,
-                              3 * wire::kCaptureLeast, 2 * wire::kCaptureMost})
+  for (const uint64_t size :
+       {uint64_t{0}, wire::kCaptureLeast / 2, wire::kCaptureLeast + 1, 3 * wire::kCaptureLeast, 2 * wire::kCaptureMost})
     CHECK(Capture::make(size, 0, memory).is(EINVAL));
   REQUIRE(Capture::make(wire::kCaptureLeast, 0, memory));
-  CHECK(SealedMemory::open(memory.get(), 0, wire::kCaptureMost)->size() ==
-        wire::kCaptureRing + wire::kCaptureLeast);
+  CHECK(SealedMemory::open(memory.get(), 0, wire::kCaptureMost)->size() == wire::kCaptureRing + wire::kCaptureLeast);
 }
 
 namespace {
@@ -189,8 +185,8 @@ TEST_CASE("what a flow writes into its lane and reads from it is captured, at ei
   ends.with_both([&] { return acceptor.write("by TCP"), true; });
   REQUIRE(ends.eventually([&] { return connector.read() == "by TCP"; }));
   ends.enter();
-  REQUIRE(ends.eventually(
-      [&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
+  REQUIRE(
+      ends.eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
   ends.with_both([&] {
     Captured elsewhere(acceptor, 1);
     elsewhere.reader->open();
@@ -274,8 +270,7 @@ TEST_CASE("rings that wrap and grow, and what is unread at the end, are captured
   });
   REQUIRE(ends.eventually([&] { return acceptor.flow->finished(); }));
   ends.with_both([&] {
-    return connector.flow->tap(nullptr), connector.engine.capture.reset(), acceptor.engine.capture.reset(),
-           true;
+    return connector.flow->tap(nullptr), connector.engine.capture.reset(), acceptor.engine.capture.reset(), true;
   });
 }
 

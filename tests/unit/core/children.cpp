@@ -27,9 +27,7 @@ struct World : Ground {
     timers.cancel({Due::children});
     children.answer();
   }
-  static void call(const UniqueFd& line) {
-    REQUIRE(::send(line.get(), "c", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1);
-  }
+  static void call(const UniqueFd& line) { REQUIRE(::send(line.get(), "c", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1); }
 };
 
 const auto kFirst = Events::tag(Events::Kind::child, 0), kSecond = Events::tag(Events::Kind::child, 1);
@@ -76,12 +74,8 @@ TEST_CASE("Answers get a tenth of the time", "[children]") {
 TEST_CASE("A child that has ended, or says what is no call, is not listened to", "[children]") {
   World world;
   auto line = world.line();
-  SECTION("ended") {
-    line.reset();
-  }
-  SECTION("said nothing in a packet") {
-    REQUIRE(::send(line.get(), "", 0, MSG_NOSIGNAL) == 0);
-  }
+  SECTION("ended") { line.reset(); }
+  SECTION("said nothing in a packet") { REQUIRE(::send(line.get(), "", 0, MSG_NOSIGNAL) == 0); }
   REQUIRE(told(world.events) == std::vector{kFirst});
   world.children.called(0);
   world.children.called(0);

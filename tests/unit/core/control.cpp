@@ -74,7 +74,8 @@ struct Door {
   void turn() {
     std::array<epoll_event, 16> events;
     for (int rounds = 0; rounds < 4; ++rounds)
-      for (int i = 0, count = ::epoll_wait(epoll.get(), events.data(), 16, 0); i < count; ++i) control->ready(events[static_cast<size_t>(i)].data.u64);
+      for (int i = 0, count = ::epoll_wait(epoll.get(), events.data(), 16, 0); i < count; ++i)
+        control->ready(events[static_cast<size_t>(i)].data.u64);
   }
   // Until something is due.
   void wait() {
@@ -90,7 +91,9 @@ struct Door {
   }
 };
 
-void say(const UniqueFd& fd, const Bytes& bytes) { REQUIRE(::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) >= 0); }
+void say(const UniqueFd& fd, const Bytes& bytes) {
+  REQUIRE(::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) >= 0);
+}
 
 }  // namespace
 

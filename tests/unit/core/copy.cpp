@@ -89,17 +89,15 @@ TEST_CASE("copy: every byte and no other, of any size, from and to any place", "
         std::fill(to.begin(), to.end(), 0);
         const auto* const begin = from.data() + in;
         auto* const at = to.data() + 100 + out;
-        const bool copied =
-            copy(at, begin, size) && std::equal(begin, begin + size, at) &&
-            std::all_of(to.data(), at, [](auto byte) { return byte == 0; }) &&
-            std::all_of(at + size, to.data() + to.size(), [](auto byte) { return byte == 0; });
+        const bool copied = copy(at, begin, size) && std::equal(begin, begin + size, at) &&
+                            std::all_of(to.data(), at, [](auto byte) { return byte == 0; }) &&
+                            std::all_of(at + size, to.data() + to.size(), [](auto byte) { return byte == 0; });
         if (!copied) FAIL("size " << size << ", from " << in << " to " << out);
       }
   });
 }
 
-TEST_CASE("copy: false where any byte is not there, and nothing is written beyond what was asked for",
-          "[copy]") {
+TEST_CASE("copy: false where any byte is not there, and nothing is written beyond what was asked for", "[copy]") {
   const Fenced from, to;
   const Recovering here;
   in_every_way([&] {
@@ -109,8 +107,8 @@ TEST_CASE("copy: false where any byte is not there, and nothing is written beyon
       for (const size_t beyond : {size_t{1}, size / 2 + 1, size}) {
         right = right && !copy(to.begin(), from.end() - size + beyond, size) &&
                 !copy(to.end() - size + beyond, from.begin(), size);
-        right = right && !copy(to.begin(), from.begin() - beyond, size) &&
-                !copy(to.begin() - beyond, from.begin(), size);
+        right =
+            right && !copy(to.begin(), from.begin() - beyond, size) && !copy(to.begin() - beyond, from.begin(), size);
       }
       if (!right) FAIL("size " << size);
     }

@@ -35,35 +35,47 @@ Step instead(State state, Event event, Facts facts) {
 
 const Mutant kMutants[] = {
     {"an ACCEPT or CONFIRM that comes too late is void",
-     [](State state, Event event, Facts facts) { return step(state, event, {false, facts.raw_sent}); }},
+     [](State state, Event event, Facts facts) {
+       return step(state, event, {false, facts.raw_sent});
+     }},
     {"S does not know whether C gave up", instead<State::confirmed, Event::fault, State::tcp>},
     {"raw bytes at N are C's giving up", instead<State::confirmed, Event::raw_seen, State::yielded>},
     {"S answers C's token", instead<State::confirmed, Event::token_seen, State::answered>},
     {"S waits for WITNESS", instead<State::confirmed, Event::token_seen, State::lane, Action::show_token>},
     {"C says it", instead<State::shown, Event::token_seen, State::lane>},
-    {"S that has heard nothing yet answers RESUME", instead<State::answered, Event::resume_received, State::tcp, Action::resend_rest>},
+    {"S that has heard nothing yet answers RESUME",
+     instead<State::answered, Event::resume_received, State::tcp, Action::resend_rest>},
     {"and does not know whether C has seen its token", instead<State::answered, Event::fault, State::tcp>},
     {"S does not answer before it has seen C's token",
      instead<State::claimed, Event::accept_received, State::shown, Action::send_confirm, Action::show_token>},
-    {"S does not enter before it has seen C's token", instead<State::claimed, Event::accept_received, State::lane, Action::send_confirm>},
-    {"CONFIRM is not as good as S's token", instead<State::accepted, Event::confirm_received, State::lane, Action::show_token>},
+    {"S does not enter before it has seen C's token",
+     instead<State::claimed, Event::accept_received, State::lane, Action::send_confirm>},
+    {"CONFIRM is not as good as S's token",
+     instead<State::accepted, Event::confirm_received, State::lane, Action::show_token>},
     {"C shows first", instead<State::accepted, Event::confirm_received, State::shown>},
     {"an idle S that gave up answers C's token",
-     [](State state, Event event, Facts facts) { return step(state, event, {facts.past_boundary, true}); }},
+     [](State state, Event event, Facts facts) {
+       return step(state, event, {facts.past_boundary, true});
+     }},
     {"raw bytes are answer enough to C's token",
-     [](State state, Event event, Facts facts) { return step(state, event, {facts.past_boundary, false}); }},
+     [](State state, Event event, Facts facts) {
+       return step(state, event, {facts.past_boundary, false});
+     }},
     {"an end that has shown its token does not give up", instead<State::shown, Event::fault, State::tcp>},
-    {"raw bytes in the place of S's token are no lane", instead<State::shown, Event::raw_seen, State::resuming, Action::send_resume>},
+    {"raw bytes in the place of S's token are no lane",
+     instead<State::shown, Event::raw_seen, State::resuming, Action::send_resume>},
     {"S's token is seen after the link has gone, too", instead<State::shown_resuming, Event::token_seen, State::tcp>},
     {"and is answered by RESUME", instead<State::shown_resuming, Event::token_seen, State::resuming>},
     {"NO is no token", instead<State::shown_resuming, Event::no_seen, State::resuming, Action::send_resume>},
     {"a RESUME is answered", instead<State::lane, Event::resume_received, State::tcp, Action::resend_rest>},
-    {"what the peer lacks is sent again, on its RESUME", instead<State::lane, Event::resume_received, State::tcp, Action::send_resume>},
+    {"what the peer lacks is sent again, on its RESUME",
+     instead<State::lane, Event::resume_received, State::tcp, Action::send_resume>},
     {"the same, where this end's RESUME came first", instead<State::resuming, Event::resume_received, State::tcp>},
 };
 
 const Mutant kRelayedMutants[] = {
-    {"a token of another link is none", instead<State::confirmed, Event::foreign_seen, State::lane, Action::show_token>},
+    {"a token of another link is none",
+     instead<State::confirmed, Event::foreign_seen, State::lane, Action::show_token>},
     {"it is answered", instead<State::confirmed, Event::foreign_seen, State::tcp>},
     {"as what it is", instead<State::confirmed, Event::foreign_seen, State::tcp, Action::show_token>},
     {"also by an S that gave up", instead<State::yielded, Event::foreign_seen, State::tcp>},

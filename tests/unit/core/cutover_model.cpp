@@ -18,9 +18,12 @@ std::string describe(const Queue& queue) {
 }
 
 std::string describe(Move move, const Joint& joint) {
-  constexpr std::array<std::string_view, 12> kVerbs{
-      "claims", "writes",           "reads TCP", "looks ahead", "reads the link", "puts a message off",
-      "goes on", "refuses the claim", "(link)",    "(queue)",     "notices",        "leaves"};
+  constexpr std::array<std::string_view, 12> kVerbs{"claims",         "writes",
+                                                    "reads TCP",      "looks ahead",
+                                                    "reads the link", "puts a message off",
+                                                    "goes on",        "refuses the claim",
+                                                    "(link)",         "(queue)",
+                                                    "notices",        "leaves"};
   std::string text;
   if (move.verb == Verb::die)
     text = fmt::format("link {} dies", move.attempt);
@@ -41,9 +44,11 @@ const std::vector<Move>& all_moves() {
   static const auto moves = [] {
     std::vector<Move> made{{Verb::claim, kS, 0}};
     for (const uint8_t end : {0, 1}) {
-      for (const auto verb : {Verb::read_tcp, Verb::look_ahead, Verb::write, Verb::go_on, Verb::leave}) made.push_back({verb, end, 0});
+      for (const auto verb : {Verb::read_tcp, Verb::look_ahead, Verb::write, Verb::go_on, Verb::leave})
+        made.push_back({verb, end, 0});
       for (uint8_t attempt = 1; attempt <= kAttempts; ++attempt)
-        for (const auto verb : {Verb::read_link, Verb::put_off, Verb::lose, Verb::notice}) made.push_back({verb, end, attempt});
+        for (const auto verb : {Verb::read_link, Verb::put_off, Verb::lose, Verb::notice})
+          made.push_back({verb, end, attempt});
     }
     for (uint8_t attempt = 1; attempt <= kAttempts; ++attempt) {
       made.push_back({Verb::refuse_claim, kC, attempt});

@@ -6,20 +6,14 @@ namespace rsock::flow::model {
 
 bool World::apply(Move move) {
   switch (move.verb) {
-    case Verb::claim:
-      return claim();
-    case Verb::write:
-      return write(move.end);
-    case Verb::read_tcp:
-      return read_tcp(move.end);
-    case Verb::look_ahead:
-      return look_ahead(move.end);
+    case Verb::claim: return claim();
+    case Verb::write: return write(move.end);
+    case Verb::read_tcp: return read_tcp(move.end);
+    case Verb::look_ahead: return look_ahead(move.end);
     case Verb::read_link:
     case Verb::put_off:
-    case Verb::refuse_claim:
-      return read_link(move.end, move.attempt, move.verb);
-    case Verb::go_on:
-      return go_on(move.end);
+    case Verb::refuse_claim: return read_link(move.end, move.attempt, move.verb);
+    case Verb::go_on: return go_on(move.end);
     case Verb::die:
       if (!rules_.dies || dead(move.attempt) || joint.ends[kS].attempt < move.attempt) return false;
       joint.dead |= bit(move.attempt);
@@ -28,10 +22,8 @@ bool World::apply(Move move) {
       if (!dead(move.attempt) || link(move.end, move.attempt).size == 0) return false;
       link(move.end, move.attempt).clear();
       return true;
-    case Verb::notice:
-      return notice(move.end, move.attempt);
-    case Verb::leave:
-      return leave(move.end);
+    case Verb::notice: return notice(move.end, move.attempt);
+    case Verb::leave: return leave(move.end);
   }
   return false;
 }
@@ -39,8 +31,7 @@ bool World::apply(Move move) {
 // Raw both ways, no mark left in TCP, and no link that still names it.
 bool World::may_enter(const End& self) const {
   const auto last = bit(self.attempt);
-  const bool released =
-      self.attempt == 0 || (self.noticed & last) || (self.retired & self.peer_retired & last);
+  const bool released = self.attempt == 0 || (self.noticed & last) || (self.retired & self.peer_retired & last);
   return self.state == State::tcp && !self.ahead && released;
 }
 
@@ -89,11 +80,8 @@ bool World::read_tcp(size_t end) {
   if (queue.size == 0) return false;
   const auto item = queue.front();
   switch (self.ahead ? Receives::raw_to_boundary : receives(self.state)) {
-    case Receives::nothing:
-      return false;
-    case Receives::raw:
-      take_raw(end);
-      return true;
+    case Receives::nothing: return false;
+    case Receives::raw: take_raw(end); return true;
     case Receives::raw_to_boundary:
       if (self.raw_read < self.peer_boundary)
         take_raw(end);
@@ -177,9 +165,7 @@ void World::take_claim(unsigned attempt, bool refuse) {
 void World::take_message(size_t end, Item item, bool put_off) {
   auto& self = joint.ends[end];
   switch (item.kind) {
-    case Kind::accept:
-      self.slot_known = 1;
-      [[fallthrough]];
+    case Kind::accept: self.slot_known = 1; [[fallthrough]];
     case Kind::confirm:
       if (!put_off) return take_offset(end, item.value);
       self.put_off = static_cast<uint8_t>(item.value + 1);
@@ -187,18 +173,14 @@ void World::take_message(size_t end, Item item, bool put_off) {
     case Kind::decline:
       self.retired |= bit(self.attempt), self.peer_retired |= bit(self.attempt);
       return happen(end, Event::declined);
-    case Kind::witness:
-      return happen(end, Event::witnessed);
-    case Kind::retire:
-      return take_retire(end, item.value);
-    case Kind::ring:
-      return take_ring(end, item.value);
+    case Kind::witness: return happen(end, Event::witnessed);
+    case Kind::retire: return take_retire(end, item.value);
+    case Kind::ring: return take_ring(end, item.value);
     case Kind::raw:
     case Kind::token:
     case Kind::no:
     case Kind::resume:
-    case Kind::claim:
-      return wrong("a message that cannot be");
+    case Kind::claim: return wrong("a message that cannot be");
   }
 }
 
@@ -212,18 +194,15 @@ bool World::go_on(size_t end) {
 // Of ACCEPT or CONFIRM. It may come when the cutover was given up.
 void World::take_offset(size_t end, unsigned offset) {
   auto& self = joint.ends[end];
-  if (self.state == State::claimed || self.state == State::accepted)
-    self.peer_boundary = static_cast<uint8_t>(offset);
-  happen(end, end == kS ? Event::accept_received : Event::confirm_received,
-         {.past_boundary = self.raw_read > offset});
+  if (self.state == State::claimed || self.state == State::accepted) self.peer_boundary = static_cast<uint8_t>(offset);
+  happen(end, end == kS ? Event::accept_received : Event::confirm_received, {.past_boundary = self.raw_read > offset});
 }
 
 void World::take_retire(size_t end, bool begun) {
   auto& self = joint.ends[end];
   self.peer_retired |= bit(self.attempt);
   const bool gave_up = !begun && (self.state == State::confirmed || self.state == State::yielded);
-  if (self.state != State::tcp && self.state != State::broken)
-    happen(end, gave_up ? Event::raw_seen : Event::fault);
+  if (self.state != State::tcp && self.state != State::broken) happen(end, gave_up ? Event::raw_seen : Event::fault);
   retire(end);
 }
 
@@ -286,28 +265,21 @@ void World::act(size_t end, Action action, unsigned offset) {
   auto& self = joint.ends[end];
   switch (action) {
     case Action::none:
-    case Action::reset:
-      return;
-    case Action::send_claim:
-      return send_link(end, self.attempt, {Kind::claim, 0});
+    case Action::reset: return;
+    case Action::send_claim: return send_link(end, self.attempt, {Kind::claim, 0});
     case Action::send_accept:
     case Action::send_confirm:
       self.own_boundary = self.raw_sent;
       self.ring_first = self.made;
       return send_link(end, self.attempt,
                        {action == Action::send_accept ? Kind::accept : Kind::confirm, self.own_boundary});
-    case Action::show_token:
-      self.begun = 1;
-      return send_tcp(end, {Kind::token, 0});
-    case Action::show_no:
-      return send_tcp(end, {Kind::no, 0});
-    case Action::send_witness:
-      return send_link(end, self.attempt, {Kind::witness, 0});
+    case Action::show_token: self.begun = 1; return send_tcp(end, {Kind::token, 0});
+    case Action::show_no: return send_tcp(end, {Kind::no, 0});
+    case Action::send_witness: return send_link(end, self.attempt, {Kind::witness, 0});
     case Action::send_resume:
       self.landed = self.ring_read;  // what was not read comes again
       return send_tcp(end, {Kind::resume, self.ring_read});
-    case Action::resend_rest:
-      return resend(end, offset);
+    case Action::resend_rest: return resend(end, offset);
   }
 }
 
@@ -353,8 +325,7 @@ void World::check_end() {
   // S cannot tell that C gave up as well until C sends something, or says it on the link; what it sends
   // meanwhile is raw.
   const bool yielded = c.state == State::tcp && s.state == State::yielded;
-  if (!both_raw && !both_ring && !yielded)
-    wrong(fmt::format("C waits in {}, S in {}", name(c.state), name(s.state)));
+  if (!both_raw && !both_ring && !yielded) wrong(fmt::format("C waits in {}, S in {}", name(c.state), name(s.state)));
   if (joint.dead == 0 && yielded) wrong("S has not heard that C gave up, on a link that lives");
 }
 

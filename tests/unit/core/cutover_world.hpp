@@ -19,8 +19,8 @@ constexpr size_t other(size_t end) { return 1 - end; }
 
 // What TCP or a link carries: a kind and a small number, in one byte.
 enum class Kind : uint8_t { raw, token, no, resume, claim, accept, confirm, decline, retire, ring, witness };
-inline constexpr std::array<std::string_view, 11> kKindNames{"raw",    "token",   "NO",      "RESUME", "CLAIM",
-                                                             "ACCEPT", "CONFIRM", "DECLINE", "RETIRE", "ring", "WITNESS"};
+inline constexpr std::array<std::string_view, 11> kKindNames{
+    "raw", "token", "NO", "RESUME", "CLAIM", "ACCEPT", "CONFIRM", "DECLINE", "RETIRE", "ring", "WITNESS"};
 struct Item {
   Kind kind;
   unsigned value;
@@ -47,34 +47,34 @@ struct Queue {
 // Attempts count from 1; a set of attempts is a mask of bits.
 struct End {
   State state = State::tcp;
-  uint8_t attempt = 0;         // the flow's slot: messages of other attempts are not for it
-  uint8_t noticed = 0;         // attempts whose link is known to have failed, or to have been left by the peer
-  uint8_t left = 0;            // attempts that this end left on purpose
-  uint8_t retired = 0;         // attempts that this end has said RETIRE of, or has no more to say of
-  uint8_t peer_retired = 0;    // the same of the peer
-  uint8_t slot_known = 0;      // the peer's, of this attempt
-  uint8_t put_off = 0;         // ACCEPT or CONFIRM waits here: its N, plus one
-  uint8_t begun = 0;           // its token is out
-  uint8_t seen = 0;            // the peer has read this end's token
-  uint8_t ahead = 0;           // the peer's mark was seen, and lies behind unread units
-  uint8_t made = 0;            // units that the application wrote
-  uint8_t held = 0;            // the last of which are held
-  uint8_t delivered = 0;       // units that the application read
-  uint8_t raw_sent = 0;        // units ever handed to TCP: N at the moment of the cutover
-  uint8_t raw_read = 0;        // units ever taken from TCP
-  uint8_t own_boundary = 0;    // own N
-  uint8_t peer_boundary = 0;   // the peer's N
-  uint8_t ring_first = 0;      // own ring stream: units from ring_first on, ring_count of them
+  uint8_t attempt = 0;        // the flow's slot: messages of other attempts are not for it
+  uint8_t noticed = 0;        // attempts whose link is known to have failed, or to have been left by the peer
+  uint8_t left = 0;           // attempts that this end left on purpose
+  uint8_t retired = 0;        // attempts that this end has said RETIRE of, or has no more to say of
+  uint8_t peer_retired = 0;   // the same of the peer
+  uint8_t slot_known = 0;     // the peer's, of this attempt
+  uint8_t put_off = 0;        // ACCEPT or CONFIRM waits here: its N, plus one
+  uint8_t begun = 0;          // its token is out
+  uint8_t seen = 0;           // the peer has read this end's token
+  uint8_t ahead = 0;          // the peer's mark was seen, and lies behind unread units
+  uint8_t made = 0;           // units that the application wrote
+  uint8_t held = 0;           // the last of which are held
+  uint8_t delivered = 0;      // units that the application read
+  uint8_t raw_sent = 0;       // units ever handed to TCP: N at the moment of the cutover
+  uint8_t raw_read = 0;       // units ever taken from TCP
+  uint8_t own_boundary = 0;   // own N
+  uint8_t peer_boundary = 0;  // the peer's N
+  uint8_t ring_first = 0;     // own ring stream: units from ring_first on, ring_count of them
   uint8_t ring_count = 0;
-  uint8_t landed_first = 0;    // the peer's ring stream as far as it arrived
+  uint8_t landed_first = 0;  // the peer's ring stream as far as it arrived
   uint8_t landed = 0;
-  uint8_t ring_read = 0;       // of which the application got so many
+  uint8_t ring_read = 0;  // of which the application got so many
 };
 
 struct Joint {
   std::array<End, 2> ends;
-  std::array<Queue, 2> tcp;                            // by receiver
-  std::array<std::array<Queue, 2>, kAttempts> links;   // by receiver
+  std::array<Queue, 2> tcp;                           // by receiver
+  std::array<std::array<Queue, 2>, kAttempts> links;  // by receiver
   uint8_t dead = 0;
 };
 static_assert(std::has_unique_object_representations_v<Joint>, "states are compared as bytes");
@@ -82,7 +82,20 @@ static_assert(std::has_unique_object_representations_v<Joint>, "states are compa
 inline std::string_view bytes(const Joint& joint) { return {reinterpret_cast<const char*>(&joint), sizeof joint}; }
 constexpr uint8_t bit(unsigned attempt) { return static_cast<uint8_t>(1u << attempt); }
 
-enum class Verb : uint8_t { claim, write, read_tcp, look_ahead, read_link, put_off, go_on, refuse_claim, die, lose, notice, leave };
+enum class Verb : uint8_t {
+  claim,
+  write,
+  read_tcp,
+  look_ahead,
+  read_link,
+  put_off,
+  go_on,
+  refuse_claim,
+  die,
+  lose,
+  notice,
+  leave
+};
 struct Move {
   Verb verb;
   uint8_t end;
@@ -91,7 +104,8 @@ struct Move {
 
 class World {
  public:
-  World(const Rules& rules, const Joint& start, Findings& findings) : joint(start), rules_(rules), findings_(findings) {}
+  World(const Rules& rules, const Joint& start, Findings& findings)
+      : joint(start), rules_(rules), findings_(findings) {}
 
   // False if the move is not possible now.
   bool apply(Move move);

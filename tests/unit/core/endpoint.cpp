@@ -1,11 +1,10 @@
 #include "core/base/endpoint.hpp"
 
-#include <catch2/catch.hpp>
-
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/un.h>
 
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <set>
 
@@ -75,9 +74,9 @@ TEST_CASE("a mapped address is the IPv4 address", "[endpoint]") {
 }
 
 TEST_CASE("what was parsed is written again", "[endpoint]") {
-  const sockaddr_storage addresses[] = {v4("0.0.0.0", 0),  v4("255.255.255.255", 65535), v4("127.0.0.1", 1),
-                                        v6("::", 0),       v6("::1", 65535),             v6("fe80::2", 22, 9),
-                                        v6("2001:db8::1", 443)};
+  const sockaddr_storage addresses[] = {
+      v4("0.0.0.0", 0), v4("255.255.255.255", 65535), v4("127.0.0.1", 1),    v6("::", 0),
+      v6("::1", 65535), v6("fe80::2", 22, 9),         v6("2001:db8::1", 443)};
   for (const auto& address : addresses) {
     const auto first = endpoint(address);
     sockaddr_storage written{};
@@ -109,8 +108,12 @@ TEST_CASE("endpoints compare by address and port", "[endpoint]") {
   Endpoint same_bytes = one;
   same_bytes.address.v6 = true;
   CHECK(one != same_bytes);
-  std::set<Endpoint> set{one, same_bytes, endpoint(v4("192.0.2.1", 2)), endpoint(v6("::ffff:192.0.2.1", 1)),
-                         endpoint(v6("fe80::1", 1, 2)), endpoint(v6("fe80::1", 1, 3))};
+  std::set<Endpoint> set{one,
+                         same_bytes,
+                         endpoint(v4("192.0.2.1", 2)),
+                         endpoint(v6("::ffff:192.0.2.1", 1)),
+                         endpoint(v6("fe80::1", 1, 2)),
+                         endpoint(v6("fe80::1", 1, 3))};
   CHECK(set.size() == 4);
 }
 

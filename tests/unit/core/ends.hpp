@@ -1,8 +1,6 @@
 #pragma once
-// The two ends of a connection, each with an engine of its own, and links between them that are in memory and deliver when they are told
-// to; the TCP connection and all else are the library's own.
-
-#include <catch2/catch.hpp>
+// The two ends of a connection, each with an engine of its own, and links between them that are in memory and deliver
+// when they are told to; the TCP connection and all else are the library's own.
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -44,7 +43,8 @@ class Wire final : public fabric::Connection {
   bool post_message(std::span<const uint8_t> bytes, bool) override {
     if (const auto message = wire::decode_message(bytes))
       if (const auto* pieces = std::get_if<wire::Pieces>(&message->body)) data += pieces->packed.size();
-    peer->arrived.push_back([copy = std::vector(bytes.begin(), bytes.end())](fabric::Sink& sink) { sink.message_landed(copy); });
+    peer->arrived.push_back(
+        [copy = std::vector(bytes.begin(), bytes.end())](fabric::Sink& sink) { sink.message_landed(copy); });
     return true;
   }
   bool post_probe(bool) override { return true; }
@@ -119,7 +119,8 @@ inline Settings small() {
   return settings;
 }
 
-// An engine, as a process has one: it is never destroyed, since its thread goes on. Under the locks of both: posts go to the other end.
+// An engine, as a process has one: it is never destroyed, since its thread goes on. Under the locks of both: posts go
+// to the other end.
 struct End {
   explicit End(const Settings& settings) : engine(*new Engine(settings)) {}
   explicit End(Engine& of) : engine(of) {}
@@ -160,7 +161,8 @@ struct Ends {
   void meet() {
     connect();
     enter();
-    REQUIRE(eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
+    REQUIRE(
+        eventually([&] { return acceptor.flow->stage() == Stage::lane && connector.flow->stage() == Stage::lane; }));
   }
 
   void connect(int buffers = 0) {
@@ -293,7 +295,9 @@ class Stranger final : public fabric::Sink {
   keys::LinkKey secret(const keys::Preshared* preshared = nullptr) const {
     return *keys::LinkKey::agree(pair, peer_, end_, wire->numbers(), preshared);
   }
-  wire::Key key(const keys::Preshared* preshared = nullptr) const { return {pair.own(), secret(preshared).proof(end_)}; }
+  wire::Key key(const keys::Preshared* preshared = nullptr) const {
+    return {pair.own(), secret(preshared).proof(end_)};
+  }
   // Says it, and it has arrived.
   void say(const wire::Body& body) {
     wire->post_message(wire::encode({0, body}).span(), false);

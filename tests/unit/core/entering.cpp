@@ -89,15 +89,9 @@ TEST_CASE("WITNESS is right, and said once before all else", "[entering]") {
     CHECK(acceptor.flow->state() == State::answered);
     const uint8_t byte = 1;
     switch (which) {
-      case 0:
-        CHECK_FALSE(acceptor.flow->handle(wire::Witness{}));
-        break;
-      case 1:
-        CHECK_FALSE(acceptor.flow->data_landed({&byte, 1}));
-        break;
-      case 2:
-        CHECK_FALSE(acceptor.flow->handle(wire::Fin{}));
-        break;
+      case 0: CHECK_FALSE(acceptor.flow->handle(wire::Witness{})); break;
+      case 1: CHECK_FALSE(acceptor.flow->data_landed({&byte, 1})); break;
+      case 2: CHECK_FALSE(acceptor.flow->handle(wire::Fin{})); break;
       case 3:
         CHECK(connector.read() == kNothing);
         CHECK(Ends::deliver(acceptor));
@@ -166,7 +160,8 @@ TEST_CASE("a hold takes what a small ring takes, once, and room is told when it 
   CHECK((connector.wire->data > 0) == !given_up);
 }
 
-// The peer of a program that waits for the cutover has heard so, at whatever moment; that a ring is full is news all the same.
+// The peer of a program that waits for the cutover has heard so, at whatever moment; that a ring is full is news all
+// the same.
 TEST_CASE("a ring grows under a program that waited for the cutover", "[entering]") {
   const bool late = GENERATE(false, true);
   const bool by_connector = GENERATE(false, true);
@@ -188,7 +183,8 @@ TEST_CASE("a ring grows under a program that waited for the cutover", "[entering
     deliver_to(connector);
     CHECK(connector.flow->state() == State::shown);
   });
-  CHECK(ends.eventually([&] { return acceptor.flow->state() == State::lane && connector.flow->state() == State::lane; }));
+  CHECK(
+      ends.eventually([&] { return acceptor.flow->state() == State::lane && connector.flow->state() == State::lane; }));
   const size_t room = small().ring_min;
   std::string bytes(2 * room, 'x');
   size_t taken = 0;
@@ -260,8 +256,7 @@ TEST_CASE("a hold ends by time, and its bytes go by TCP", "[entering]") {
     connector.write("held, ");
     CHECK(connector.flow->state() == State::accepted);
   });
-  for (const auto deadline = now() + kPatience; now() < deadline;
-       std::this_thread::sleep_for(milliseconds(1)))
+  for (const auto deadline = now() + kPatience; now() < deadline; std::this_thread::sleep_for(milliseconds(1)))
     if (ends.with_both([&] { return connector.flow->state() == State::tcp; })) break;
   ends.with_both([&] {
     CHECK(connector.flow->state() == State::tcp);
@@ -383,8 +378,7 @@ TEST_CASE("an end of the stream in the place of S's mark is its end, and no lane
   CHECK(end.empty());
   CHECK(ends.eventually([&] { return (got += read_all(acceptor)).size() >= 4; }));
   CHECK(got == "held");
-  CHECK(ends.with_both(
-      [&] { return connector.flow->state() == State::tcp && acceptor.flow->state() == State::tcp; }));
+  CHECK(ends.with_both([&] { return connector.flow->state() == State::tcp && acceptor.flow->state() == State::tcp; }));
 }
 
 TEST_CASE("an end of the stream in the place of C's mark is its end, and no lane", "[entering]") {
@@ -503,7 +497,8 @@ TEST_CASE("a lane that is left in front of unread bytes gives them first", "[ent
 
 namespace {
 
-// S gives its cutover up when C has shown its token, and says NO behind four bytes that C has not read. Then `then`, under the locks.
+// S gives its cutover up when C has shown its token, and says NO behind four bytes that C has not read. Then `then`,
+// under the locks.
 void give_up_behind_unread(Ends& ends, const std::function<void()>& then) {
   auto& [acceptor, connector] = ends;
   ends.with_both([&] { return acceptor.write("raw "), true; });
@@ -526,7 +521,8 @@ void give_up_behind_unread(Ends& ends, const std::function<void()>& then) {
 }  // namespace
 
 // The cutover is given up, and what S says then stands behind its mark.
-TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and read with those before it", "[entering]") {
+TEST_CASE("bytes behind the mark of a cutover that was given up are counted, and read with those before it",
+          "[entering]") {
   auto& ends = *new Ends;
   ends.connect();
   auto& [acceptor, connector] = ends;
@@ -574,10 +570,8 @@ struct Relay {
     CHECK(connector.link->ready());
   }
   void pass_on() {
-    for (to_acceptor.hear(); said_there < to_acceptor.heard.size();)
-      to_connector.say(to_acceptor.heard[said_there++]);
-    for (to_connector.hear(); said_here < to_connector.heard.size();)
-      to_acceptor.say(to_connector.heard[said_here++]);
+    for (to_acceptor.hear(); said_there < to_acceptor.heard.size();) to_connector.say(to_acceptor.heard[said_there++]);
+    for (to_connector.hear(); said_here < to_connector.heard.size();) to_acceptor.say(to_connector.heard[said_here++]);
   }
   End& acceptor;
   End& connector;
@@ -588,8 +582,7 @@ struct Relay {
 
 }  // namespace
 
-TEST_CASE("a token that was made for another link is taken off the stream, and costs the link",
-          "[entering]") {
+TEST_CASE("a token that was made for another link is taken off the stream, and costs the link", "[entering]") {
   auto& ends = *new Ends;
   ends.connect();
   auto& [acceptor, connector] = ends;

@@ -79,9 +79,7 @@ bool alone() {
   return false;
 }
 
-bool took_no_time(Time since) {
-  return now() - since < milliseconds(kLinger * 1000 / 2);
-}
+bool took_no_time(Time since) { return now() - since < milliseconds(kLinger * 1000 / 2); }
 
 }  // namespace
 
@@ -189,7 +187,8 @@ TEST_CASE("What is given up is watched no more, held up or not", "[exposed]") {
   while (ExposedFd::held_up() > 0) usleep(1000);
 }
 
-// Each in a process of its own: it is for good. What is left of a thread that the kernel still knows of would be killed by the filter.
+// Each in a process of its own: it is for good. What is left of a thread that the kernel still knows of would be killed
+// by the filter.
 TEST_CASE("Once retired nothing is closed aside, and no thread is left", "[exposed]") {
   int turn = 0;
   for (int status = 0; turn < 100 && status == 0; ++turn) {

@@ -65,8 +65,7 @@ TEST_CASE("A point is closed wherever it is, a connection buried where it was ma
   auto& flow = ground.flow(Role::acceptor, kBoth);
   for (const auto lane : {Lane::shm, Lane::rdma}) {
     auto& link = ground.link(flow, lane);
-    ground.fabrics.bury(
-        ground.locked([&] { return link.fail(Reason::link_failed), ground.engine.take_dead_links(); }));
+    ground.fabrics.bury(ground.locked([&] { return link.fail(Reason::link_failed), ground.engine.take_dead_links(); }));
   }
   CHECK(shm.buried.size() == 1);
   CHECK(rdma.buried.size() == 1);
@@ -79,8 +78,7 @@ TEST_CASE("Shared memory is left when no link uses it", "[fabrics]") {
   auto& link = ground.link(flow, Lane::shm);
   CHECK(ground.engine.sources() == std::vector{shm.source.fd()});
   CHECK_FALSE(ground.fabrics.leave_near());
-  ground.fabrics.bury(
-      ground.locked([&] { return link.fail(Reason::link_failed), ground.engine.take_dead_links(); }));
+  ground.fabrics.bury(ground.locked([&] { return link.fail(Reason::link_failed), ground.engine.take_dead_links(); }));
   shm.buried.clear();
   CHECK(ground.fabrics.leave_near());
   CHECK_FALSE(ground.fabrics.find(Lane::shm));

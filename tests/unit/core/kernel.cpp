@@ -31,7 +31,8 @@ int random_without(std::initializer_list<unsigned> refused) {
     }
     filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
     const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(200);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      _exit(200);
     alarm(10);
     uint64_t number[2]{};
     const auto made = sys::random(number, sizeof number);
@@ -84,7 +85,8 @@ TEST_CASE("The last quarter of the numbers is left to the program", "[kernel]") 
     (void)sys::close(*high);
   }
   std::vector<UniqueFd> all;
-  for (auto more = sys::fcntl(one.get(), F_DUPFD, 0); more; more = sys::fcntl(one.get(), F_DUPFD, 0)) all.emplace_back(*more);
+  for (auto more = sys::fcntl(one.get(), F_DUPFD, 0); more; more = sys::fcntl(one.get(), F_DUPFD, 0))
+    all.emplace_back(*more);
   CHECK_FALSE(sys::has_spare_numbers());
   all.resize(all.size() - 15);
   CHECK_FALSE(sys::has_spare_numbers());

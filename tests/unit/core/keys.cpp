@@ -41,8 +41,7 @@ LinkKey agreed(const KeyPair& own, const PublicKey& peer, End end, const Preshar
 }
 
 bool agree(const LinkKey& one, const LinkKey& other) {
-  return one.proves(End::dialler, other.proof(End::dialler)) &&
-         one.proves(End::dialled, other.proof(End::dialled));
+  return one.proves(End::dialler, other.proof(End::dialler)) && one.proves(End::dialled, other.proof(End::dialled));
 }
 
 // Both keys of one link.
@@ -56,9 +55,7 @@ constexpr Nonce kAcceptor{1, 2, 3}, kConnector{4, 5, 6};
 constexpr std::array<uint8_t, 5> kClaim{10, 11, 12, 13, 14};
 constexpr std::array<uint8_t, 3> kAccept{20, 21, 22};
 
-CutoverKey cutover(const LinkKey& link) {
-  return CutoverKey::make(link, kAcceptor, kConnector, kClaim, kAccept);
-}
+CutoverKey cutover(const LinkKey& link) { return CutoverKey::make(link, kAcceptor, kConnector, kClaim, kAccept); }
 
 // In how many places of this process' memory that can be written these bytes are. They are given inverted, or
 // they would be found where they are given.
@@ -73,8 +70,7 @@ size_t places(const Scalar& inverted) {
   for (std::string line; std::getline(maps, line);) {
     size_t from = 0, to = 0;
     char write = 0;
-    if (std::sscanf(line.c_str(), "%zx-%zx %*c%c", &from, &to, &write) == 3 && write == 'w' &&
-        to - from <= kLargest)
+    if (std::sscanf(line.c_str(), "%zx-%zx %*c%c", &from, &to, &write) == 3 && write == 'w' && to - from <= kLargest)
       ranges.emplace_back(from, to);
   }
   size_t found = 0;
@@ -83,8 +79,8 @@ size_t places(const Scalar& inverted) {
     const auto got = ::pread(*memory, bytes.data(), bytes.size(), static_cast<off_t>(from));
     if (got <= 0) continue;
     bytes.resize(static_cast<size_t>(got));
-    for (auto at = bytes.begin();
-         (at = std::search(at, bytes.end(), sought.begin(), sought.end())) != bytes.end(); ++at)
+    for (auto at = bytes.begin(); (at = std::search(at, bytes.end(), sought.begin(), sought.end())) != bytes.end();
+         ++at)
       if (from + static_cast<size_t>(at - bytes.begin()) != reinterpret_cast<size_t>(sought.data())) ++found;
     wipe(bytes);
   }
@@ -135,8 +131,7 @@ TEST_CASE("X25519 gives what RFC 7748 says it gives", "[keys]") {
 
 TEST_CASE("Key pairs agree on what RFC 7748 says they agree on", "[keys]") {
   // Section 6.1.
-  const auto alices =
-      KeyPair::of(hex<32>("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
+  const auto alices = KeyPair::of(hex<32>("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
   const auto bobs = KeyPair::of(hex<32>("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"));
   REQUIRE(alices);
   REQUIRE(bobs);
@@ -267,7 +262,8 @@ TEST_CASE("Both ends of a cutover make the same marks", "[keys]") {
   const Link link;
   for (const auto side : {Side::connector, Side::acceptor})
     for (const uint64_t n : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 32, UINT64_MAX}) {
-      CHECK(cutover(link.dialler_s).mark(side, n, kFresh, kAnswered) == cutover(link.dialled_s).mark(side, n, kFresh, kAnswered));
+      CHECK(cutover(link.dialler_s).mark(side, n, kFresh, kAnswered) ==
+            cutover(link.dialled_s).mark(side, n, kFresh, kAnswered));
       CHECK(cutover(link.dialler_s).no(n, kAnswered) == cutover(link.dialled_s).no(n, kAnswered));
     }
   CHECK(cutover(link.dialler_s).witness(kFresh, kAnswered) == cutover(link.dialled_s).witness(kFresh, kAnswered));
@@ -313,7 +309,8 @@ TEST_CASE("Nothing of a cutover can change and its marks stay", "[keys]") {
   CHECK(tags.size() == 7);  // what the link and the messages are is no part of it
   CHECK(std::ranges::equal(Bytes(marks[0]).first(kTagSize), Bytes(marks[4]).first(kTagSize)));
   const std::set<Witness> witnesses{cutover(key).witness(kFresh, kAnswered), cutover(key).witness(kAnswered, kFresh),
-                                    cutover(key).witness(kFresh, kFresh), cutover(other.dialler_s).witness(kFresh, kAnswered)};
+                                    cutover(key).witness(kFresh, kFresh),
+                                    cutover(other.dialler_s).witness(kFresh, kAnswered)};
   CHECK(witnesses.size() == 4);
 }
 
@@ -325,7 +322,8 @@ TEST_CASE("Each beginning of what comes at N is judged", "[keys]") {
   const auto judge = [&](Bytes bytes) { return ours.judge(bytes, side, kN, kAnswered); };
   const auto token = cutover(link.dialler_s).mark(side, kN, kFresh, kAnswered),
              foreign = cutover(other.dialler_s).mark(side, kN, kFresh, kAnswered),
-             unread = cutover(link.dialler_s).mark(side, kN, kFresh), no = ours.no(kN, kAnswered), no_unread = ours.no(kN, {});
+             unread = cutover(link.dialler_s).mark(side, kN, kFresh), no = ours.no(kN, kAnswered),
+             no_unread = ours.no(kN, {});
   // Only the acceptor says no, and only to whoever it has read.
   const bool accepts = side == Side::acceptor;
   std::vector<std::pair<Mark, Seen>> marks{{token, Seen::token}, {foreign, Seen::foreign}, {unread, Seen::foreign}};

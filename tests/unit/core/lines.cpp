@@ -152,7 +152,8 @@ TEST_CASE("Where others may write, a second name and a stranger's link or file a
 TEST_CASE("Standard error is written to as long as it is what it was", "[lines]") {
   const Folder folder;
   const UniqueFd before(dup(2));
-  const UniqueFd first(::open((folder / "first").c_str(), O_WRONLY | O_CREAT, 0600)), other(::open((folder / "other").c_str(), O_WRONLY | O_CREAT, 0600));
+  const UniqueFd first(::open((folder / "first").c_str(), O_WRONLY | O_CREAT, 0600)),
+      other(::open((folder / "other").c_str(), O_WRONLY | O_CREAT, 0600));
   REQUIRE(dup2(first.get(), 2) == 2);
   lines::StandardError error;
   error.remember();

@@ -294,8 +294,7 @@ TEST_CASE("two ends must know a secret, and may know two", "[link]") {
         if (!met) CHECK_FALSE(dialled.link->alive());
         if (met) CHECK(dialler.link->alive());
         if (met)
-          CHECK(dialler.link->secret()->proof(keys::End::dialled) ==
-                dialled.link->secret()->proof(keys::End::dialled));
+          CHECK(dialler.link->secret()->proof(keys::End::dialled) == dialled.link->secret()->proof(keys::End::dialled));
         return true;
       });
     }
@@ -324,7 +323,8 @@ TEST_CASE("keys that are passed on between two links are no keys", "[link]") {
   });
 }
 
-// Whoever only dials shows no key. An engine that has shown its own keeps its link, though it is older than all of theirs.
+// Whoever only dials shows no key. An engine that has shown its own keeps its link, though it is older than all of
+// theirs.
 TEST_CASE("of idle links those without a key go first", "[link]") {
   Met met(keys::End::dialler);
   met([&](Link& honest, Stranger& stranger) {
@@ -340,7 +340,8 @@ TEST_CASE("of idle links those without a key go first", "[link]") {
       end.wire->peer->peer = end.wire;
       wire::Greeting greeting;
       greeting.engine = 7, greeting.receives = kReceives;
-      strangers.push_back(&end.engine.add_link(std::unique_ptr<Wire>(end.wire), end.flow->remote().address, greeting, false));
+      strangers.push_back(
+          &end.engine.add_link(std::unique_ptr<Wire>(end.wire), end.flow->remote().address, greeting, false));
     }
     CHECK(honest.alive());
     CHECK_FALSE(strangers.front()->alive());

@@ -1,11 +1,10 @@
-// Every (state, event, facts) of flow::step against the table that the Promela model is made of. What the table does not list is a
-// breach of the protocol: the flow is reset.
+// Every (state, event, facts) of flow::step against the table that the Promela model is made of. What the table does
+// not list is a breach of the protocol: the flow is reset.
 
 #include "core/flow/machine.hpp"
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <set>
 #include <vector>
 
@@ -52,9 +51,8 @@ bool applies(When when, Facts facts) {
 Step expected(State state, Event event, Facts facts) {
   if (state == broken) return {broken};
   std::vector<Row> rows;
-  std::copy_if(std::begin(kTable), std::end(kTable), std::back_inserter(rows), [&](const Row& row) {
-    return row.state == state && row.event == event && applies(row.when, facts);
-  });
+  std::copy_if(std::begin(kTable), std::end(kTable), std::back_inserter(rows),
+               [&](const Row& row) { return row.state == state && row.event == event && applies(row.when, facts); });
   REQUIRE(rows.size() <= 1);
   if (rows.empty()) return {broken, {Action::reset}};
   return {rows[0].next, rows[0].actions};
@@ -133,7 +131,8 @@ TEST_CASE("steps keep the rules that do not depend on a scenario", "[machine]") 
     const auto got = step(state, event, facts);
     // No byte is in a ring, and none counts, before the peer is known to have read this end's token.
     const bool in_lane = state == lane || state == resuming;
-    CHECK((got.state != lane || state == lane || (event == token_seen && state == shown) || (event == witnessed && state == answered)));
+    CHECK((got.state != lane || state == lane || (event == token_seen && state == shown) ||
+           (event == witnessed && state == answered)));
     CHECK((got.state != answered || (event == token_seen && state == confirmed)));
     CHECK(does(got, Action::send_witness) == (state == shown && got.state == lane));
     // Whatever this end wrote into the ring is sent again as far as the peer's RESUME says, and only then.
@@ -149,7 +148,8 @@ TEST_CASE("steps keep the rules that do not depend on a scenario", "[machine]") 
     CHECK((!marks || !had_shown));
     CHECK((!does(got, Action::show_token) || (state == accepted && event == confirm_received) ||
            (state == confirmed && event == token_seen)));
-    CHECK((!does(got, Action::show_no) || ((event == token_seen || event == foreign_seen) && got.state == tcp && !facts.raw_sent) ||
+    CHECK((!does(got, Action::show_no) ||
+           ((event == token_seen || event == foreign_seen) && got.state == tcp && !facts.raw_sent) ||
            (state == confirmed && event == foreign_seen)));
     // C, once its token is out, sends raw only when it knows what S does.
     const bool waits = state == shown || state == shown_resuming;
@@ -184,7 +184,8 @@ TEST_CASE("a machine's state is what its steps and endings make it", "[machine]"
   CHECK(machine.state() == lane);
   machine.end(Ending::lost);
   CHECK(machine.state() == broken);
-  for (size_t event = 0; event < kEvents; ++event) CHECK(machine.allows(static_cast<Event>(event)));  // nothing more is a breach
+  for (size_t event = 0; event < kEvents; ++event)
+    CHECK(machine.allows(static_cast<Event>(event)));  // nothing more is a breach
   machine.end(Ending::handed_back);
   CHECK(machine.state() == tcp);
 }

@@ -1,8 +1,8 @@
 #include "core/base/numbers.hpp"
 
-#include <catch2/catch.hpp>
 #include <fcntl.h>
 
+#include <catch2/catch.hpp>
 #include <optional>
 #include <thread>
 

@@ -1,5 +1,5 @@
-// Completions are handled in the order of their queue, also where a handler finds that a TCP connection has ended, which means one thing
-// or another by what completes later.
+// Completions are handled in the order of their queue, also where a handler finds that a TCP connection has ended,
+// which means one thing or another by what completes later.
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -55,9 +55,9 @@ void end_tcp(End& writer, End& reader) {
 
 }  // namespace
 
-// Two flows of one process, on two links with one queue. The link of one fails, that flow looks at TCP, and there is an end: of its
-// connection, if it was in its lane, or of its stream in the place of a mark. Of what completes later, WRITEs have put their bytes where
-// they belong, PIECES are put behind what is counted.
+// Two flows of one process, on two links with one queue. The link of one fails, that flow looks at TCP, and there is an
+// end: of its connection, if it was in its lane, or of its stream in the place of a mark. Of what completes later,
+// WRITEs have put their bytes where they belong, PIECES are put behind what is counted.
 TEST_CASE("a handler that finds an end on TCP does not overtake what has completed", "[order]") {
   const bool in_lane = GENERATE(true, false);
   CAPTURE(in_lane);
@@ -100,7 +100,8 @@ TEST_CASE("a handler that finds an end on TCP does not overtake what has complet
   });
 }
 
-// The peer writes, ends its stream, and its TCP connection ends; `looks`: between which of the four completions somebody looks at TCP.
+// The peer writes, ends its stream, and its TCP connection ends; `looks`: between which of the four completions
+// somebody looks at TCP.
 TEST_CASE("an end on TCP is judged by all that has completed, whenever it is seen", "[order]") {
   struct Seen {
     const char* when;

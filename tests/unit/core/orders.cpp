@@ -11,8 +11,8 @@ using namespace rsock::engine;
 
 TEST_CASE("Orders are taken once, each list in its order", "[orders]") {
   Orders orders;
-  orders.seek(2), orders.seek(1), orders.expect(3), orders.again(4), orders.not_wanted(5),
-      orders.in_cutover(6), orders.corked(7);
+  orders.seek(2), orders.seek(1), orders.expect(3), orders.again(4), orders.not_wanted(5), orders.in_cutover(6),
+      orders.corked(7);
   const auto taken = orders.take();
   CHECK(taken.seek == std::vector<uint64_t>{2, 1});
   CHECK(taken.expect == std::vector<uint64_t>{3});

@@ -59,16 +59,13 @@ class FakeDialler final : public fabric::Dialler {
     return no_point;
   }
   void close_point(uint64_t cookie) override { points.erase(cookie); }
-  std::optional<Reason> dial(uint64_t cookie, const Endpoint&, const Endpoint& to,
-                             const wire::Greeting&) override {
+  std::optional<Reason> dial(uint64_t cookie, const Endpoint&, const Endpoint& to, const wire::Greeting&) override {
     dialled.push_back(cookie);
     if (!no_dial) dials[cookie] = to;
     return no_dial;
   }
   void cancel_dial(uint64_t cookie) override { dials.erase(cookie); }
-  void bury(std::unique_ptr<fabric::Connection> connection) override {
-    buried.push_back(std::move(connection));
-  }
+  void bury(std::unique_ptr<fabric::Connection> connection) override { buried.push_back(std::move(connection)); }
   int fd() const override { return source.fd(); }
   void dispatch(fabric::Meeting&) override { ++dispatched; }
 
@@ -92,10 +89,9 @@ struct Ground {
   std::map<Lane, Reason> lacking;
   int made = 0;  // or tried
   std::vector<fabric::Completions*> announced;
-  Fabrics fabrics{
-      engine, events,
-      [this](Lane lane, const auto& announce, Reason& why) { return make(lane, announce, why); },
-      [this](fabric::Completions& source) { announced.push_back(&source), engine.add_source(source); }};
+  Fabrics fabrics{engine, events,
+                  [this](Lane lane, const auto& announce, Reason& why) { return make(lane, announce, why); },
+                  [this](fabric::Completions& source) { announced.push_back(&source), engine.add_source(source); }};
 
   // The engine is never destroyed, as in a process.
   explicit Ground(const Settings& settings = small()) : engine(*new Engine(settings)) {

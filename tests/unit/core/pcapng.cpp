@@ -18,9 +18,7 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // ---- packets, parsed
 
@@ -62,8 +60,7 @@ Parsed parse(const Bytes& packet) {
   std::memcpy(target.bytes.data(), packet.data() + from + address, address);
   reader.take(2 * address);
   const std::span tcp(packet.data() + ip, packet.size() - ip);
-  CHECK(sum_of(tcp, sum_of({packet.data() + from, 2 * address}, static_cast<uint32_t>(6 + tcp.size()))) ==
-        0xffff);
+  CHECK(sum_of(tcp, sum_of({packet.data() + from, 2 * address}, static_cast<uint32_t>(6 + tcp.size()))) == 0xffff);
   parsed.source = to_string(source), parsed.target = to_string(target);
   parsed.source_port = reader.number<uint16_t>(), parsed.target_port = reader.number<uint16_t>();
   parsed.seq = reader.number<uint32_t>(), parsed.ack = reader.number<uint32_t>();
@@ -249,9 +246,8 @@ TEST_CASE("a file has the blocks of pcapng, each of them closed by its length", 
     const auto length = number(out, at + 4, uint32_t{});
     REQUIRE((length % 4 == 0 && length >= 12 && at + length <= out.size()));
     CHECK(number(out, at + length - 4, uint32_t{}) == length);
-    blocks.emplace_back(number(out, at, uint32_t{}),
-                        Bytes(out.begin() + static_cast<std::ptrdiff_t>(at) + 8,
-                              out.begin() + static_cast<std::ptrdiff_t>(at + length) - 4));
+    blocks.emplace_back(number(out, at, uint32_t{}), Bytes(out.begin() + static_cast<std::ptrdiff_t>(at) + 8,
+                                                           out.begin() + static_cast<std::ptrdiff_t>(at + length) - 4));
     at += length;
   }
   // Options by code, behind the fixed part.

@@ -9,14 +9,10 @@ using namespace rsock::engine;
 
 namespace {
 
-Time at(int64_t ms) {
-  return Time(milliseconds(ms));
-}
+Time at(int64_t ms) { return Time(milliseconds(ms)); }
 constexpr int64_t kStart = 1'000'000;
 
-Peer peer(Lane lane) {
-  return Peer({lane, {}}, 1);
-}
+Peer peer(Lane lane) { return Peer({lane, {}}, 1); }
 
 auto all(Peer::Fate fate) {
   return [fate](uint64_t, Reason) { return fate; };

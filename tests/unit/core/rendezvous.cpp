@@ -74,8 +74,7 @@ TEST_CASE("A dial that succeeds makes a link, and the flow claims on it", "[rend
   REQUIRE(world.locked([&] { return world.engine.has_keys(); }));
   const auto keys = std::move(*keys::KeyPair::make());
   const wire::Greeting greeting{.engine = 7, .receives = kReceives, .key = keys.own()};
-  world.rendezvous.linked(flow.id(), true, flow.remote().address, greeting, std::move(connection),
-                          rdma.source);
+  world.rendezvous.linked(flow.id(), true, flow.remote().address, greeting, std::move(connection), rdma.source);
   CHECK(world.claims(flow));
   CHECK(far.arrived.size() == 2);  // KEY and CLAIM
   CHECK(world.engine.any_links);
@@ -135,8 +134,7 @@ TEST_CASE("A flow looks for a lane again after a pause, by its role", "[rendezvo
 TEST_CASE("A flow that may not enter a lane is not tried again", "[rendezvous]") {
   World world;
   auto &settled = world.flow(Role::acceptor, kFar), &barred = world.flow(Role::acceptor, kFar);
-  world.locked(
-      [&] { settled.settle(Reason::unserved_call), world.engine.gate.set(false, barred.local().port); });
+  world.locked([&] { settled.settle(Reason::unserved_call), world.engine.gate.set(false, barred.local().port); });
   for (auto* flow : {&settled, &barred}) world.rendezvous.due({Due::retry, flow->id()});
   world.rendezvous.due({Due::retry, 4711});
   CHECK(world.made == 0);

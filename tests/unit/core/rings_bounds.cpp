@@ -38,7 +38,8 @@ TEST_CASE("room is what the window leaves", "[rings]") {
   CHECK(tx.next(100).length == 5);
 }
 
-TEST_CASE("a window is told when a quarter was consumed, or room for a small record to a sender that waits", "[rings]") {
+TEST_CASE("a window is told when a quarter was consumed, or room for a small record to a sender that waits",
+          "[rings]") {
   constexpr uint32_t kSize = 64 << 10;
   std::vector<std::byte> memory(kSize);
   RxRing rx;
@@ -182,10 +183,10 @@ TEST_CASE("a suffix is copied exactly or not at all", "[rings]") {
   REQUIRE(tx.consumed(8));
   append(tx, 4);
   const auto copies = [&](uint64_t from, size_t size) { return tx.copy_from(from, std::span(to).first(size)); };
-  CHECK_FALSE(copies(7, 13));   // consumed: the bytes are gone
+  CHECK_FALSE(copies(7, 13));  // consumed: the bytes are gone
   CHECK_FALSE(copies(8, 11));
   CHECK_FALSE(copies(8, 13));
-  CHECK_FALSE(copies(21, 0));   // beyond what was written
+  CHECK_FALSE(copies(21, 0));  // beyond what was written
   CHECK_FALSE(copies(std::numeric_limits<uint64_t>::max(), 0));
   CHECK(copies(20, 0));
   REQUIRE(copies(8, 12));

@@ -2,11 +2,10 @@
 // Both ends of a ring, joined by a fabric that is a queue: what a write names is copied when it is delivered, so a
 // mirror that changes too early, or a ring that is given up too early, shows as wrong bytes.
 
-#include <catch2/catch.hpp>
-
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -73,8 +72,7 @@ class Direction {
     // The first bytes of the first piece were taken before.
     std::vector<std::byte> first(3 + cut, std::byte{0xee});
     std::copy_n(bytes.begin(), cut, first.begin() + 3);
-    const iovec pieces[] = {
-        {first.data(), first.size()}, {nullptr, 0}, {bytes.data() + cut, bytes.size() - cut}};
+    const iovec pieces[] = {{first.data(), first.size()}, {nullptr, 0}, {bytes.data() + cut, bytes.size() - cut}};
     const auto room = tx.room();
     const auto done = *tx.append(pieces, 3);
     CHECK(done == std::min<uint64_t>(room, size));

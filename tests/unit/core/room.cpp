@@ -82,8 +82,7 @@ TEST_CASE("Where a device has to be heard of, it is not absent", "[room]") {
   CHECK_FALSE(world.is_absent);
 }
 
-TEST_CASE("A flow whose peer does not answer is waited for within bounds, the second time not at all",
-          "[room]") {
+TEST_CASE("A flow whose peer does not answer is waited for within bounds, the second time not at all", "[room]") {
   World world;
   auto& flow = world.flow(Role::acceptor, kFar);
   auto& link = world.link(flow, Lane::rdma);

@@ -1,5 +1,6 @@
-// Two flows over a link that dies at one end, of which the other hears by the first one's word alone: what one program sent is what the
-// other reads. The link is in memory, and delivers when it is told to; the TCP connection and all else are the library's own.
+// Two flows over a link that dies at one end, of which the other hears by the first one's word alone: what one program
+// sent is what the other reads. The link is in memory, and delivers when it is told to; the TCP connection and all else
+// are the library's own.
 
 #include <algorithm>
 #include <array>
@@ -12,7 +13,8 @@ using namespace rsock::engine;
 
 namespace {
 
-// Either end says its last, ends its stream, and `fail` comes then, before any of that has arrived: the other reads it all the same.
+// Either end says its last, ends its stream, and `fail` comes then, before any of that has arrived: the other reads it
+// all the same.
 template <class Fail>
 void last_is_read(Fail fail) {
   for (const bool first : {true, false}) {
@@ -62,7 +64,8 @@ size_t read_to_end(Ends& ends, End& reader) {
 
 }  // namespace
 
-TEST_CASE("what was sent before the end of a stream comes before it, where the link fails at the reader's end alone", "[severed]") {
+TEST_CASE("what was sent before the end of a stream comes before it, where the link fails at the reader's end alone",
+          "[severed]") {
   last_is_read([](End&, End& reader) { reader.link->fail(Reason::link_failed); });
 }
 
@@ -73,7 +76,8 @@ TEST_CASE("the same, where it fails at the writer's end alone", "[severed]") {
   });
 }
 
-// The acceptor's token is on TCP, behind bytes that went there before and are unread; its ring has more; and then it closes.
+// The acceptor's token is on TCP, behind bytes that went there before and are unread; its ring has more; and then it
+// closes.
 TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[severed]") {
   auto& ends = *new Ends;
   ends.connect();
@@ -104,15 +108,18 @@ TEST_CASE("to write to a peer that closed loses nothing of what it had sent", "[
   });
 }
 
-// The way back brings more than TCP has room for; the reader has ended its own stream, reads nothing yet, and the writer closes.
-TEST_CASE("a peer that has ended its stream gets all that it is owed, also from a program that has closed", "[severed]") {
+// The way back brings more than TCP has room for; the reader has ended its own stream, reads nothing yet, and the
+// writer closes.
+TEST_CASE("a peer that has ended its stream gets all that it is owed, also from a program that has closed",
+          "[severed]") {
   for (const bool first : {true, false}) {
     auto& ends = *new Ends;
     ends.connect(kSmallBuffers);
     ends.enter();
     auto& writer = first ? ends.acceptor : ends.connector;
     auto& reader = first ? ends.connector : ends.acceptor;
-    REQUIRE(ends.eventually([&] { return writer.flow->stage() == Stage::lane && reader.flow->stage() == Stage::lane; }));
+    REQUIRE(
+        ends.eventually([&] { return writer.flow->stage() == Stage::lane && reader.flow->stage() == Stage::lane; }));
     size_t written = 0;
     ends.with_both([&] {
       written = fill(writer);
@@ -129,8 +136,8 @@ TEST_CASE("a peer that has ended its stream gets all that it is owed, also from 
   }
 }
 
-// S gives its cutover up, and what it held waits behind what TCP has. C's token may come; but a C that says nothing is no reason to
-// let that fall.
+// S gives its cutover up, and what it held waits behind what TCP has. C's token may come; but a C that says nothing is
+// no reason to let that fall.
 TEST_CASE("what was held in front of a silent peer goes, also from a program that has closed", "[severed]") {
   auto& ends = *new Ends;
   ends.connect(kSmallBuffers);
@@ -151,7 +158,8 @@ TEST_CASE("what was held in front of a silent peer goes, also from a program tha
   CHECK(read_to_end(ends, connector) == written + 4);
 }
 
-// The writer's process ends between its frame and what it was to send again. To the kernel that is an end of the stream like any other.
+// The writer's process ends between its frame and what it was to send again. To the kernel that is an end of the stream
+// like any other.
 TEST_CASE("an end in the middle of the way back is no end of the stream", "[severed]") {
   const bool taken = GENERATE(false, true);  // some of it by the reader, before
   for (const bool first : {true, false}) {
@@ -338,8 +346,8 @@ struct Stream {
 
 }  // namespace
 
-// Bytes go both ways; links fail at either end, sooner or later at the other, with messages on the way that arrive or do not; the flows
-// enter again; each end says at some time that it has said all.
+// Bytes go both ways; links fail at either end, sooner or later at the other, with messages on the way that arrive or
+// do not; the flows enter again; each end says at some time that it has said all.
 TEST_CASE("whatever fails when, each end reads what the other sent, and then its end", "[severed]") {
   constexpr int kRounds = 200, kSteps = 150, kMostFailures = 6;
   auto& ends = *new Ends;
@@ -360,18 +368,26 @@ TEST_CASE("whatever fails when, each end reads what the other sent, and then its
       ends.with_both([&] {
         switch (any(8)) {
           case 0:
-          case 1: if (&stream != mute) stream.write(1 + any(3000)); break;
+          case 1:
+            if (&stream != mute) stream.write(1 + any(3000));
+            break;
           case 2:
           case 3: stream.read(1 + any(3000)); break;
           case 4:
-          case 5: for (auto messages = any(8); messages > 0 && Ends::deliver(end); --messages) {} break;
+          case 5:
+            for (auto messages = any(8); messages > 0 && Ends::deliver(end); --messages) {
+            }
+            break;
           case 6:
             if (any(4) == 0 && end.link->alive() && failures++ < kMostFailures) {
               end.link->fail(Reason::link_failed);
             }
-            enters = std::none_of(both.begin(), both.end(), [](auto* it) { return it->link->alive() || !it->flow->eligible(); });
+            enters = std::none_of(both.begin(), both.end(),
+                                  [](auto* it) { return it->link->alive() || !it->flow->eligible(); });
             break;
-          case 7: if (step > ending && &stream != mute) stream.shutdown(); break;
+          case 7:
+            if (step > ending && &stream != mute) stream.shutdown();
+            break;
         }
         return true;
       });

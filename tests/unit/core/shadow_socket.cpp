@@ -88,7 +88,8 @@ TEST_CASE("a mark that comes in parts is taken as it comes, and is the program's
     it.say("of forty bytes, all of them...");
     it.say("more");
     CHECK(*it.socket->peek(0, mark) == mark.size());
-    CHECK(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()) == "the token of forty bytes, all of them...");
+    CHECK(std::string_view(reinterpret_cast<const char*>(mark.data()), mark.size()) ==
+          "the token of forty bytes, all of them...");
     if (is_mark) {
       it.socket->take_mark();
       CHECK(it.socket->position_in() == mark.size());

@@ -1,7 +1,6 @@
 // The queue of a link over shared memory, with peers that keep to it and peers that do not.
 
 #include <catch2/catch.hpp>
-
 #include <cstring>
 #include <memory>
 #include <random>

@@ -1,11 +1,11 @@
 // Segments as peers may offer them.
 
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <catch2/catch.hpp>
 
 #include "core/fabric/shm/segment.hpp"
 

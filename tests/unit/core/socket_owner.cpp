@@ -117,16 +117,15 @@ TEST_CASE("Lines of the kernel's table", "[socket_owner]") {
   CHECK(to_string(v6.local) == "[::1]:7200");
   CHECK(v6.owner == 65534);
 
-  CHECK_FALSE(counts(
-      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"));
+  CHECK_FALSE(
+      counts("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"));
   CHECK_FALSE(
       counts("   3: 0200007F:1C20 00000000:0000 0A 00000000:00000000 00:00000000 00000000   998        0 "
              "41237 1"));  // listens
   CHECK_FALSE(
       counts("   3: 0200007F:1C20 0100007F:D2F4 01 00000000:00000000 00:00000000 00000000     0        0 0 "
              "1"));  // not accepted
-  CHECK_FALSE(counts(
-      "   3: 0200007F:1C20 0100007F:D2F4 06 00000000:00000000 00:00000000 00000000     0        0 5 1"));
+  CHECK_FALSE(counts("   3: 0200007F:1C20 0100007F:D2F4 06 00000000:00000000 00:00000000 00000000     0        0 5 1"));
   CHECK_FALSE(counts("   3: 0200007F:1C20 0100007F:D2F4 01 00000000:00000000 00:00000000 00000000"));
   CHECK_FALSE(counts("   3: 0200007F:1C20 0100007F: 01 00000000:00000000 00:00000000 00000000 0 0 5"));
   CHECK_FALSE(counts(""));

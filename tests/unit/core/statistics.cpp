@@ -1,11 +1,10 @@
 #include "core/base/statistics.hpp"
 
-#include <catch2/catch.hpp>
-
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
+#include <catch2/catch.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,7 +14,9 @@ using nlohmann::json;
 
 namespace {
 
-json parsed(Statistics& counts, std::string_view program = "redis-server") { return json::parse(counts.to_json(program)); }
+json parsed(Statistics& counts, std::string_view program = "redis-server") {
+  return json::parse(counts.to_json(program));
+}
 
 }  // namespace
 
@@ -88,7 +89,8 @@ TEST_CASE("each reason has a key of its own", "[statistics]") {
 }
 
 TEST_CASE("durations are known to a quarter of an octave", "[statistics]") {
-  for (const uint64_t us : {0ull, 1ull, 3ull, 4ull, 7ull, 8ull, 9ull, 100ull, 1000ull, 5000ull, 1'000'000ull, 3'600'000'000ull}) {
+  for (const uint64_t us :
+       {0ull, 1ull, 3ull, 4ull, 7ull, 8ull, 9ull, 100ull, 1000ull, 5000ull, 1'000'000ull, 3'600'000'000ull}) {
     Durations one;
     one.add(microseconds(us));
     INFO(us);

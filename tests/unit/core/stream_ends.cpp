@@ -162,15 +162,9 @@ TEST_CASE("an error is shown once, and then reads give 0 and writes EPIPE", "[st
     CHECK(ends.readiness(false) == (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR));
     CHECK(*ends.read_end(true) == 0);  // what lies in front of it is read first, an end in order, too
     switch (by) {
-      case By::read:
-        CHECK(ends.read_end(false).is(ETIMEDOUT));
-        break;
-      case By::write:
-        CHECK(ends.may_write(false).is(ETIMEDOUT));
-        break;
-      case By::option:
-        CHECK(ends.take_error() == ETIMEDOUT);
-        break;
+      case By::read: CHECK(ends.read_end(false).is(ETIMEDOUT)); break;
+      case By::write: CHECK(ends.may_write(false).is(ETIMEDOUT)); break;
+      case By::option: CHECK(ends.take_error() == ETIMEDOUT); break;
     }
     CHECK(ends.failure() == Failure::shown);
     CHECK(ends.readiness(false) == (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP));
@@ -244,10 +238,9 @@ std::string key(const Pair& pair) {
   std::string text;
   for (const auto& side : pair) {
     for (const auto each :
-         {int(side.ends.closing()), int(side.ends.aborts()), int(side.ends.told()),
-          int(side.ends.ended_before_reset()), int(side.ends.peer()), int(side.ends.failure()),
-          int(side.ends.read_shut()), int(side.ends.write_shut()), int(side.ends.reset_due()), int(side.sent),
-          int(side.landed), int(side.ends.total().value_or(9))})
+         {int(side.ends.closing()), int(side.ends.aborts()), int(side.ends.told()), int(side.ends.ended_before_reset()),
+          int(side.ends.peer()), int(side.ends.failure()), int(side.ends.read_shut()), int(side.ends.write_shut()),
+          int(side.ends.reset_due()), int(side.sent), int(side.landed), int(side.ends.total().value_or(9))})
       text += static_cast<char>('0' + each);
     for (const auto& message : side.to_it)
       text += static_cast<char>('a' + static_cast<int>(message.kind)), text += std::to_string(message.total);
@@ -259,17 +252,10 @@ std::string key(const Pair& pair) {
 // As Flow does what the machine says.
 void say(Side& self, Side& other) {
   for (;;) switch (self.ends.next_word(true)) {
-      case Word::nothing:
-        return;
-      case Word::fin:
-        other.to_it.push_back({Message::Kind::fin, self.sent});
-        break;
-      case Word::fin_closed:
-        other.to_it.push_back({Message::Kind::fin_closed, self.sent});
-        break;
-      case Word::reset:
-        other.to_it.push_back({Message::Kind::reset});
-        break;
+      case Word::nothing: return;
+      case Word::fin: other.to_it.push_back({Message::Kind::fin, self.sent}); break;
+      case Word::fin_closed: other.to_it.push_back({Message::Kind::fin_closed, self.sent}); break;
+      case Word::reset: other.to_it.push_back({Message::Kind::reset}); break;
     }
 }
 

@@ -13,9 +13,7 @@ using Name = Timers::Name;
 
 namespace {
 
-Time at(int64_t ms) {
-  return Time(milliseconds(ms));
-}
+Time at(int64_t ms) { return Time(milliseconds(ms)); }
 
 std::vector<Name> due(Timers& timers, int64_t ms) {
   std::vector<Name> names;

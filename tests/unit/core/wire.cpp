@@ -1,9 +1,8 @@
 // The formats that cross from one host to another. The bytes below are the protocol: a change of them needs a new
 // wire::kVersion, not a new expectation.
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -103,7 +102,8 @@ const Golden kGolden[] = {
     {"Retire", Retire{kTo, true, false}, "0b000000 5a5b5c5d 00a1b2c3 01 00"},
     {"Credit", Credit{}, "0c000000 5a5b5c5d"},
     {"Pieces", Pieces{kOnePiece}, "0d000000 5a5b5c5d 00a1b2c3 0003 616263"},
-    {"Witness", Witness{kTo, counted<WitnessCode>(0xe0)}, "0e000000 5a5b5c5d 00a1b2c3 e0e1e2e3e4e5e6e7e8e9eaebecedeeef"},
+    {"Witness", Witness{kTo, counted<WitnessCode>(0xe0)},
+     "0e000000 5a5b5c5d 00a1b2c3 e0e1e2e3e4e5e6e7e8e9eaebecedeeef"},
 };
 static_assert(std::variant_size_v<Body> == std::size(kGolden));
 
@@ -178,7 +178,8 @@ TEST_CASE("messages: the ends of each range", "[wire]") {
     CHECK(survives(message(Grow{0, {kMax, std::numeric_limits<uint32_t>::max(), size}})));
   for (const auto cause : {DeclineCause::unknown_flow, DeclineCause::resources, DeclineCause::unwilling})
     CHECK(survives(message(Decline{0, cause})));
-  for (const uint32_t returned : {0u, 1u, 0xffffffffu}) CHECK(decode_message(encoded({returned, Credit{}}))->returned == returned);
+  for (const uint32_t returned : {0u, 1u, 0xffffffffu})
+    CHECK(decode_message(encoded({returned, Credit{}}))->returned == returned);
   auto far = v6();
   far.address.bytes.fill(0xff), far.port = 0xffff;
   CHECK(survives(message(Claim{0, far, far, kRing, Nonce{}})));
@@ -212,10 +213,10 @@ TEST_CASE("messages: pieces are packed and come apart", "[wire]") {
 }
 
 TEST_CASE("messages: pieces that are none", "[wire]") {
-  CHECK_FALSE(accepted(bytes("0d000000 00000000")));                               // no piece
-  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0000")));                 // an empty one
-  CHECK_FALSE(accepted(bytes("0d000000 00000000 01000000 0001 61")));              // no slot
-  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0002 61")));              // longer than the message
+  CHECK_FALSE(accepted(bytes("0d000000 00000000")));                                 // no piece
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0000")));                   // an empty one
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 01000000 0001 61")));                // no slot
+  CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0002 61")));                // longer than the message
   CHECK_FALSE(accepted(bytes("0d000000 00000000 00a1b2c3 0001 61 00a1b2c3 0001")));  // the second one, too
   CHECK(accepted(bytes("0d000000 00000000 00a1b2c3 0001 61 00a1b2c3 0001 62")));
 }
@@ -223,7 +224,8 @@ TEST_CASE("messages: pieces that are none", "[wire]") {
 TEST_CASE("messages: a part or more than one is none", "[wire]") {
   CHECK_FALSE(accepted({}));
   for_each_kind([](const Message&, const Bytes& hex) {
-    for (size_t size = 0; size < hex.size(); ++size) CHECK_FALSE(accepted(Bytes(hex.begin(), hex.begin() + static_cast<ptrdiff_t>(size))));
+    for (size_t size = 0; size < hex.size(); ++size)
+      CHECK_FALSE(accepted(Bytes(hex.begin(), hex.begin() + static_cast<ptrdiff_t>(size))));
     auto longer = hex;
     while (longer.size() < kMessageMax + 2) {
       longer.push_back(0);
@@ -356,12 +358,14 @@ TEST_CASE("greetings: what is one and what is not", "[wire]") {
   // A welcome names receives that a link can live on; a refusal names none.
   const auto welcome = [](uint32_t receives) { return encode(Greeting{kVersion, Verdict::welcome, 1, receives}); };
   for (const auto receives : {kFewestReceives, 128u, kMostReceives}) CHECK(decode_answer(welcome(receives)));
-  for (const auto receives : {0u, kFewestReceives - 1, kMostReceives + 1, UINT32_MAX}) CHECK_FALSE(decode_answer(welcome(receives)));
+  for (const auto receives : {0u, kFewestReceives - 1, kMostReceives + 1, UINT32_MAX})
+    CHECK_FALSE(decode_answer(welcome(receives)));
   CHECK(decode_answer(encode(Greeting{kVersion, Verdict::linked, 1, 0})));
 }
 
 TEST_CASE("greetings: a request says which end dials", "[wire]") {
-  const auto hex = bytes("7273636b 0002 0000 0102030405060708 00000080 00020000 00 0a000001000000000000000000000000 18eb");
+  const auto hex =
+      bytes("7273636b 0002 0000 0102030405060708 00000080 00020000 00 0a000001000000000000000000000000 18eb");
   Hello sent{{kVersion, Verdict::welcome, 0x0102030405060708, 128, {}}, {}};
   sent.acceptor.address.bytes = {10, 0, 0, 1};
   sent.acceptor.port = 6379;
@@ -391,7 +395,9 @@ TEST_CASE("greetings: a request says which end dials", "[wire]") {
 }
 
 TEST_CASE("greetings: two ends speak the newest version that both know", "[wire]") {
-  const auto common = [](uint16_t newest, uint16_t oldest) { return Greeting{.version = newest, .oldest = oldest}.common(); };
+  const auto common = [](uint16_t newest, uint16_t oldest) {
+    return Greeting{.version = newest, .oldest = oldest}.common();
+  };
   CHECK(common(kVersion, kVersion) == kVersion);
   CHECK(common(kVersion + 1, kVersion) == kVersion);
   CHECK(common(kVersion + 7, kOldestVersion) == kVersion);
@@ -441,7 +447,8 @@ TEST_CASE("frames: the bytes", "[wire]") {
 TEST_CASE("frames: every bit but those of the two counts is checked", "[wire]") {
   const auto token = counted<Mark>(1);
   const auto good = encode(token, Frame{FrameKind::resume, 0});
-  for (const auto kind : {FrameKind::leave, FrameKind::aside}) CHECK(decode_frame(encode(token, {kind, 7}), token)->kind == kind);
+  for (const auto kind : {FrameKind::leave, FrameKind::aside})
+    CHECK(decode_frame(encode(token, {kind, 7}), token)->kind == kind);
   for (size_t bit = 0; bit < kFrameSize * 8; ++bit) {
     CAPTURE(bit);
     auto other = good;
