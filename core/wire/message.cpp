@@ -10,15 +10,12 @@ namespace {
 
 // Each body is listed once, as its fields in order; writing and reading both follow that list.
 template <class Visit>
-void fields(auto& body, Visit visit) requires requires {
-  body.to;
-} || requires {
-  body.from;
-} || requires {
-  body.packed;
-} || requires {
-  body.proof;
-} || std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit> {
+// clang-format off
+void fields(auto& body, Visit visit)
+  requires requires { body.to; } || requires { body.from; } || requires { body.packed; } || requires { body.proof; } ||
+           std::is_same_v<std::remove_cvref_t<decltype(body)>, Credit>
+{
+  // clang-format on
   using Kind = std::remove_cvref_t<decltype(body)>;
   if constexpr (std::is_same_v<Kind, Key>) {
     visit(body.key), visit(body.proof);

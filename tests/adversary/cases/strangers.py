@@ -4,7 +4,7 @@ work, on TCP or in a lane of their own."""
 import re
 import subprocess
 
-from lab import PORTS, eventually, require
+from lab import PORTS, require
 from principals import ALICE, BOB, MALLORY, as_namespace_root, as_user
 
 ROOT = []  # what runs it: nothing

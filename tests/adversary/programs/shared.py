@@ -9,7 +9,7 @@ import struct
 import time
 
 import keys
-from near_peer import (ACCEPT, BODIES, BODY, DATA, DEPTH, ENTRIES, ENTRY, KEY, MESSAGE, OURS, RING, RINGS, SIZE, SLOT, Link, greeting,
+from near_peer import (ACCEPT, BODIES, BODY, DEPTH, ENTRIES, ENTRY, KEY, MESSAGE, OURS, RING, RINGS, SLOT, Link, greeting,
                        message, segment)
 
 WELCOME, LINKED = 0, 2

@@ -10,7 +10,6 @@ talk.py crowd ADDRESS PORT COUNT SECONDS: so many of these at once.
 Both print "wrong: ..." at a line that is not right, or at bytes that nobody sent, and end the connection."""
 
 import hashlib
-import os
 import socket
 import sys
 import threading

@@ -23,7 +23,6 @@ def wait(sock, way):
 
 def main(host, port, way):
     client = resp.connect(host, port)
-    begin = time.time()
     print("ready", flush=True)
     try:
         if way == "send":
@@ -31,7 +30,6 @@ def main(host, port, way):
                 client.sock.sendall(b"x" * 65536)
         elif way == "idle":
             sys.stdin.read()
-            begin = time.time()
             how = repr(client.ask("PING"))
         else:
             client.send("BLPOP", "nothing", 0)
