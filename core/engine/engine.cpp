@@ -40,17 +40,26 @@ Vacant& vacant() {
 Engine::Engine(const Settings& with) : settings(with), identity(random_identity()) {}
 Engine::~Engine() = default;
 
-bool Engine::poll_sources() {
+bool Engine::poll_sources(Look look) {
   int found = 0;
-  for (size_t i = 0; i < completions_.size(); ++i) found += completions_[i]->poll();
+  for (size_t i = 0; i < completions_.size(); ++i) found += (completions_[i]->*look)();
   polls.store(polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return found > 0;
 }
 
 bool Engine::poll() {
+  bool rung = false;
+  for (auto* source : completions_) rung |= source->listen();
+  if (rung) rearm();
+  return poll(&fabric::Completions::poll);
+}
+
+bool Engine::glance() { return poll(&fabric::Completions::glance); }
+
+bool Engine::poll(Look look) {
   assert(!handling_);
   handling_ = true;
-  bool found = poll_sources();
+  bool found = poll_sources(look);
   if (!ended_.empty()) decide_ends(), found = true;
   handling_ = false;
   return found;
@@ -59,7 +68,7 @@ bool Engine::poll() {
 // What the peers posted before these ends has completed already; it may be several batches.
 void Engine::decide_ends() {
   while (!ended_.empty()) {
-    for (int rounds = 0; rounds < kMostRounds && poll_sources(); ++rounds) {
+    for (int rounds = 0; rounds < kMostRounds && poll_sources(&fabric::Completions::look_everywhere); ++rounds) {
     }
     for (const auto& flow : std::exchange(ended_, {})) flow->decide_end();
   }
@@ -86,8 +95,12 @@ void Engine::arm() {
 
 void Engine::acknowledge() {
   for (auto* source : completions_) source->acknowledge();
+  rearm();
+}
+
+// Whoever took the event may not be the one who sleeps on it.
+void Engine::rearm() {
   armed_ = false;
-  // Whoever takes the event may not be the one who sleeps on it.
   if (asleep > 0 || guarded) arm();
 }
 
@@ -142,19 +155,44 @@ void Engine::forget(Flow& flow) {
   flows_.erase(found);
 }
 
-void Engine::add_connector(Flow& flow) { connectors_.push_back(&flow); }
-void Engine::remove_connector(Flow& flow) { std::erase(connectors_, &flow); }
+// One that is inside connect(2) has no name yet.
+void Engine::add_connector(Flow& flow) {
+  if (flow.local().port == 0)
+    unnamed_.push_back(&flow);
+  else
+    connectors_.emplace(flow.local(), &flow);
+}
+
+void Engine::remove_connector(Flow& flow) {
+  std::erase(unnamed_, &flow);
+  const auto [begin, end] = connectors_.equal_range(flow.local());
+  const auto found = std::find_if(begin, end, [&](const auto& one) { return one.second == &flow; });
+  if (found != end) connectors_.erase(found);
+}
+
+void Engine::name_connector(Flow& flow, const Endpoint& local, const Endpoint& remote) {
+  remove_connector(flow);
+  flow.set_endpoints(local, remote);
+  add_connector(flow);
+}
+
+// The kernel knows their names before we are told.
+void Engine::name_connectors() {
+  for (auto* flow : std::vector(unnamed_)) {
+    sockaddr_storage address{};
+    Endpoint local;
+    if (sys::getsockname(flow->shadow(), address) && parse(reinterpret_cast<sockaddr&>(address), local) &&
+        local.port != 0)
+      name_connector(*flow, local, flow->remote());
+  }
+}
 
 Flow* Engine::find_connector(const wire::Claim& claim, const Link& link) {
-  for (auto* flow : connectors_) {
-    if (flow->local().port == 0) {  // still inside connect(2): the kernel knows the address before we are told
-      sockaddr_storage address{};
-      Endpoint local;
-      if (!sys::getsockname(flow->shadow(), address) || !parse(reinterpret_cast<sockaddr&>(address), local)) continue;
-      if (local != claim.connector) continue;
-      flow->set_endpoints(local, flow->remote());
-    }
-    if (flow->local() != claim.connector || !flow->candidacy().wanted().has(link.lane())) continue;
+  name_connectors();
+  const auto [begin, end] = connectors_.equal_range(claim.connector);
+  for (auto at = begin; at != end; ++at) {
+    auto* flow = at->second;
+    if (!flow->candidacy().wanted().has(link.lane())) continue;
     if (settings.check_peer_address && (flow->remote() != claim.acceptor || link.peer() != flow->remote().address))
       continue;
     return flow;

@@ -53,6 +53,9 @@ class Engine {
   // Handles what completed, in the order in which it did, and then what followed from it; true if there was anything.
   // Polling never nests: from within a handler of a completion this must not be called, nor drain().
   bool poll();
+  // The same for a thread that spins, which a poll() has to follow: what comes from peers that were silent for long may
+  // be missed.
+  bool glance();
   // Until nothing is left. False if there is no end to it: then it goes on another time.
   bool drain();
   // Handles what has completed by now, unless that is under way.
@@ -96,6 +99,8 @@ class Engine {
   const std::map<uint64_t, std::shared_ptr<Flow>>& flows() const { return flows_; }
   // Flows that a CLAIM may name, from before their connect(2) on.
   void add_connector(Flow& flow);
+  // Its ends are known, or others than before.
+  void name_connector(Flow& flow, const Endpoint& local, const Endpoint& remote);
   void remove_connector(Flow& flow);
   Flow* find_connector(const wire::Claim& claim, const Link& link);
   // From now on no flow is in a lane, and none will be, for this reason. Those in lanes begin to leave.
@@ -164,7 +169,11 @@ class Engine {
 
  private:
   void fail_idle_links(const Address& peer);
-  bool poll_sources();
+  using Look = int (fabric::Completions::*)();
+  bool poll(Look look);
+  bool poll_sources(Look look);
+  void rearm();
+  void name_connectors();
   void decide_ends();
 
   std::vector<fabric::Completions*> completions_;
@@ -178,7 +187,8 @@ class Engine {
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Flow>> flows_;
   std::vector<std::shared_ptr<Flow>> finished_;
-  std::vector<Flow*> connectors_;
+  std::multimap<Endpoint, Flow*> connectors_;  // by their own ends
+  std::vector<Flow*> unnamed_;
   std::optional<Reason> forgone_;
   std::vector<std::unique_ptr<Link>> links_;
   keys::KeyPair keys_;

@@ -93,8 +93,15 @@ class Connection {
 class Completions {
  public:
   virtual ~Completions() = default;
-  // Handles a batch; the number of completions it found.
+  // Handles a batch; the number of completions it found. Behind listen() it misses nothing that a peer has posted, but
+  // for what it posted and died before its call was over.
   virtual int poll() = 0;
+  // Whether events were taken off the descriptor since poll() needs them: whoever sleeps on it needs arm() again.
+  virtual bool listen() { return false; }
+  // For a thread that looks again and again: may miss what comes from those that were silent for long.
+  virtual int glance() { return poll(); }
+  // Misses nothing.
+  virtual int look_everywhere() { return poll(); }
   // Asks for an event at the next completion. Poll again before sleeping: what came before the arming gives no event.
   virtual void arm() = 0;
   // Takes the events off the descriptor.

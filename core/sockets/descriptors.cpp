@@ -194,7 +194,7 @@ void connected(int fd, int error) {
   flow.candidacy().expect();
   auto remote = flow.remote();
   if (remote.address.unspecified()) remote.address = local.address;  // connect(2) to no address: to this host
-  flow.set_endpoints(local, remote);
+  section.engine().name_connector(flow, local, remote);
   section.engine().is_young(flow);
 }
 

@@ -122,7 +122,7 @@ bool spin(Section& section, std::optional<Time> deadline, const std::function<bo
   spinning = true;
   bool found = false;
   for (;;) {
-    for (int i = 0; i < kPolls && !found; ++i) found = engine.poll() && ready(time);
+    for (int i = 0; i < kPolls && !found; ++i) found = engine.glance() && ready(time);
     // What another thread polled, or the kernel has.
     if (found || (found = ready(time = now())) || time >= stop) break;
     // A handler that was put off has waited long enough: it runs when the thread sleeps.

@@ -1,13 +1,13 @@
 // Round trips, or silence, of an epoll program among a crowd of idle descriptors.
 //
 //   crowd server ADDRESS PORT BYTES IDLE
-//   crowd client ADDRESS PORT BYTES IDLE FLOWS ROUNDS [QUIET_MS]
+//   crowd client ADDRESS PORT BYTES IDLE FLOWS ROUNDS [QUIET_MS [PROCESSES]]
 //
 // Each end has IDLE eventfds in its epoll set that are never written to; the client makes FLOWS more connections that
-// carry a few messages and then nothing. The client plays rounds over one connection, each end waiting in epoll_wait
-// before it reads; with QUIET_MS both ends wait that long for nothing instead. The server prints "listening" and ends
-// with the first connection. One line of JSON each: the client's round-trip times in microseconds, and the CPU time
-// that an end used in the quiet time, in ms.
+// carry a few messages and then nothing, and so do PROCESSES others, with a connection each. The client plays rounds
+// over one connection, each end waiting in epoll_wait before it reads; with QUIET_MS both ends wait that long for
+// nothing instead. The server prints "listening" and ends with the first connection. One line of JSON each: the
+// client's round-trip times in microseconds, and the CPU time that an end used in the quiet time, in ms.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -147,9 +148,54 @@ int connected(const sockaddr_in& name) {
   return fd;
 }
 
-void play(const sockaddr_in& name, size_t bytes, long idle, long flows, size_t rounds, int quiet_ms) {
+constexpr int kWarmUp = 20;  // for each flow
+
+// Processes that say a little over a connection of their own, and are silent from then on, until this is destroyed.
+class Others {
+ public:
+  Others(const sockaddr_in& name, size_t bytes, long count) {
+    int ready[2];
+    if (pipe(ready) != 0 || pipe(over_) != 0) die("pipe");
+    for (long i = 0; i < count; ++i) {
+      const auto child = fork();
+      if (child < 0) die("fork");
+      if (child > 0) continue;
+      close(over_[1]);
+      one(name, bytes, ready[1]);
+    }
+    close(over_[0]), close(ready[1]);
+    char byte;
+    for (long i = 0; i < count; ++i)
+      if (read(ready[0], &byte, 1) != 1) errno = ECHILD, die("one of the processes");
+    close(ready[0]);
+  }
+  ~Others() {
+    close(over_[1]);
+    while (wait(nullptr) > 0) {
+    }
+  }
+  Others(const Others&) = delete;
+  Others& operator=(const Others&) = delete;
+
+ private:
+  [[noreturn]] void one(const sockaddr_in& name, size_t bytes, int ready) {
+    constexpr useconds_t kPause = 5000;  // by which the connection grows old enough for a lane
+    Player player{Set(1), std::vector<char>(bytes), std::vector<char>(bytes)};
+    const int fd = connected(name);
+    player.set.add(fd);
+    for (int turn = 0; turn < 5 * kWarmUp; ++turn) player.round(fd, kEcho), usleep(kPause);
+    char byte = 0;
+    if (write(ready, &byte, 1) != 1) _exit(1);
+    (void)!read(over_[0], &byte, 1);
+    std::exit(0);
+  }
+
+  int over_[2];
+};
+
+void play(const sockaddr_in& name, size_t bytes, long idle, long flows, size_t rounds, int quiet_ms, long processes) {
+  const Others others(name, bytes, processes);
   Player player{Set(idle), std::vector<char>(bytes), std::vector<char>(bytes)};
-  constexpr int kWarmUp = 20;      // for each flow
   constexpr long kWarmUpMs = 500;  // which a run under the preload needs to enter its lane
   std::vector<int> all;
   for (long i = 0; i <= flows; ++i) {
@@ -186,7 +232,7 @@ int main(int argc, char** argv) {
   if (!enough || bytes <= 0 || inet_pton(AF_INET, argv[2], &name.sin_addr) != 1)
     return std::fprintf(stderr,
                         "usage: crowd server ADDRESS PORT BYTES IDLE | client ADDRESS PORT BYTES IDLE FLOWS ROUNDS "
-                        "[QUIET_MS]\n"),
+                        "[QUIET_MS [PROCESSES]]\n"),
            2;
   name.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[3])));
   alarm(120);  // a run that hangs is ended
@@ -194,5 +240,5 @@ int main(int argc, char** argv) {
     serve(name, std::vector<char>(static_cast<size_t>(bytes)), std::atol(argv[5]));
   else
     play(name, static_cast<size_t>(bytes), std::atol(argv[5]), std::atol(argv[6]), std::strtoul(argv[7], nullptr, 10),
-         argc > 8 ? std::atoi(argv[8]) : 0);
+         argc > 8 ? std::atoi(argv[8]) : 0, argc > 9 ? std::atol(argv[9]) : 0);
 }

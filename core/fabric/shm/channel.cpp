@@ -53,6 +53,12 @@ ExposedFd Channel::hand_back() {
   return std::move(bell_);
 }
 
+// What came before is found at the next look.
+void Channel::attach(Sink& sink) {
+  sink_ = &sink;
+  hub_.rouse(*this);
+}
+
 bool Channel::post_write(const flow::TxRing::Write& write, uint32_t immediate, bool) {
   writer_.post_data(immediate, write.length);
   wake();
@@ -66,6 +72,8 @@ bool Channel::post_message(std::span<const uint8_t> bytes, bool) {
 }
 
 void Channel::wake() {
+  seat.in_vain = 0;  // an answer is likely
+  if (!seat.awake) hub_.rouse(*this);
   if (!writer_.must_wake()) return;
   const uint8_t ring = 1;
   const auto rung = sys::send(bell_.get(), &ring, sizeof ring, MSG_DONTWAIT | MSG_NOSIGNAL);

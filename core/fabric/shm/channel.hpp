@@ -23,7 +23,7 @@ class Channel final : public Connection {
           uid_t user);
   ~Channel() override;
 
-  void attach(Sink& sink) override { sink_ = &sink; }
+  void attach(Sink& sink) override;
   void detach() override { sink_ = nullptr; }
   bool post_write(const flow::TxRing::Write& write, uint32_t immediate, bool signaled) override;
   bool post_message(std::span<const uint8_t> bytes, bool signaled) override;
@@ -53,6 +53,7 @@ class Channel final : public Connection {
   // else, for good.
   bool hear();
   void hang_up();
+  Hub::Seat seat;
 
  private:
   void wake();
