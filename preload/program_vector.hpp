@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <new>
 #include <span>
-#include <vector>
 
+#include "core/sockets/signals.hpp"
 #include "core/sockets/sockets.hpp"
 #include "preload/program_memory.hpp"
 
@@ -99,7 +99,7 @@ class ProgramVector {
 
   iovec one_{};
   std::array<iovec, 8> few_;  // our copies, which stay what they were when they were checked
-  std::vector<iovec> many_;
+  sockets::HeldVector<iovec> many_;
   std::span<const iovec> parts_;
   size_t total_ = 0;
   bool cut_ = false;

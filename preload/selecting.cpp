@@ -3,10 +3,10 @@
 
 #include <array>
 #include <climits>
-#include <vector>
 
 #include "core/base/own.hpp"
 #include "core/base/time_left.hpp"
+#include "core/sockets/signals.hpp"
 #include "preload/open_descriptors.hpp"
 #include "preload/shell.hpp"
 #include "preload/waiting.hpp"
@@ -117,7 +117,7 @@ class Bits {
   fd_set* programs_;
   size_t size_;
   std::array<Word, FD_SETSIZE / kBits> few_;
-  std::vector<Word> many_;
+  sockets::HeldVector<Word> many_;
   bool good_;
 };
 

@@ -5,10 +5,10 @@
 
 #include <array>
 #include <tuple>
-#include <vector>
 
 #include "core/base/copy.hpp"
 #include "core/base/time_left.hpp"
+#include "core/sockets/signals.hpp"
 #include "preload/shell.hpp"
 
 namespace real = rsock::real;
@@ -49,7 +49,7 @@ class List {
 
  private:
   std::array<pollfd, 16> few_;
-  std::vector<pollfd> many_;
+  sockets::HeldVector<pollfd> many_;
   std::span<pollfd> list_;
   bool good_ = false;
 };
@@ -174,7 +174,7 @@ template <class... More>
 [[gnu::noinline, gnu::cold]] int came_back(int found, int set, epoll_event* events, More... more) {
   if (found <= 0) return found;
   const auto left = sockets::guarded([&]() -> rsock::Result<int> {
-    std::vector<epoll_event> own(static_cast<size_t>(found));
+    sockets::HeldVector<epoll_event> own(static_cast<size_t>(found));
     if (!get_all(std::span(own), events)) return rsock::Errno{EFAULT};
     const int count = rsock::sockets::epoll_waited(set, own.data(), found);
     if (!put_all(events, std::span(own).first(static_cast<size_t>(count)))) return rsock::Errno{EFAULT};

@@ -310,7 +310,7 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
   // Only what can be put back may be read: the kernel takes no pipe and no socket either.
   if (kernel.syscall(SYS_lseek, in, 0, SEEK_CUR) < 0) return Errno{errno == ESPIPE && !offset ? EINVAL : errno};
   constexpr size_t kChunk = 64 << 10;
-  std::vector<std::byte> buffer(std::min(count, kChunk));
+  HeldVector<std::byte> buffer(std::min(count, kChunk));
   size_t done = 0;
   while (done < count) {
     const auto size = std::min(count - done, kChunk);

@@ -395,7 +395,7 @@ Answer<int> select(int count, fd_set* reads, fd_set* writes, fd_set* excepts, ti
   if (idle() || count < 0) return Answer<int>::pass();
   const auto begun = now();
   Bits in(reads), out(writes), urgent(excepts);
-  std::vector<pollfd> fds;
+  HeldVector<pollfd> fds;
   for (int fd = 0; fd < count; ++fd) {
     short events = 0;
     if (in.has(fd)) events |= POLLIN;

@@ -27,7 +27,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "core/base/copy.hpp"
 #include "core/base/result.hpp"
@@ -114,6 +116,26 @@ class Held {
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
 };
+
+// Memory that is taken where handlers run: none of them interrupts the allocator, which it may need itself.
+template <class T>
+struct HeldAllocator {
+  using value_type = T;
+  HeldAllocator() = default;
+  template <class Other>
+  HeldAllocator(const HeldAllocator<Other>&) {}
+  T* allocate(size_t count) {
+    const Held held;
+    return std::allocator<T>().allocate(count);
+  }
+  void deallocate(T* memory, size_t count) {
+    const Held held;
+    std::allocator<T>().deallocate(memory, count);
+  }
+  bool operator==(const HeldAllocator&) const = default;
+};
+template <class T>
+using HeldVector = std::vector<T, HeldAllocator<T>>;
 
 // While a p-call is under way its mask is in force, also where it does not sleep: what it blocks is put off.
 class Masked {

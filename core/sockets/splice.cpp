@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
 #include "core/base/unique_fd.hpp"
 #include "core/sockets/entry.hpp"
@@ -95,7 +94,7 @@ Answer<size_t> hand_on(int fd, int pipe, const OwnPipe& own, std::span<std::byte
 
 Answer<size_t> splice_in(int fd, int pipe, size_t size, unsigned flags, const Pipes& libc) {
   if (!moves(fd, pipe, O_RDONLY, size, flags)) return Answer<size_t>::pass();
-  std::vector<std::byte> space;
+  HeldVector<std::byte> space;
   for (;;) {
     if (const auto room = wait_for_room(pipe, flags, libc); !room) return Errno{room.error()};
     std::byte any;
@@ -115,7 +114,7 @@ Answer<size_t> splice_out(int pipe, int fd, size_t size, unsigned flags, const P
   if (!moves(fd, pipe, O_WRONLY, size, flags)) return Answer<size_t>::pass();
   const auto own = OwnPipe::make();
   if (!own) return unserved(fd), Answer<size_t>::pass();
-  std::vector<std::byte> bytes(std::min(size, own.holds));
+  HeldVector<std::byte> bytes(std::min(size, own.holds));
   size_t done = 0;
   while (done < size) {
     // Nothing more is waited for once something was moved.
