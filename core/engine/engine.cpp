@@ -328,7 +328,9 @@ void Engine::answer_family() {
 }
 
 bool Engine::start_service() {
-  if (!service_) service_ = Service::start(*this);
+  if (service_) return true;
+  service_ = Service::start(*this);
+  started_.store(service_.get(), std::memory_order_release);
   return service_ != nullptr;
 }
 

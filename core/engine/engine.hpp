@@ -150,8 +150,8 @@ class Engine {
   Orders orders;
   // Starts it, once. False if that failed: flows stay on TCP.
   bool start_service();
-  // For fork(2), which may come while the first flow starts it.
-  Service* service_if_any() const { return service_.get(); }
+  // Without the lock, too: a call of another thread may start it meanwhile.
+  Service* service_if_any() const { return started_.load(std::memory_order_acquire); }
   Service& service() { return *service_; }
   void ask_owner(Flow& flow);    // find out whose the socket at its other end is
   void is_young(Flow& flow);     // connected, or accepted and used: what is it worth?
@@ -194,6 +194,7 @@ class Engine {
   keys::KeyPair keys_;
   bool keyed_ = false;
   std::unique_ptr<Service> service_;
+  std::atomic<Service*> started_{nullptr};  // the same, for those without the lock
   std::unique_ptr<Family> family_;
 };
 

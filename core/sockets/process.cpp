@@ -123,16 +123,26 @@ void leave_to_kernel() {
   for (const auto& flow : flows) flow->leave(Reason::shared);
 }
 
-// Nothing of the library moves: its thread is not at work, and no call is under way.
+// Nothing of the library moves: its thread is not at work, and no call is under way. Another thread's call may start
+// the service until the lock is held.
 void stop() {
   hold();
-  if (auto* service = state.engine->service_if_any()) service->at_work.lock();
-  state.engine->lock.lock();
+  for (;;) {
+    auto* const service = state.engine->service_if_any();
+    if (service) {
+      service->await_begin();
+      service->at_work.lock();
+    }
+    state.engine->lock.lock();
+    if (service == state.engine->service_if_any()) return;
+    state.engine->lock.unlock();
+  }
 }
 
 void resume() {
+  auto* const service = state.engine->service_if_any();
   state.engine->lock.unlock();
-  if (auto* service = state.engine->service_if_any()) service->at_work.unlock();
+  if (service) service->at_work.unlock();
   let_go();
 }
 

@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <climits>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -88,6 +89,11 @@ void Service::watch(Flow& flow) {
 
 void Service::unwatch(Flow& flow) { events_.remove(flow.shadow()); }
 
+void Service::await_begin() const {
+  constexpr auto kLook = milliseconds(100);
+  while (begun_.load(std::memory_order_acquire) == 0) sys::futex_sleep(begun_, 0, kLook);
+}
+
 // A filter for all threads would kill one that is on its way out, however short that is.
 void Service::retire() {
   constexpr auto kPatience = milliseconds(1000);
@@ -105,7 +111,10 @@ void* Service::entry(void* self) {
   pthread_setname_np(pthread_self(), "rsock");
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   own::trusted = true;
-  static_cast<Service*>(self)->run();
+  auto& service = *static_cast<Service*>(self);
+  service.begun_.store(1, std::memory_order_release);
+  sys::futex_wake(service.begun_, INT_MAX);
+  service.run();
   return nullptr;
 }
 

@@ -26,6 +26,8 @@
 
 #include <pthread.h>
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -58,6 +60,9 @@ class Service final : private Room::Premises {
   // Held by the thread while it is at work, also in rdma-core and the loader: fork(2) waits for it, since a
   // child would find their locks taken for ever. Ranks before the engine's lock.
   Lock at_work;
+  // Returns when the thread is about to begin its first turn. Until then it may hold a lock of the allocator, which is
+  // not always libc's: that of a sanitizer makes room for each new thread, and does not know of fork.
+  void await_begin() const;
   // In a child of fork.
   static void forked();
   // A child of fork calls by the other end, if it has one. Under `at_work`.
@@ -127,6 +132,7 @@ class Service final : private Room::Premises {
   LastThread last_thread_;
   uint64_t programs_mask_ = 0;  // of the thread that started this one
   pthread_t thread_{};
+  std::atomic<uint32_t> begun_{0};
   bool called_ = false;   // in this turn
   bool in_need_ = false;  // of memory, in the last turn: the next comes at once
   Capturing capturing_;
