@@ -175,9 +175,10 @@ void Flow::close(bool hard) {
   const bool aborts = !ends_.both_ended() && !on_kernel() && (hard || readable_bytes() > 0);
   ends_.close(aborts);
   end_hold();
-  if (selected() && candidacy_.furthest() == Lane::tcp && !settled()) {
-    engine_.settled(*this);
-    if (state() == State::tcp) statistics.fell_back(Reason::short_lived);
+  const bool had_lane = candidacy_.furthest() != Lane::tcp;
+  if (selected() && !settled() && (!had_lane || state() == State::tcp)) {
+    engine_.settled(*this);  // one that lost its lane waits for its peer without end (Points)
+    if (!had_lane && state() == State::tcp) statistics.fell_back(Reason::short_lived);
   }
   observers_.clear();
   if (aborts) {
