@@ -298,6 +298,7 @@ void Engine::settled(Flow& flow) {
 void Engine::declined(Flow& flow) { orders.seek(flow.id()); }
 void Engine::in_cutover(Flow& flow) { orders.in_cutover(flow.id()); }
 void Engine::corked(Flow& flow) { orders.corked(flow.id()); }
+void Engine::unsent(Flow& flow) { orders.unsent(flow.id()); }
 void Engine::watch(Flow& flow) {
   if (service_) service_->watch(flow);
 }

@@ -164,6 +164,7 @@ class Engine {
   void settled(Flow& flow);     // it no longer waits for either
   void in_cutover(Flow& flow);  // it must not last
   void corked(Flow& flow);      // bytes wait for more: not for long
+  void unsent(Flow& flow);      // the kernel had no memory for what it owes on TCP, and will not say when it has
   void unwatch(Flow& flow);
   void watch(Flow& flow);  // its shadow socket wants looking after
 

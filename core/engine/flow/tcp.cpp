@@ -202,7 +202,11 @@ Result<size_t> Flow::read_nothing(bool to_bad_place, bool peek) {
 
 // Sends what must go before anything else, and then the end of the stream.
 bool Flow::flush() {
-  if (!socket_.flush()) return mind_refusal(), false;
+  if (!socket_.flush()) {
+    if (socket_.out_ready() && !socket_.refused())
+      engine_.unsent(*this);  // there was room, but no memory: no edge follows
+    return mind_refusal(), false;
+  }
   if (ends_.write_shut() && !socket_.is_shut() && flow::sends(state()) == flow::Sends::raw) socket_.shut();
   return true;
 }

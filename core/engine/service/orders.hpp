@@ -25,6 +25,7 @@ class Orders {
     std::vector<uint64_t> not_wanted;  // it waits for none any more
     std::vector<uint64_t> in_cutover;  // which must not last
     std::vector<uint64_t> corked;      // bytes wait for more, not for long
+    std::vector<uint64_t> unsent;      // the kernel had no memory for what has to go by TCP
   };
 
   void ask_owner(uint64_t flow) {
@@ -36,6 +37,7 @@ class Orders {
   void not_wanted(uint64_t flow) { add(lists_.not_wanted, flow); }
   void in_cutover(uint64_t flow) { add(lists_.in_cutover, flow); }
   void corked(uint64_t flow) { add(lists_.corked, flow); }
+  void unsent(uint64_t flow) { add(lists_.unsent, flow); }
 
   // The thread has a turn soon. It is called once until it has heard.
   void wake() {

@@ -24,6 +24,7 @@ using Kind = Events::Kind;
 namespace {
 
 constexpr auto kProbe = milliseconds(1000);
+constexpr auto kUnsentPause = milliseconds(10);
 constexpr auto kCorkTime = milliseconds(200);  // as tcp(7) says of TCP_CORK
 constexpr int kEvents = 64;
 
@@ -199,6 +200,7 @@ void Service::take_orders() {
     for (const auto id : orders.again)
       if (const auto flow = engine_.find_flow(id)) rendezvous_.again(*flow);
     for (const auto id : orders.corked) timers_.set({Due::cork, id}, time + kCorkTime);
+    for (const auto id : orders.unsent) timers_.set({Due::unsent, id}, time + kUnsentPause);
   }
   preparation_.answer();
   if (!orders.expect.empty() || !orders.seek.empty()) kernel_rings_.flow_comes();
@@ -232,12 +234,14 @@ void Service::due(Timers::Name timer) {
     case Due::sweep:
     case Due::retry: return rendezvous_.due(timer);
     case Due::cutover:
-    case Due::cork: break;
+    case Due::cork:
+    case Due::unsent: break;
   }
   const std::lock_guard guard(engine_.lock);
   const auto flow = engine_.find_flow(timer.id);
   if (flow && timer.what == Due::cutover) flow->give_up();
   if (flow && timer.what == Due::cork) flow->cork_expired();
+  if (flow && timer.what == Due::unsent) flow->tcp_ready(0);
 }
 
 // A link on which nothing is heard may be dead: nobody would know before somebody sends.

@@ -34,6 +34,7 @@ enum class Due : uint8_t {
   retry,     // of a flow: a lane is looked for again
   cutover,   // of a flow: it has to be over
   cork,      // of a flow: what gathered has to go
+  unsent,    // of a flow: what the kernel had no memory for is tried again
 };
 
 class Timers {

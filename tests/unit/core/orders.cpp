@@ -12,7 +12,7 @@ using namespace rsock::engine;
 TEST_CASE("Orders are taken once, each list in its order", "[orders]") {
   Orders orders;
   orders.seek(2), orders.seek(1), orders.expect(3), orders.again(4), orders.not_wanted(5), orders.in_cutover(6),
-      orders.corked(7);
+      orders.corked(7), orders.unsent(8);
   const auto taken = orders.take();
   CHECK(taken.seek == std::vector<uint64_t>{2, 1});
   CHECK(taken.expect == std::vector<uint64_t>{3});
@@ -20,6 +20,7 @@ TEST_CASE("Orders are taken once, each list in its order", "[orders]") {
   CHECK(taken.not_wanted == std::vector<uint64_t>{5});
   CHECK(taken.in_cutover == std::vector<uint64_t>{6});
   CHECK(taken.corked == std::vector<uint64_t>{7});
+  CHECK(taken.unsent == std::vector<uint64_t>{8});
   CHECK(orders.take().seek.empty());
 }
 
