@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -103,6 +104,12 @@ class Flow : public std::enable_shared_from_this<Flow> {
     uint32_t ring_in = 0, ring_out = 0;  // bytes; 0: there is none
   };
   Traffic traffic() const;
+  // What libc moves where the kernel serves every call: counted without the lock, where the descriptor is known.
+  struct Passed {
+    std::atomic<uint64_t> in{0}, out{0};
+  };
+  // nullptr: no more.
+  void note_passed(const Passed* passed);
   Time since() const { return seen_.since; }  // it was selected
   // From now on what goes through its lane is captured, if the capture is about it; nullptr: no more.
   void tap(Capture* capture);
@@ -464,6 +471,7 @@ class Flow : public std::enable_shared_from_this<Flow> {
     Time since{};
     uint64_t times_full = 0;
     Capture* tap = nullptr;
+    const Passed* passed = nullptr;
   };
   Seen seen_;
   bool finished_ = false;

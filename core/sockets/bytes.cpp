@@ -343,10 +343,13 @@ Answer<size_t> transmit_file(int fd, int in, off64_t* offset, size_t count) {
 
 namespace {
 
-void passed(int fd, size_t bytes, PerLane& counts, void (engine::Flow::*count)(size_t)) {
+void passed(int fd, size_t bytes, PerLane& counts, void (engine::Flow::*count)(size_t),
+            std::atomic<uint64_t> engine::Flow::Passed::*way) {
   auto* entry = find(fd);
   if (!entry) return;
-  if (!entry->passes.load(std::memory_order_acquire)) {
+  if (entry->passes.load(std::memory_order_acquire)) {
+    (entry->passed.*way).fetch_add(bytes, std::memory_order_relaxed);
+  } else {
     const Section section;
     if (auto* flow = entry_of(fd, Entry::Kind::flow); flow && flow->flow->selected())
       ((*flow->flow).*count)(bytes);
@@ -358,7 +361,11 @@ void passed(int fd, size_t bytes, PerLane& counts, void (engine::Flow::*count)(s
 
 }  // namespace
 
-void passed_in(int fd, size_t bytes) { passed(fd, bytes, statistics.bytes_in, &engine::Flow::count_in); }
-void passed_out(int fd, size_t bytes) { passed(fd, bytes, statistics.bytes_out, &engine::Flow::count_out); }
+void passed_in(int fd, size_t bytes) {
+  passed(fd, bytes, statistics.bytes_in, &engine::Flow::count_in, &engine::Flow::Passed::in);
+}
+void passed_out(int fd, size_t bytes) {
+  passed(fd, bytes, statistics.bytes_out, &engine::Flow::count_out, &engine::Flow::Passed::out);
+}
 
 }  // namespace rsock::sockets

@@ -43,6 +43,7 @@ Entry& new_entry(Entry::Kind kind) {
   entry->kind = kind;
   entry->next_free = nullptr;
   entry->passes.store(false, std::memory_order_relaxed);
+  entry->passed.in.store(0, std::memory_order_relaxed), entry->passed.out.store(0, std::memory_order_relaxed);
   entry->nonblocking = entry->corked = false;
   entry->receive_limit.reset(), entry->send_limit.reset(), entry->tells_unread.reset();
   entry->share = nullptr, entry->maker = nullptr, entry->original = nullptr, entry->original_set = nullptr,
@@ -69,6 +70,7 @@ engine::Flow* lane_flow(Entry& entry) {
   if (!flow.selected()) return nullptr;
   if (flow.settled() && flow.on_kernel() && !flow.awaits_rest()) {
     flow.forgo_rest();
+    flow.note_passed(&entry.passed);
     entry.passes.store(true, std::memory_order_release);
     return nullptr;
   }
@@ -109,6 +111,7 @@ void release(int fd) {
   }
   if (entry->flow) {
     EpollSet::forget_flow(*entry->flow);
+    entry->flow->note_passed(nullptr);
     entry->flow->close_when_free();
     entry->flow.reset();
   }
@@ -119,7 +122,7 @@ void disown(int fd) {
   auto* entry = find(fd);
   set_entry(fd, nullptr);
   if (!entry || --entry->descriptors > 0) return;
-  if (entry->flow) entry->flow->disown();
+  if (entry->flow) entry->flow->note_passed(nullptr), entry->flow->disown();
   entry->flow.reset();
   give_back(*entry);
 }

@@ -23,6 +23,7 @@ class Entry {
 
   // The kernel serves every call: read without the lock, and never taken back while the entry is in use.
   std::atomic<bool> passes{false};
+  engine::Flow::Passed passed;  // since then
 
   // Below: under the engine's lock.
   Kind kind = Kind::unused;
@@ -49,7 +50,7 @@ class Entry {
 // The state of the library, from start() on; a child of fork starts afresh.
 struct State {
   engine::Engine* engine = nullptr;
-  // Replaced as a whole by renew(), while application threads read it; the old ones stay.
+  // Replaced as a whole by reload(), while application threads read it; the old ones stay.
   std::atomic<const config::Config*> config{nullptr};
   int process = 0;
 };

@@ -32,7 +32,7 @@ int EpollSet::translate(epoll_event* events, int count) {
   for (int i = 0; i < count; ++i) {
     const auto mark = events[i].data.u64;
     if (mark == mark_ + kBellMark) {
-      // Who waits outside has heard of what is ready still: it is no news that it stays so.
+      // A wait in an outer set has reported what is still ready: that it stays so is no news.
       if (ready_.empty() || exposed_ == Exposed::no) silence_bell();
     } else if (mark == mark_ + kSourceMark) {
       state.engine->acknowledge();

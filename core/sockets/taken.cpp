@@ -8,7 +8,7 @@
 namespace rsock::sockets {
 namespace {
 
-// Who has not answered by then is no process with librsock, or is stopped.
+// A process that has not answered by then does not have librsock, or is stopped.
 constexpr auto kDoorBound = milliseconds(1000);
 constexpr control::Caller::Patience kAnswerBound{kDoorBound, kLeaveBound};
 

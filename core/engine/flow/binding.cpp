@@ -91,10 +91,12 @@ void Binding::grow() {
   if (!speaks() || rx.size() >= largest_ring_) return;
   if (rx.consumed_total() > 0) tell_window();
   if (!link_ || !rx.can_grow()) return;  // telling the window may have failed the link
-  // Where nobody reads there is no second chance to grow: two rings are all that a flow has.
+  // Where nobody reads there is no second chance to grow: two rings are all that a flow has. Its program may write much
+  // before it reads, as it may on TCP.
   const bool nobody_reads = rx.readable() > rx.size() / 2;
-  const auto factor = nobody_reads ? kGrowthFactor * kGrowthFactor : kGrowthFactor;
-  auto block = link_->connection().allocate(std::min(rx.size() * factor, largest_ring_));
+  auto size = nobody_reads ? largest_ring_ : std::min(rx.size() * kGrowthFactor, largest_ring_);
+  auto block = link_->connection().allocate(size);
+  while (!block && (size /= kGrowthFactor) > rx.size()) block = link_->connection().allocate(size);
   if (!block) return;
   rx.offer(*block);
   link_->send(wire::Grow{*peer_slot_, block->place()});

@@ -45,9 +45,15 @@ Stage Flow::stage() const {
 Flow::Traffic Flow::traffic() const {
   Traffic traffic{socket_.raw_in() + binding_.carried_in(), socket_.raw_out() + binding_.carried_out(),
                   seen_.times_full};
+  if (seen_.passed) {
+    traffic.in += seen_.passed->in.load(std::memory_order_relaxed);
+    traffic.out += seen_.passed->out.load(std::memory_order_relaxed);
+  }
   if (binding_.link()) traffic.ring_in = binding_.rx.size(), traffic.ring_out = binding_.tx.size();
   return traffic;
 }
+
+void Flow::note_passed(const Passed* passed) { seen_.passed = passed; }
 
 bool Flow::kernel_follows() const {
   return (state() == State::tcp || state() == State::claimed) && !socket_.owes() && !terms_.mark_ahead() &&

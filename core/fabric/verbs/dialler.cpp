@@ -447,7 +447,7 @@ void CmDialler::established(Meeting& meeting, const rdma_cm_event& event) {
   if (!call.dialled) return meeting.established(*call.established);
   const auto greeting = wire::decode_answer(private_data(event));
   if (!greeting || !greeting->common()) return failed(meeting, event.id, Reason::peer_version, greeting);
-  // Who takes the dial says welcome, and only then is `receives` a number that was looked at.
+  // A point that takes the dial says welcome, and only then is `receives` a number that was looked at.
   if (greeting->verdict != wire::Verdict::welcome) return failed(meeting, event.id, Reason::protocol, {});
   call.established = call.queue_pair.get();
   auto& device = call.queue_pair->device();

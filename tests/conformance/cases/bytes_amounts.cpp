@@ -149,11 +149,11 @@ TEST_CASE("write: non-blocking, it takes what fits, then EAGAIN, then goes on on
   }
 }
 
-TEST_CASE("write: blocking, 64 KiB are taken although nobody reads yet", "[write][send]") {
+TEST_CASE("write: blocking, 900 KiB are taken although nobody reads yet", "[write][send]") {
   const auto pair = connected();
-  const auto text = pattern(64 << 10);
-  CHECK(write(pair.client, text.data(), text.size()) == 64 << 10);
-  CHECK(write(pair.server, text.data(), text.size()) == 64 << 10);
+  const auto text = pattern(900 << 10);
+  CHECK(write(pair.client, text.data(), text.size()) == 900 << 10);
+  CHECK(write(pair.server, text.data(), text.size()) == 900 << 10);
   CHECK(receive(pair.server, text.size()) == text);
   CHECK(receive(pair.client, text.size()) == text);
 }

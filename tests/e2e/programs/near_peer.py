@@ -54,7 +54,7 @@ def message(kind, body=b"", returned=0):
 
 
 class Link:
-    """The dial, and what is the other end's after it. Who dialled speaks first, and shows its key, unless it is not `keyed`."""
+    """The dial, and what is the other end's after it. The end that dialled speaks first, and shows its key, unless it is not `keyed`."""
 
     def __init__(self, point, own, hello=None, fds=None, keyed=True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
