@@ -205,7 +205,17 @@ class End {
   bool ended_ = false;  // the stream of the other end
 };
 
-// Bells aside, which the library keeps for whoever sleeps next: as many as ever slept at once.
+// A socket that is connected to nobody, and waits for nobody: the library keeps one for the next time that it dials.
+bool is_spare(int fd) {
+  sockaddr_un peer{};
+  socklen_t size = sizeof peer, room = sizeof(int);
+  int domain = 0, listens = 0;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &room) == 0 && domain == AF_UNIX &&
+         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &room) == 0 && !listens &&
+         getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0;
+}
+
+// That aside, and bells, which it keeps for whoever sleeps next: as many as ever slept at once.
 int descriptors() {
   int count = 0;
   DIR* const folder = opendir("/proc/self/fd");
@@ -213,7 +223,8 @@ int descriptors() {
   while (const auto* const one = readdir(folder)) {
     char name[32] = {};
     (void)!readlinkat(dirfd(folder), one->d_name, name, sizeof name - 1);
-    count += one->d_name[0] != '.' && std::string_view(name) != "anon_inode:[eventfd]";
+    count +=
+        one->d_name[0] != '.' && std::string_view(name) != "anon_inode:[eventfd]" && !is_spare(std::atoi(one->d_name));
   }
   closedir(folder);
   return count - 1;  // the folder

@@ -11,12 +11,6 @@
 namespace conformance {
 namespace {
 
-// How long a lane may take to be entered. RSOCK_CONFORMANCE_ENTERING: in seconds, where it may be kept from it.
-std::chrono::seconds entering() {
-  const char* told = getenv("RSOCK_CONFORMANCE_ENTERING");
-  return told ? std::chrono::seconds(atoi(told)) : 20s;
-}
-
 void pass_a_byte(int from, int to) {
   char byte = 'x';
   REQUIRE(send(from, &byte, 1, 0) == 1);
@@ -47,6 +41,10 @@ uint64_t received_by_kernel(int fd) {
 }
 
 bool in_lane_world() { return getenv("RSOCK_CONFORMANCE_LANE") != nullptr; }
+std::chrono::seconds entering() {
+  const char* told = getenv("RSOCK_CONFORMANCE_ENTERING");
+  return told ? std::chrono::seconds(atoi(told)) : 20s;
+}
 bool anything_selected() { return getenv("RSOCK_CONFORMANCE_SELECTED") != nullptr; }
 
 bool eventually(const std::function<bool()>& condition) {

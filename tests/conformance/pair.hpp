@@ -78,6 +78,9 @@ Pair connected(const Options& options = {});
 void enter_lane(int one, int other);
 // Whether a lane is to carry the bytes (of both ends).
 bool in_lane_world();
+// How long a lane may take to be entered. RSOCK_CONFORMANCE_ENTERING: in seconds, where something may keep it from
+// that.
+std::chrono::seconds entering();
 // Whether the library has flows to look after: of both ends, or of one.
 bool anything_selected();
 
