@@ -26,6 +26,8 @@ struct Sets {
 
 using Word = unsigned long;
 constexpr int kBits = 8 * sizeof(Word);
+// Of a set in which so many descriptors are looked at: a program may say INT_MAX.
+constexpr size_t bytes_for(int count) { return (static_cast<size_t>(count) + kBits - 1) / kBits * sizeof(Word); }
 
 // Calls `what` for each descriptor from `first` on that is in the set, as far as the set can be read, until
 // it says false; then the answer is true. Sets may be larger than FD_SETSIZE: programs make their own.
@@ -34,7 +36,7 @@ bool any_in(const fd_set* set, int first, int count, Do what) {
   if (!set || first >= count) return false;
   const int begin = first / kBits;
   const auto* bits = reinterpret_cast<const Word*>(set) + begin;
-  const auto size = static_cast<size_t>((count + kBits - 1) / kBits - begin) * sizeof(Word);
+  const auto size = bytes_for(count) - static_cast<size_t>(begin) * sizeof(Word);
   const auto words = static_cast<int>(memory::usable(bits, size, memory::Use::read) / sizeof(Word));
   std::array<Word, FD_SETSIZE / kBits> some;
   for (int at = 0; at < words; at += static_cast<int>(some.size())) {
@@ -88,9 +90,7 @@ bool concerns(int count, Sets sets) {
 }
 
 // Where a set cannot be read, or written, the kernel says so, and the flows wait there.
-bool whole(int count, fd_set* set) {
-  return !set || writable(set, static_cast<size_t>((count + kBits - 1) / kBits) * sizeof(Word));
-}
+bool whole(int count, fd_set* set) { return !set || writable(set, bytes_for(count)); }
 bool only_kernel_can(int count, Sets sets) {
   if (whole(count, sets.reads) && whole(count, sets.writes) && whole(count, sets.excepts)) return false;
   any_in(sets, 0, count, [](int fd) { return prefer_tcp(fd), false; });
@@ -100,8 +100,7 @@ bool only_kernel_can(int count, Sets sets) {
 // Our copy of one of the program's sets, as far as the call looks.
 class Bits {
  public:
-  Bits(int count, fd_set* programs)
-      : programs_(programs), size_(static_cast<size_t>((count + kBits - 1) / kBits) * sizeof(Word)) {
+  Bits(int count, fd_set* programs) : programs_(programs), size_(bytes_for(count)) {
     if (size_ > sizeof few_) many_.resize(size_ / sizeof few_[0]);
     good_ = !programs || get_bytes(words(), programs, size_);
   }
