@@ -27,7 +27,8 @@ SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on
 # are the library's: it does without.
 UNSEEN = ":".join([*(f"handle_{fault}=0" for fault in ("segv", "sigbus", "abort", "sigill", "sigfpe")), "use_sigaltstack=0",
                    "allocator_may_return_null=1"])
-UNSEEN_OPTIONS = {"ASAN_OPTIONS": UNSEEN, "TSAN_OPTIONS": f"{UNSEEN}:die_after_fork=0:report_signal_unsafe=0:symbolize=0"}
+UNSEEN_OPTIONS = {"ASAN_OPTIONS": f"{UNSEEN}:suppressions={ROOT / 'tests/asan.suppressions'}",
+                  "TSAN_OPTIONS": f"{UNSEEN}:die_after_fork=0:report_signal_unsafe=0:symbolize=0"}
 FABRIC = ("fabric", "tests/fabric/librdmacm.so.1")  # what is built of it
 
 
