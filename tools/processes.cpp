@@ -123,8 +123,9 @@ std::vector<Process> Process::find(const Selection& selection) {
   const auto told = control::Caller::ask_all(callers, {wire::Order::tell}, kPatience);
   std::vector<Process> found;
   for (std::size_t i = 0; i < called.size(); ++i) {
-    // It does not hear us, has ended, or is something else. One that is merely silent may be stopped.
-    if (!told[i] && called[i].hung_up()) continue;
+    // It does not hear us, has ended, or is something else: anybody may listen at such a name, and be silent for ever.
+    // One of ours that is silent may be stopped.
+    if (!told[i] && (called[i].hung_up() || !(called[i].likely() || has_library(called[i].process())))) continue;
     Process process(std::move(called[i]));
     if (told[i]) {
       process.program_ = told[i]->program.substr(0, told[i]->program.find('\n'));

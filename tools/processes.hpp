@@ -29,7 +29,8 @@ struct Selection {
 /// A process in which librsock is active and that may be commanded.
 class Process {
  public:
-  /// All in this network namespace; one that is stopped is among them, with an unknown name.
+  /// All in this network namespace; one that is stopped is among them, with an unknown name. Whoever does not answer,
+  /// and has neither the library nor a thread of its name, is not one.
   static std::vector<Process> find(const Selection& selection);
 
   /// All at once, with one time limit. Nothing from one that does not answer in time, or not in order.

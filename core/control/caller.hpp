@@ -54,6 +54,8 @@ class Caller {
   // 0 if it is in another namespace of processes.
   pid_t process() const { return process_; }
   bool hung_up() const;
+  // Whether it has a thread of ours, by its name. False for one of another namespace.
+  bool likely() const;
 
  private:
   enum class State { heard, silent, false_one };
@@ -66,7 +68,6 @@ class Caller {
                                                 Decode<Answer> decode);
   template <class Answer>
   std::optional<Answer> take(Decode<Answer> decode);
-  bool likely() const;
 
   UniqueFd fd_;
   pid_t process_;
