@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "config/source.hpp"
+#include "tools/loaded.hpp"
 #include "tools/processes.hpp"
 #include "tools/run.hpp"
 #include "tools/sandbox.hpp"
@@ -48,6 +49,13 @@ std::optional<std::string> text_of(const fs::path& file) {
   std::ifstream stream(file, std::ios::binary);
   if (!stream) return std::nullopt;
   return std::string{std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// Of a template only the instances run.
+std::string restart_of(const std::string& unit) {
+  const auto at = unit.find("@.");
+  return at == unit.npos ? fmt::format("systemctl restart {}", unit)
+                         : fmt::format("systemctl restart '{}'", std::string(unit).insert(at + 1, "*"));
 }
 
 ExitStatus no_unit(const UnitArguments& arguments) {
@@ -89,7 +97,7 @@ std::string contents(const std::string& library, const std::string& config, cons
                      const std::vector<Hindrance>& all) {
   std::string text = std::string(kMark) + "[Service]\n" + assignment("LD_PRELOAD", preload(library, unit));
   if (!config.empty()) text += assignment(config::kConfigVariable, config);
-  for (const auto& [setting, what, lines] : all) {
+  for (const auto& [setting, what, lines, keeps_out] : all) {
     if (lines.empty()) continue;
     text += fmt::format("# {}: {}\n{}\n", setting, what, fmt::join(lines, "\n"));
   }
@@ -120,12 +128,29 @@ std::string path_of_config(const UnitArguments& arguments) {
 }
 
 void tell(const std::vector<Hindrance>& all) {
-  for (const auto& [setting, what, lines] : all)
+  for (const auto& [setting, what, lines, keeps_out] : all)
     if (lines.empty())
       fmt::print(stderr, "rsock: not changed: {}: {}\n", printable(setting), printable(what));
     else
       fmt::print("loosened: {}: {}: {}\n", printable(setting), printable(what),
                  printable(fmt::format("{}", fmt::join(lines, ", "))));
+}
+
+/// Whether what the unit's files say in the end preloads the library, or a file behind `ours` overrides that: says so.
+bool has_the_last_word(const UnitArguments& arguments, const std::string& unit_name, const fs::path& ours) {
+  const auto unit = Unit::find(arguments.root, unit_name);
+  const auto value = unit ? unit->variable("LD_PRELOAD") : std::nullopt;
+  if (unit && !library_in(value.value_or("")).empty()) return true;
+  std::vector<std::string> later;
+  if (unit) {
+    const auto& files = unit->files();
+    const auto at = std::ranges::find(files, ours);
+    for (auto one = at == files.end() ? at : std::next(at); one != files.end(); ++one) later.push_back(one->string());
+  }
+  fmt::print(stderr, "rsock: {}: LD_PRELOAD is {} in the end, without the library: {} has the last word\n",
+             printable(unit_name), value ? printable("\"" + *value + "\"") : "not set",
+             later.empty() ? "another setting of it" : printable(fmt::format("{}", fmt::join(later, ", "))));
+  return false;
 }
 
 ExitStatus enable(const UnitArguments& arguments) {
@@ -150,12 +175,16 @@ ExitStatus enable(const UnitArguments& arguments) {
   if (text.find('\0') != text.npos || std::ranges::count(library + config, '\n') != 0)
     return failed(file, "a path has an end of line");
   if (const int fault = write(file, text)) return failed(file, std::strerror(fault));
+  if (!has_the_last_word(arguments, unit->name(), file)) {
+    fmt::print("{} is not enabled, though {} is written\n", unit->name(), file.string());
+    return kFailure;
+  }
   fmt::print("{} is enabled: {}\n", unit->name(), file.string());
   tell(all);
   if (config.empty() || !fs::exists(below(arguments.root, config), error))
     fmt::print("next: write rules to {}, and `rsock check-config` it\n",
                config.empty() ? config::kDefaultPath : config);
-  fmt::print("next: systemctl daemon-reload && systemctl restart {}\n", unit->name());
+  fmt::print("next: systemctl daemon-reload && {}\n", restart_of(unit->name()));
   fmt::print("then: rsock status {}\n", unit->name());
   return kSuccess;
 }
@@ -176,8 +205,8 @@ ExitStatus disable(const UnitArguments& arguments) {
   }
   if (is_others(file)) return failed(file, "is not made by `rsock enable`, and stays as it is");
   if (!fs::remove(file, error)) return failed(file, error.message());
-  fmt::print("{} is disabled: {} is removed\nnext: systemctl daemon-reload && systemctl restart {}\n", name,
-             file.string(), name);
+  fmt::print("{} is disabled: {} is removed\nnext: systemctl daemon-reload && {}\n", name, file.string(),
+             restart_of(name));
   return kSuccess;
 }
 
@@ -205,7 +234,7 @@ std::optional<bool> tell_of_processes(const UnitArguments& arguments, const Unit
     const bool has = maps.find("/librsock.so") != maps.npos;
     fmt::print("{}[{}]: {}\n", printable(program), pid,
                has            ? "has the library"
-               : maps.empty() ? "cannot be seen; ask as root"
+               : maps.empty() ? "cannot be seen"
                               : "runs without the library");
     all = all.value_or(true) && has;
   }
@@ -217,12 +246,12 @@ ExitStatus status(const UnitArguments& arguments) {
   if (!unit) return no_unit(arguments);
   const auto file = drop_in(arguments, *unit);
   std::error_code error;
-  const bool enabled = fs::exists(file, error) && !is_others(file);
+  const bool written = fs::exists(file, error) && !is_others(file);
+  const bool enabled = written && has_the_last_word(arguments, unit->name(), file);
   fmt::print("{}: {}\n", unit->name(), enabled ? fmt::format("enabled by {}", file.string()) : "not enabled");
   const auto all = tell_of_processes(arguments, *unit);
   if (!all) fmt::print("no process of it runs\n");
-  if (enabled && !all.value_or(true))
-    fmt::print("next: systemctl daemon-reload && systemctl restart {}\n", unit->name());
+  if (enabled && !all.value_or(true)) fmt::print("next: systemctl daemon-reload && {}\n", restart_of(unit->name()));
   return enabled && all.value_or(true) ? kSuccess : kFailure;
 }
 
@@ -245,10 +274,14 @@ std::vector<Command> add_units(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "shm"}))
       ->type_name("LANE");
   on->footer(
-      "It writes /etc/systemd/system/UNIT.d/50-rsock.conf, which sets LD_PRELOAD and RSOCK_CONFIG, and "
-      "allows what the unit's sandbox\n"
-      "forbids the library: each setting is printed. The unit is not changed, and nothing is restarted.\n"
-      "Exit status: 0 written, 1 it cannot be written, 2 no such unit or a wrong command line.");
+      "It writes /etc/systemd/system/UNIT.d/50-rsock.conf, which sets LD_PRELOAD, and RSOCK_CONFIG where --config is "
+      "given or the\n"
+      "default file is there. It also allows what the unit's sandbox forbids the library: each setting is printed. The "
+      "unit is not\n"
+      "changed, and nothing is restarted.\n"
+      "Exit status: 0 enabled, 1 it cannot be written, or another file of the unit overrides it, 2 no such unit or a "
+      "wrong command\n"
+      "line.");
   auto* off = add(app, "disable", "Let a service of systemd run without librsock again", *arguments);
   off->footer(
       "It removes the file that `rsock enable` wrote, and no other.\n"

@@ -35,8 +35,13 @@ class Examination {
   }
 
  private:
-  void add(const std::string& key, std::string what, std::vector<std::string> lines = {}) {
-    found_.push_back({fmt::format("{}={}", key, fmt::join(unit_.all(key), " ")), std::move(what), std::move(lines)});
+  void add(const std::string& key, std::string what, std::vector<std::string> lines = {}, bool keeps_out = false) {
+    found_.push_back(
+        {fmt::format("{}={}", key, fmt::join(unit_.all(key), " ")), std::move(what), std::move(lines), keeps_out});
+  }
+  /// Without the library, or without its rules, no flow gets into a lane.
+  void add_hidden(const char* key, const fs::path& file) {
+    add(key, fmt::format("{} is hidden: put it elsewhere", file.string()), {}, true);
   }
 
   /// The first assignment says whether the list allows or forbids; families of later ones are added to it, or
@@ -118,7 +123,8 @@ class Examination {
     if (limit_of(text, kDefault) == UINT64_MAX) return;
     found_.push_back({text.empty() ? "LimitMEMLOCK= (8M is the default)" : "LimitMEMLOCK=" + text,
                       "rings for RDMA are locked memory; `max_pinned` still bounds them",
-                      {"LimitMEMLOCK=infinity"}});
+                      {"LimitMEMLOCK=infinity"},
+                      false});
   }
 
   /// "-/a" is /a, which may be absent; "+/a" is /a of the host's root.
@@ -137,18 +143,15 @@ class Examination {
     for (const auto& file : {needs_.library, needs_.config}) {
       const auto home = unit_.last("ProtectHome");
       const bool in_home = is_below(file, "/home") || is_below(file, "/root") || is_below(file, "/run/user");
-      if (in_home && is_on(home) && home != "read-only")
-        add("ProtectHome", fmt::format("{} is hidden: put it elsewhere", file.string()));
-      if (is_below(file, "/tmp") && unit_.is_on("PrivateTmp"))
-        add("PrivateTmp", fmt::format("{} is hidden: put it elsewhere", file.string()));
+      if (in_home && is_on(home) && home != "read-only") add_hidden("ProtectHome", file);
+      if (is_below(file, "/tmp") && unit_.is_on("PrivateTmp")) add_hidden("PrivateTmp", file);
       for (const auto& word : unit_.words("InaccessiblePaths"))
-        if (is_below(file, path_in(word)))
-          add("InaccessiblePaths", fmt::format("{} is hidden: put it elsewhere", file.string()));
+        if (is_below(file, path_in(word))) add_hidden("InaccessiblePaths", file);
     }
     const auto may_run = [&](const std::string& word) { return is_below(needs_.library, path_in(word)); };
     const auto no = unit_.words("NoExecPaths"), yes = unit_.words("ExecPaths");
     if (std::ranges::any_of(no, may_run) && std::ranges::none_of(yes, may_run))
-      add("NoExecPaths", "the library cannot be loaded", {fmt::format("ExecPaths={}", needs_.library.string())});
+      add("NoExecPaths", "the library cannot be loaded", {fmt::format("ExecPaths={}", needs_.library.string())}, true);
     for (const char* key : {"RootDirectory", "RootImage"})
       if (!unit_.last(key).empty()) add(key, "the library and the configuration have to be there, too");
   }
@@ -156,7 +159,7 @@ class Examination {
   void environment() {
     for (const auto& word : unit_.words("UnsetEnvironment"))
       if (word == "LD_PRELOAD" || word == "RSOCK_CONFIG")
-        add("UnsetEnvironment", fmt::format("{} does not reach the program", word));
+        add("UnsetEnvironment", fmt::format("{} does not reach the program", word), {}, word == "LD_PRELOAD");
     for (const auto& word : unit_.words("EnvironmentFile"))
       if (sets_preload(needs_.root / fs::path(word.substr(word.starts_with('-'))).relative_path()))
         add("EnvironmentFile", "its LD_PRELOAD has the last word: name the library there");

@@ -13,6 +13,7 @@ struct Hindrance {
   std::string setting;             ///< as the unit says it: "PrivateUsers=true"
   std::string what;                ///< what the library lacks so
   std::vector<std::string> lines;  ///< of a drop-in that gives it that; none: an administrator has to
+  bool keeps_out = false;          ///< no flow gets into a lane, else some may not
 };
 
 struct Needs {

@@ -170,6 +170,8 @@ std::optional<std::string> Unit::variable(std::string_view name) const {
   for (const auto& word : words("Environment"))
     if (word.starts_with(name) && word.substr(name.size()).starts_with('='))
       value = without_specifiers(word.substr(name.size() + 1));
+  for (const auto& word : words("UnsetEnvironment"))
+    if (word == name || (value && word == std::string(name) + "=" + *value)) return std::nullopt;
   return value;
 }
 

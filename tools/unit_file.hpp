@@ -33,7 +33,7 @@ class Unit {
 
   /// The words of all assignments; what is in quotes is in one word.
   std::vector<std::string> words(const std::string& key) const;
-  /// What Environment= sets.
+  /// What Environment= sets, and UnsetEnvironment= leaves.
   std::optional<std::string> variable(std::string_view name) const;
   /// The executable of ExecStart=.
   std::string program() const;
