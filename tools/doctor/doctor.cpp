@@ -59,11 +59,12 @@ Json json_of(const Subject& subject, const Findings& findings) {
 }
 
 ExitStatus look(const DoctorArguments& arguments) {
-  const auto subject = Subject::find(arguments.root, arguments.target);
+  auto subject = Subject::find(arguments.root, arguments.target);
   if (!subject) {
     fmt::print(stderr, "rsock: there is no unit and no process {} here\n", printable(arguments.target));
     return kUsage;
   }
+  subject->ask();
   const auto findings = look_at_all(*subject);
   if (arguments.json)
     fmt::print("{}\n", json_of(*subject, findings).dump(2, ' ', false, Json::error_handler_t::replace));

@@ -9,6 +9,7 @@
 #include "config/secrets.hpp"
 #include "tools/doctor/checks.hpp"
 #include "tools/elf.hpp"
+#include "tools/loaded.hpp"
 #include "tools/run.hpp"
 
 namespace rsock::tools::doctor {
@@ -19,15 +20,7 @@ namespace fs = std::filesystem;
 constexpr const char* kName = "librsock.so";
 
 /// The entry of LD_PRELOAD that is this library; empty: none.
-std::string preloaded(const Subject& subject) {
-  const auto variable = subject.variable("LD_PRELOAD").value_or("");
-  for (std::size_t at = 0; at < variable.size();) {
-    const auto end = std::min(variable.find_first_of(": ", at), variable.size());
-    if (const auto entry = variable.substr(at, end - at); fs::path(entry).filename() == kName) return entry;
-    at = end + 1;
-  }
-  return {};
-}
+std::string preloaded(const Subject& subject) { return library_in(subject.variable("LD_PRELOAD").value_or("")); }
 
 /// What is mapped into a process that runs, by the end of its name.
 std::string mapped(const Subject& subject, const std::string& name) {
@@ -70,14 +63,14 @@ Findings look_at_library(const Subject& subject) {
   Findings findings{look_at_file(subject, path_of_library(subject))};
   const auto set = preloaded(subject);
   if (subject.unit && set.empty())
-    findings.push_back({"library", Verdict::warn, fmt::format("{} does not preload it", subject.name()),
+    findings.push_back({"library", Verdict::fail, fmt::format("{} does not preload it", subject.name()),
                         fmt::format("rsock enable {}", subject.name())});
   if (!subject.pid) return findings;
   if (const auto there = mapped(subject, kName); !there.empty())
     findings.push_back({"library", Verdict::ok, fmt::format("{} has it", subject.name())});
   else if (text_of(subject.proc("maps")).empty())
     findings.push_back(
-        {"library", Verdict::warn, fmt::format("whether {} has it cannot be seen", subject.name()), "ask as root"});
+        {"library", Verdict::warn, fmt::format("whether {} has it cannot be seen", subject.name()), ask_as_root()});
   else
     findings.push_back(
         {"library", Verdict::fail,
@@ -102,6 +95,7 @@ config::Source configuration_of(const Subject& subject) {
 }
 
 config::Parsed read_configuration(const Subject& subject) {
+  if (!subject.why_unseen().empty()) return {};
   const auto source = configuration_of(subject);
   auto reader = config::host_reader(subject.user);
   const auto elsewhere = [&](auto read) {
@@ -112,7 +106,7 @@ config::Parsed read_configuration(const Subject& subject) {
   reader.file = elsewhere(reader.file);
   reader.part = elsewhere(reader.part);
   reader.folder = elsewhere(reader.folder);
-  const auto name = subject.program.filename().string();
+  const auto name = subject.program_name();
   auto parsed = config::load(source, reader, subject.is_any() ? std::nullopt : std::optional<std::string_view>(name));
   if (config::wants_secrets(parsed.config)) {
     const auto path = subject.seen(parsed.config.options.secret);
@@ -123,8 +117,14 @@ config::Parsed read_configuration(const Subject& subject) {
 
 Findings look_at_configuration(const Subject& subject, const config::Parsed& parsed) {
   constexpr const char* kWhat = "configuration";
-  if (subject.pid && text_of(subject.proc("environ")).empty())
-    return {{kWhat, Verdict::warn, fmt::format("which one {} has cannot be seen", subject.name()), "ask as root"}};
+  if (const auto why = subject.why_unseen(); !why.empty()) {
+    if (subject.answers)
+      return {{kWhat, Verdict::ok,
+               fmt::format("it selects a flow or a listener of {}, which says so; more cannot be seen: {}",
+                           subject.name(), why)}};
+    return {{kWhat, Verdict::warn, fmt::format("which one {} has cannot be seen: {}", subject.name(), why),
+             ask_as_root("ask for its unit; the log of the program says what is wrong (RSOCK_LOG)")}};
+  }
   const auto source = configuration_of(subject);
   Findings findings;
   for (const auto& error : parsed.errors)
@@ -136,15 +136,17 @@ Findings look_at_configuration(const Subject& subject, const config::Parsed& par
       if (const auto why = subject.why_not(file, 4); file.starts_with('/') && !why.empty())
         findings.push_back({kWhat, Verdict::fail, fmt::format("{}: {}", file, why), "make it readable for that user"});
     if (parsed.files.empty())
-      findings.push_back({kWhat, Verdict::warn, fmt::format("there is no {}: nothing is selected", source.text_or_path),
+      findings.push_back({kWhat, subject.is_any() ? Verdict::warn : Verdict::fail,
+                          fmt::format("there is no {}: nothing is selected", source.text_or_path),
                           named ? "write it" : "write it, or give rules by `rsock run --listen` and `--connect`"});
   }
   if (!findings.empty()) return findings;
   const auto rules = parsed.config.rules.all();
   const auto selecting = std::ranges::count_if(rules, [](const auto& rule) { return rule.lane != config::Lane::tcp; });
+  // A program may have read other files than those that are there now (`rsock reload`).
   if (selecting == 0)
-    return {{kWhat, Verdict::warn, fmt::format("no rule selects a flow of {}", subject.name()),
-             "write a rule for it; rsock.toml(5)"}};
+    return {{kWhat, subject.is_any() || subject.answers ? Verdict::warn : Verdict::fail,
+             fmt::format("no rule selects a flow of {}", subject.name()), "write a rule for it; rsock.toml(5)"}};
   return {{kWhat, Verdict::ok,
            fmt::format("{} rule{} for {}, from {}", selecting, selecting == 1 ? "" : "s", subject.name(),
                        fmt::join(parsed.files, ", "))}};

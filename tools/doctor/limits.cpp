@@ -87,7 +87,7 @@ Findings look_at_locked_memory(const Subject& subject, const config::Parsed& par
   constexpr std::uint64_t kFew = 8;  // links
   if (devices(subject).empty()) return {{kWhat, Verdict::ok, "shared memory needs none, and there is no RDMA device"}};
   const auto limit = locked_memory_limit(subject);
-  if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", "ask as root"}};
+  if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", ask_as_root()}};
   const auto& options = parsed.config.options;
   const auto link = link_footprint(options.ring_min);
   const auto room = std::min<std::uint64_t>(*limit, options.max_pinned) / link;
@@ -106,7 +106,7 @@ Findings look_at_descriptors(const Subject& subject) {
   constexpr const char* kWhat = "descriptors";
   constexpr std::uint64_t kFew = 256;
   const auto limit = descriptor_limit(subject);
-  if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", "ask as root"}};
+  if (!limit) return {{kWhat, Verdict::warn, "the limit cannot be seen", ask_as_root()}};
   const auto told = [](std::uint64_t value) { return value == kUnlimited ? "unlimited" : std::to_string(value); };
   const auto text =
       fmt::format("{} for the program, up to {} with the library's", told(limit->soft), told(limit->hard));

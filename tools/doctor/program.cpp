@@ -1,15 +1,14 @@
 // The program: whether it can be preloaded at all, and what confines it.
 
-#include <elf.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "tools/doctor/checks.hpp"
 #include "tools/elf.hpp"
+#include "tools/loaded.hpp"
 #include "tools/run.hpp"
 #include "tools/sandbox.hpp"
 
@@ -38,7 +37,7 @@ Finding look_at_elf(const Subject& subject, const fs::path& program) {
     return Finding{kWhat, verdict, fmt::format("{} {}", program.string(), text), remedy};
   };
   const auto elf = read_elf(subject.pid ? subject.proc("exe") : subject.seen(program));
-  if (!elf) return told(Verdict::warn, "cannot be read", "ask as root");
+  if (!elf) return told(Verdict::warn, "cannot be read", ask_as_root().c_str());
   if (elf->is_go) return told(Verdict::fail, "is written in Go: it calls the kernel itself", kLeave);
   switch (elf->kind) {
     case Elf::Kind::no_elf: return told(Verdict::warn, "is no program of this system", "name another one");
@@ -50,16 +49,6 @@ Finding look_at_elf(const Subject& subject, const fs::path& program) {
   if (loader.starts_with("ld-musl")) return told(Verdict::fail, "is built for musl, and the library for glibc", kLeave);
   if (loader != kLoader) return told(Verdict::fail, fmt::format("is loaded by {}, not by glibc", elf->loader), kLeave);
   return told(Verdict::ok, "is loaded by glibc");
-}
-
-/// AT_SECURE in what the kernel gave a process.
-bool is_secure(const std::string& vector) {
-  for (std::size_t at = 0; at + sizeof(Elf64_auxv_t) <= vector.size(); at += sizeof(Elf64_auxv_t)) {
-    Elf64_auxv_t entry;
-    std::memcpy(&entry, vector.data() + at, sizeof entry);
-    if (entry.a_type == AT_SECURE) return entry.a_un.a_val != 0;
-  }
-  return false;
 }
 
 Finding look_at_privileges(const Subject& subject, const fs::path& program) {
@@ -130,8 +119,7 @@ Finding look_at_selinux(const Subject& subject) {
 Findings look_at_program(const Subject& subject) {
   if (subject.is_any()) return {};
   if (subject.program.empty())
-    return {
-        {"program", Verdict::warn, "which one it is cannot be seen", "ask as root, or name a unit with ExecStart="}};
+    return {{"program", Verdict::warn, "which one it is cannot be seen", ask_as_root("name a unit with ExecStart=")}};
   const auto program = executable_of(subject);
   return {look_at_elf(subject, program), look_at_privileges(subject, program)};
 }
@@ -145,9 +133,9 @@ Findings look_at_sandbox(const Subject& subject, const config::Parsed& parsed) {
   const auto source = configuration_of(subject);
   const auto config = source.kind == config::Source::Kind::file ? source.text_or_path : "";
   Findings findings;
-  for (const auto& [setting, what, lines] :
+  for (const auto& [setting, what, lines, keeps_out] :
        hindrances(*subject.unit, {find_library(), config, may_use_rdma(parsed), subject.root}))
-    findings.push_back({"sandbox", Verdict::warn, fmt::format("{}: {}", setting, what),
+    findings.push_back({"sandbox", keeps_out ? Verdict::fail : Verdict::warn, fmt::format("{}: {}", setting, what),
                         lines.empty()
                             ? fmt::format("change the unit: systemctl edit {}", subject.name())
                             : fmt::format("rsock enable {}, which sets {}", subject.name(), fmt::join(lines, ", "))});

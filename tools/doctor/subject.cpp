@@ -14,6 +14,9 @@
 #include <fstream>
 #include <iterator>
 
+#include "tools/loaded.hpp"
+#include "tools/processes.hpp"
+
 namespace rsock::tools::doctor {
 namespace {
 
@@ -50,6 +53,7 @@ std::optional<Subject> of_process(Subject subject, pid_t pid) {
   if (::stat(subject.proc("").c_str(), &facts) != 0) return std::nullopt;
   subject.user = facts.st_uid;
   subject.group = facts.st_gid;
+  subject.called = program_called(subject.proc(""));
   std::error_code error;
   subject.program = fs::read_symlink(subject.proc("exe"), error);
   if (auto path = subject.program.string(); path.ends_with(" (deleted)"))
@@ -68,6 +72,8 @@ bool is_allowed(const struct stat& facts, const Subject& subject, mode_t access)
 }
 
 }  // namespace
+
+std::string ask_as_root(const std::string& otherwise) { return ::geteuid() != 0 ? "ask as root" : otherwise; }
 
 std::string text_of(const fs::path& file) {
   std::ifstream stream(file, std::ios::binary);
@@ -98,8 +104,14 @@ std::optional<Subject> Subject::find(const fs::path& root, const std::string& ta
   return subject;
 }
 
+void Subject::ask() {
+  if (!pid || root != "/") return;
+  for (const auto& process : Process::find({.pid = pid}))
+    if (process.program() != "?") called = process.program(), answers = true;
+}
+
 std::string Subject::name() const {
-  if (pid) return fmt::format("{}[{}]", program.filename().string(), *pid);
+  if (pid) return fmt::format("{}[{}]", program_name(), *pid);
   return unit ? unit->name() : "programs of this user";
 }
 
@@ -113,10 +125,22 @@ std::optional<std::string> Subject::variable(const char* name) const {
     const char* value = std::getenv(name);
     return value ? std::optional<std::string>(value) : std::nullopt;
   }
-  const auto all = text_of(proc("environ")), wanted = std::string(name) + "=";
+  if (!why_unseen().empty()) return std::nullopt;
+  const auto all = environment_of(proc("")), wanted = std::string(name) + "=";
   for (std::size_t at = 0; at < all.size(); at = std::min(all.find('\0', at), all.size() - 1) + 1)
     if (all.compare(at, wanted.size(), wanted) == 0) return std::string(all.c_str() + at + wanted.size());
   return std::nullopt;
+}
+
+std::string Subject::why_unseen() const {
+  if (!pid) return {};
+  constexpr const char* kOverwritten = "the program has overwritten its environment";
+  const auto all = environment_of(proc(""));
+  if (all.empty()) return text_of(proc("environ")).empty() ? "its environment cannot be read" : kOverwritten;
+  // What has the library was given it by its environment, of which this is the rest then.
+  if (!has_library(*pid) || all.starts_with("LD_PRELOAD=") || all.find(std::string("\0LD_PRELOAD=", 12)) != all.npos)
+    return {};
+  return library_in(text_of("/etc/ld.so.preload")).empty() ? kOverwritten : "";
 }
 
 std::string Subject::why_not(const fs::path& path, mode_t access) const {
