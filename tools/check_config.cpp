@@ -1,33 +1,53 @@
 #include "tools/check_config.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstdio>
+#include <chrono>
 #include <cstring>
-#include <memory>
 #include <optional>
 
 #include "config/host_reader.hpp"
 #include "config/secrets.hpp"
 #include "core/base/kernel.hpp"
+#include "core/base/unique_fd.hpp"
 
 namespace rsock::tools {
 namespace {
 
-struct FileCloser {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
+constexpr auto kPipePatience = std::chrono::seconds(5);
 
+/// What is left of it.
+int milliseconds_until(std::chrono::steady_clock::time_point deadline) {
+  const auto rest = deadline - std::chrono::steady_clock::now();
+  return static_cast<int>(std::max<long>(0, std::chrono::duration_cast<std::chrono::milliseconds>(rest).count()));
+}
+
+/// A pipe may be filled still, but is not waited for for ever.
 Result<File> read_patiently(const std::string& path) {
-  const std::unique_ptr<std::FILE, FileCloser> opened(std::fopen(path.c_str(), "re"));
+  const UniqueFd opened(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
   if (!opened) return Errno{errno};
   File file;
-  if (::fstat(::fileno(opened.get()), &file.facts) != 0) return Errno{errno};
-  file.bytes.resize(config::kTextLimit + 1);
-  file.bytes.resize(std::fread(file.bytes.data(), 1, file.bytes.size(), opened.get()));
-  if (std::ferror(opened.get()) != 0) return Errno{errno};
+  if (::fstat(opened.get(), &file.facts) != 0) return Errno{errno};
+  const bool is_pipe = S_ISFIFO(file.facts.st_mode);
+  const auto deadline = std::chrono::steady_clock::now() + kPipePatience;
+  std::array<char, 65536> bytes;
+  while (file.bytes.size() <= config::kTextLimit) {
+    pollfd awaited{opened.get(), POLLIN, 0};
+    if (!S_ISREG(file.facts.st_mode) && ::poll(&awaited, 1, milliseconds_until(deadline)) <= 0) return Errno{ETIMEDOUT};
+    const auto got = ::read(opened.get(), bytes.data(), bytes.size());
+    if (got == 0) break;
+    if (got < 0 && errno != EAGAIN && errno != EINTR) return Errno{errno};
+    if (got < 0 && !is_pipe) return Errno{errno};
+    if (got > 0) file.bytes.append(bytes.data(), static_cast<std::size_t>(got));
+  }
+  file.bytes.resize(std::min(file.bytes.size(), config::kTextLimit + 1));
   return file;
 }
 

@@ -11,8 +11,8 @@ namespace rsock::tools {
 /// line, to stdout; or everything that is wrong, as the library would log it, to stderr.
 ExitStatus check_config(const std::string& path);
 
-/// Reads as the library does, but waits for a pipe whose writer is slow: the file that was named has at most one byte
-/// more than it may have, so that devices and pipes without end are refused, too.
+/// Reads as the library does, but waits up to five seconds for a pipe whose writer is slow: the file that was named has
+/// at most one byte more than it may have, so that devices and pipes without end are refused, too.
 config::Reader patient_reader();
 
 /// Says all of them on stderr. kFailure.

@@ -66,8 +66,20 @@ std::string log_text(std::string_view setting) {
   return fmt::format("{}:{}", level, absolute(setting.substr(colon + 1)));
 }
 
+/// Where the library of this command may be.
+std::vector<std::string> places() {
+  std::error_code error;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  std::vector<std::string> files;
+  for (const fs::path& place : {folder, folder / ".." / "lib", folder / RSOCK_LIBRARY_FROM_COMMAND})
+    files.push_back((place / kLibrary).lexically_normal().string());
+  return files;
+}
+
 /// LD_PRELOAD separates by colons and spaces, and has no way to quote them (ld.so(8)).
 std::string preload_text(const std::string& library) {
+  if (!library.starts_with('/'))
+    throw UsageError(fmt::format("{} is not found; it was looked for as {}", kLibrary, fmt::join(places(), ", ")));
   if (library.find_first_of(": ") != library.npos)
     throw std::runtime_error(fmt::format("{} cannot be preloaded: its path has a colon or a space", library));
   const char* others = std::getenv("LD_PRELOAD");
@@ -90,9 +102,8 @@ std::vector<Variable> environment(const RunArguments& arguments) {
 
 std::string find_library() {
   std::error_code error;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (const fs::path& place : {folder, folder / ".." / "lib", folder / RSOCK_LIBRARY_FROM_COMMAND})
-    if (const fs::path file = (place / kLibrary).lexically_normal(); fs::exists(file, error)) return file.string();
+  for (const auto& file : places())
+    if (fs::exists(file, error)) return file;
   return kLibrary;
 }
 
