@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kVariable = "RSOCK_STATS_FILE";
+constexpr const char* kUnsettled = "on TCP as yet, not used or looking for a lane";
 
 std::uintmax_t size_of(const fs::path& file) {
   std::error_code error;
@@ -75,7 +77,7 @@ bool Evidence::look() {
     std::uint64_t unsettled = flows.tcp;
     for (const auto& [reason, count] : answer->stay)
       stay[reason] += count, unsettled -= std::min<std::uint64_t>(unsettled, count);
-    elsewhere["on TCP as yet, not used or looking for a lane"] += unsettled;
+    elsewhere[kUnsettled] += unsettled;
     elsewhere["entering a lane"] += flows.entering;
     elsewhere["leaving a lane"] += flows.leaving;
     elsewhere["in rdma"] += flows.rdma;
@@ -102,7 +104,12 @@ bool Evidence::read_statistics() {
     for (const auto& [reason, flows] : reasons.items()) stay[reason] += flows.get<std::uint64_t>();
   }
   // What was seen of flows while they lived says more.
-  if (stay_.empty()) stay_ = std::move(stay);
+  if (!stay_.empty()) return got_there_;
+  stay_ = std::move(stay);
+  // Those that had no reason then have one now.
+  if (const auto unsettled = elsewhere_.find(kUnsettled); unsettled != elsewhere_.end())
+    for (const auto& [reason, flows] : stay_) unsettled->second -= std::min(unsettled->second, flows);
+  std::erase_if(elsewhere_, [](const auto& one) { return one.second == 0; });
   return got_there_;
 }
 

@@ -118,11 +118,13 @@ class Supervisor {
 
   ExitStatus outcome() {
     const int status = *status_;
-    if (WIFSIGNALED(status)) return static_cast<ExitStatus>(kSignalled + WTERMSIG(status));
-    if (WEXITSTATUS(status) != 0 || there_ || evidence_.read_statistics())
-      return static_cast<ExitStatus>(WEXITSTATUS(status));
+    const bool signalled = WIFSIGNALED(status);
+    const auto own = static_cast<ExitStatus>(signalled ? kSignalled + WTERMSIG(status) : WEXITSTATUS(status));
+    // What cannot be run has said so.
+    if (there_ || evidence_.read_statistics() || (!signalled && (own == kCannotRun || own == kNoSuchProgram)))
+      return own;
     fmt::print(stderr, "rsock: {} ended before a flow of it got into {}\n{}", command_[0], lane(), evidence_.tell());
-    return kNoLane;
+    return own == kSuccess ? kNoLane : own;
   }
 
   ExitStatus give_up() {
