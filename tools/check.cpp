@@ -51,6 +51,8 @@ struct Names {
   std::string host, port;
 };
 
+std::string bytes_text(std::size_t count) { return fmt::format("{} byte{}", count, count == 1 ? "" : "s"); }
+
 /// "HOST:PORT" or "[ADDRESS]:PORT", with a port from 1 to 65535.
 std::optional<Names> names_in(const std::string& target) {
   const auto colon = target.rfind(':');
@@ -105,7 +107,7 @@ int be_client(const CheckArguments& arguments) {
   say("connect from " + numeric(reinterpret_cast<const sockaddr*>(&own), size));
   if (arguments.text) {
     if (::send(socket.get(), arguments.text->data(), arguments.text->size(), MSG_NOSIGNAL) < 0) return fails("send");
-    say(fmt::format("send {} bytes", arguments.text->size()));
+    say(fmt::format("send {}", bytes_text(arguments.text->size())));
   }
   std::array<pollfd, 2> both{{{STDIN_FILENO, POLLIN, 0}, {socket.get(), POLLIN, 0}}};
   while (::poll(both.data(), both.size(), -1) >= 0) {
@@ -113,7 +115,7 @@ int be_client(const CheckArguments& arguments) {
     std::array<char, 65536> bytes;
     const auto got = ::recv(socket.get(), bytes.data(), bytes.size(), 0);
     if (got < 0) return fails("receive");
-    say(got == 0 ? "end by the peer" : fmt::format("receive {} bytes", got));
+    say(got == 0 ? "end by the peer" : fmt::format("receive {}", bytes_text(static_cast<std::size_t>(got))));
     if (got == 0) both[1].fd = -1;
   }
   return kSuccess;

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -5,8 +6,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <climits>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +40,38 @@
 
 namespace rsock::tools {
 namespace {
+
+/// What the caller closed would be the first that is opened here. The program of `rsock run` has it closed as before.
+void keep_standard_streams() {
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", (fd == 0 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+}
+
+/// What was printed counts once it is written.
+ExitStatus written(ExitStatus status) {
+  const bool failed_before = std::ferror(stdout) != 0;
+  errno = EIO;
+  if (std::fflush(stdout) == 0 && !failed_before) return status;
+  fmt::print(stderr, "rsock: standard output cannot be written: {}\n", std::strerror(errno));
+  return status == kSuccess ? kFailure : status;
+}
+
+/// NaN is in every range.
+CLI::Validator a_number() {
+  return {[](std::string& text) {
+            char* end = nullptr;
+            return std::isfinite(std::strtod(text.c_str(), &end)) ? std::string() : text + " is no number";
+          },
+          ""};
+}
+
+/// PROGRAM is nothing that CLI11 knows of.
+class HelpOfRun : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App*, std::string name) const override {
+    return fmt::format("Usage: {} [OPTIONS] [--] PROGRAM [ARGUMENT...]\n", name);
+  }
+};
 
 /// The command line as given.
 struct CommandLine {
@@ -115,13 +155,16 @@ struct CommandLine {
         ->transform(seconds_up_to(86400))
         ->type_name("TIME");
     run->prefix_command();
+    run->formatter(std::make_shared<HelpOfRun>());
     run->footer(
         "PROGRAM and its arguments come last: rsock run --listen '*:6379' -- redis-server --save ''\n"
         "Without --listen and --connect, the configuration file says which flows are selected.\n"
         "With --require, rsock stays beside PROGRAM, hands on signals, and looks where the flows of it and of its "
         "children are.\n"
-        "Exit status: that of PROGRAM; 126 it cannot be run, 127 there is none, 2 a wrong command line. With --require "
-        "also:\n"
+        "Exit status: that of PROGRAM; 126 it cannot be run, 127 there is none, 2 a wrong command line, or no "
+        "librsock.so. "
+        "With --require\n"
+        "also: "
         "128+N signal N ended PROGRAM, 3 no flow got into LANE.");
   }
 
@@ -135,7 +178,13 @@ struct CommandLine {
     add_port(lane);
     add_timeout(lane);
     lane->footer(
-        "`rsock lane tcp` has to be told for which processes it is: --pid, --program or --all.\n"
+        "`rsock lane tcp` has to be told for which processes it is: --pid, --program or --all. Without these `rsock "
+        "lane "
+        "auto` is\n"
+        "for all. Only processes of this user (of all users if run by root) in this network namespace that have flows "
+        "or "
+        "listeners\n"
+        "selected by a rule are reached.\n"
         "It returns when the flows are on TCP at both ends; no byte is lost, and it is enough to say it at one end. "
         "New flows stay\n"
         "on TCP as well, for that port if one is given, and so do those of children, until `rsock lane auto`. Then "
@@ -143,7 +192,7 @@ struct CommandLine {
         "again, also those that never were in one: at once if it was said to the end that accepted them, else within "
         "five seconds.\n"
         "One line is printed for each process.\n" +
-        std::string(kWhoAndStatus));
+        std::string(kStatus));
     reload = app.add_subcommand("reload", "Make running programs read their rules again");
     add_selection(reload);
     add_timeout(reload);
@@ -161,8 +210,11 @@ struct CommandLine {
         "`rsock explain REASON` tells what is behind a reason in the last column. Programs that have the library and "
         "no control\n"
         "socket come last, and no other command reaches them: no rule has selected a flow or listener of theirs yet, "
-        "their\n"
-        "configuration has a mistake (`rsock check-config`), or they have no descriptor left.\n" +
+        "or they\n"
+        "have no descriptor left. A mistake in the configuration that they would read now is told. Behind them come "
+        "those "
+        "whose\n"
+        "LD_PRELOAD names the library and that do not have it, with the reason.\n" +
         std::string(kWhoAndStatus));
   }
 
@@ -199,6 +251,7 @@ struct CommandLine {
     top = app.add_subcommand("top", "Show flows of running programs and their rates, anew each second");
     add_selection(top);
     add_port(top);
+    add_json(top)->description("as JSON, a list in a line each second");
     top->add_option("--count", look_arguments.count, "end after so many times (default: at SIGINT)")
         ->type_name("N")
         ->check(CLI::Range(1, 1000000000));
@@ -258,6 +311,8 @@ struct CommandLine {
     explain->footer("Exit status: 0 told, 2 there is no such reason, or a wrong command line.");
   }
 
+  static constexpr const char* kStatus =
+      "Exit status: 0 all was done, 1 a process or some flows failed, 2 no such process or a wrong command line.";
   static constexpr const char* kWhoAndStatus =
       "Without --pid and --program it is for all processes of this user (of all users if run by root) in this network\n"
       "namespace that have flows or listeners selected by a rule.\n"
@@ -266,11 +321,11 @@ struct CommandLine {
   void add_selection(CLI::App* command) {
     auto* pid = command->add_option("--pid", operate_arguments.selection.pid, "only the process with this id")
                     ->type_name("PID")
-                    ->check(CLI::PositiveNumber);
+                    ->check(CLI::Range(1, INT_MAX));
     auto* program = command->add_option("--program", operate_arguments.selection.program,
                                         "only programs of this name, as in a rule: redis-*");
     program->type_name("PATTERN");
-    auto* every = command->add_flag("--all", all, "all processes, which is the default");
+    auto* every = command->add_flag("--all", all, "all processes, which is the default but of `lane tcp`");
     pid->excludes(program)->excludes(every);
     program->excludes(every);
   }
@@ -282,11 +337,11 @@ struct CommandLine {
   void add_timeout(CLI::App* command) {
     command->add_option("--timeout", operate_arguments.timeout, "how long flows may take to leave (default 10)")
         ->type_name("SECONDS")
-        ->check(CLI::Range(0.0, 3600.0));
+        ->check(a_number() & CLI::Range(0.0, 3600.0));
   }
 
   void add_list(const char* name, std::vector<std::string>& rules, const char* description) {
-    run->add_option(name, rules, description)->type_name("RULE")->allow_extra_args(false);
+    run->add_option(name, rules, description)->type_name("RULE")->option_text("RULE")->allow_extra_args(false);
   }
 };
 
@@ -353,14 +408,16 @@ ExitStatus dispatch(CommandLine& line, const Split& split) {
 int main(int argc, char** argv) {
   using namespace rsock::tools;
   rsock::kernel = {nullptr, &::ppoll, &::clock_gettime};
+  keep_standard_streams();
   try {
     CommandLine line;
     try {
-      return dispatch(line, Split({argv, static_cast<std::size_t>(argc)}));
+      return written(dispatch(line, Split({argv, static_cast<std::size_t>(argc)})));
     } catch (const CLI::ParseError& error) {
-      return line.app.exit(error) == 0 ? kSuccess : kUsage;
+      return written(line.app.exit(error) == 0 ? kSuccess : kUsage);
     }
   } catch (const std::exception& error) {
+    if (std::ferror(stdout) != 0) return written(kFailure);
     fmt::print(stderr, "rsock: {}\n", error.what());
     return kFailure;
   }
