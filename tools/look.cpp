@@ -50,10 +50,12 @@ struct Seen {
   std::vector<Row> rows;
 };
 
-Seen look(const OperateArguments& whose, Order order, std::span<const std::string_view> keys) {
+Seen look(const OperateArguments& whose, Order order, std::span<const std::string_view> keys,
+          bool with_mistakes = false) {
   Seen seen;
   auto processes = Process::find(whose.selection);
   seen.nobody = processes.empty();
+  if (with_mistakes) tell_of_mistakes(whose.selection, processes);
   auto told = Process::read(processes, order, whose.port);
   for (std::size_t i = 0; i < processes.size(); ++i) {
     if (!told[i].complete) seen.status = silent(processes[i]);
@@ -68,6 +70,7 @@ Seen look(const OperateArguments& whose, Order order, std::span<const std::strin
 
 ExitStatus print(const Seen& seen, std::span<const Column> columns, const OperateArguments& whose,
                  const LookArguments& how) {
+  if (seen.nobody && how.json) fmt::print("{}", to_json({}));
   if (seen.nobody) return nobody(whose.selection);
   fmt::print("{}", how.json ? to_json(seen.rows) : to_table(columns, seen.rows));
   return seen.status;
@@ -140,7 +143,7 @@ void draw(const std::string& table, bool first) {
 }  // namespace
 
 ExitStatus flows(const OperateArguments& whose, const LookArguments& how) {
-  return print(look(whose, Order::flows, kOfFlow), kFlows, whose, how);
+  return print(look(whose, Order::flows, kOfFlow, true), kFlows, whose, how);
 }
 
 ExitStatus links(const OperateArguments& whose, const LookArguments& how) {
@@ -161,7 +164,11 @@ ExitStatus top(const OperateArguments& whose, const LookArguments& how) {
     seen = look(whose, Order::flows, kOfFlow);
     if (interrupted) break;
     rates.add(seen.rows);
-    draw(to_table(kRates, seen.rows), drawn == 0);
+    if (how.json)
+      fmt::print("{}\n", Row(seen.rows).dump(-1, ' ', true, Row::error_handler_t::replace)), std::fflush(stdout);
+    else
+      draw(to_table(kRates, seen.rows), drawn == 0);
+    if (std::ferror(stdout)) return kFailure;
   }
   return kSuccess;
 }

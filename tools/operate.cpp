@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/configured.hpp"
 #include "tools/loaded.hpp"
 
 namespace rsock::tools {
@@ -96,8 +97,8 @@ ExitStatus to_tcp(std::vector<Process>& processes, const OperateArguments& argum
     const auto& flows = told.answer->flows;
     const auto left = flows.off_tcp();
     const auto moved = told.moved - std::min(told.moved, left);
-    fmt::print("{}: {} flow{} left their lanes in {} ms, {} on TCP\n", told.process->name(), moved, s(moved), took,
-               flows.tcp);
+    fmt::print("{}: {} flow{} left {} lane{} in {} ms, {} on TCP\n", told.process->name(), moved, s(moved),
+               moved == 1 ? "its" : "their", s(moved), took, flows.tcp);
     if (left == 0) continue;
     fmt::print(
         stderr,
@@ -170,7 +171,8 @@ ExitStatus reload(const OperateArguments& arguments) {
 ExitStatus list(const OperateArguments& arguments) {
   auto processes = Process::find(arguments.selection);
   const auto waiting = only_loaded(arguments.selection, processes);
-  if (processes.empty() && waiting.empty()) return nobody(arguments.selection);
+  const auto lacking = unserved(arguments.selection);
+  if (processes.empty() && waiting.empty() && lacking.empty()) return nobody(arguments.selection);
   fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", "pid", "program", "rdma", "shm", "tcp", "enter",
              "leave", "why on tcp");
   auto status = kSuccess;
@@ -184,10 +186,23 @@ ExitStatus list(const OperateArguments& arguments) {
     fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", told.process->pid(), name.substr(0, name.rfind('[')),
                flows.rdma, flows.shm, flows.tcp, flows.entering, flows.leaving, reasons_of(*told.answer));
   }
-  for (const auto& [pid, program] : waiting)
+  const auto print_without = [](pid_t pid, const std::string& program, const std::string& why) {
     fmt::print("{:>8} {:<20} {:>7} {:>7} {:>7} {:>7} {:>7}  {}\n", pid, program, "-", "-", "-", "-", "-",
-               "no control socket");
+               on_one_line(why));
+  };
+  for (const auto& [pid, program] : waiting) {
+    const auto mistake = mistake_of(pid);
+    print_without(pid, program, mistake.empty() ? "no control socket" : "mistake in its configuration: " + mistake);
+  }
+  for (const auto& [pid, program, why] : lacking) print_without(pid, program, why);
   return status;
+}
+
+void tell_of_mistakes(const Selection& selection, const std::vector<Process>& answering) {
+  for (const auto& [pid, program] : only_loaded(selection, answering))
+    if (const auto mistake = mistake_of(pid); !mistake.empty())
+      fmt::print(stderr, "rsock: {}[{}] has a mistake in its configuration, and selects nothing: {}\n", program, pid,
+                 on_one_line(mistake));
 }
 
 }  // namespace rsock::tools

@@ -21,6 +21,9 @@ ExitStatus nobody(const Selection& selection);
 /// Says on stderr that it does not answer.
 ExitStatus silent(const Process& process);
 
+/// Says on stderr which processes of the selection have the library, and a configuration with a mistake.
+void tell_of_mistakes(const Selection& selection, const std::vector<Process>& answering);
+
 /// `rsock lane`, `rsock reload`, `rsock list`: one line on stdout for each process, what went wrong on stderr. kSuccess
 /// when all was done; kFailure when a process did not do it, or flows did not leave in time; kUsage when there is no
 /// such process.

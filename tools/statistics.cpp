@@ -187,6 +187,7 @@ std::string to_prometheus(const Programs& programs) {
 
 ExitStatus statistics(const OperateArguments& whose, const LookArguments& how) {
   auto processes = Process::find(whose.selection);
+  if (processes.empty() && how.json) fmt::print("{}", to_json({}));
   if (processes.empty()) return nobody(whose.selection);
   auto status = kSuccess;
   Programs programs;

@@ -127,7 +127,7 @@ def idle(lab):
     before = served.cpu_ms() + crowd.cpu_ms()
     said = rsock(lab, "lane", "tcp", "--pid", served.pid)
     cost = served.cpu_ms() + crowd.cpu_ms() - before
-    moved, took = map(int, re.search(r"(\d+) flows left their lanes in (\d+) ms", said).groups())
+    moved, took = map(int, re.search(r"(\d+) flows? left (?:its lane|their lanes) in (\d+) ms", said).groups())
     print(f"# {moved} idle flows left in {took} ms, and {cost} ms of CPU", flush=True)
     require(moved == count, said)
     require(lab.lane != "shm" or cost < IDLE_CPU_MS, f"{moved} idle flows took {cost} ms of CPU")
