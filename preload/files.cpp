@@ -15,9 +15,11 @@ namespace {
 template <class Libc>
 int with_name(char* name, int suffix, Libc libc) {
   constexpr std::string_view kFree = "XXXXXX";
+  const int before = errno;
   const int fd = libc();
   if (!failed(fd) || errno != EMFILE || !made_room()) return fd;
   std::memcpy(name + std::strlen(name) - static_cast<size_t>(suffix) - kFree.size(), kFree.data(), kFree.size());
+  errno = before;
   return libc();
 }
 

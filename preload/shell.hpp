@@ -94,8 +94,13 @@ class Uncancellable {
 template <const auto& libc, class... Arguments>
 [[gnu::noinline]] auto once_more_with_room(Arguments... arguments) {
   if (numbers::are_taken()) await_numbers();
+  const int before = errno;
   const auto result = libc(arguments...);
-  if (failed(result)) return errno == EMFILE && made_room() ? libc(arguments...) : result;
+  if (failed(result)) {
+    if (errno != EMFILE || !made_room()) return result;
+    errno = before;  // which a call that succeeds leaves alone
+    return libc(arguments...);
+  }
   if constexpr (std::is_same_v<decltype(result), const int>)
     if (result >= sys::crowded_from.load(std::memory_order_relaxed)) few_left();
   return result;
